@@ -1,0 +1,42 @@
+# Everything a newcomer needs: `make demo`, `make test`, `make run`, `make bench`.
+# The virtual environment is rebuilt whenever the lock changes; only hashed, locked packages go in.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.installed
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.PHONY: demo run test bench lint lock clean
+
+$(READY): requirements/dev.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "idsync needs Python 3.11, 3.12 or 3.13 (PYTHON=python3.12 make ...)")'
+	@echo "setting up $(VENV) (once) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --require-hashes -r requirements/dev.lock
+	@$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: $(READY) ## the main job on real wire traffic, start to end
+	@$(BIN)/idsync demo
+
+run: $(READY) ## daemon on the sandbox, in the foreground
+	@$(BIN)/idsync demo --keep
+
+test: $(READY) lint ## every check and every test
+	@$(BIN)/pytest -q
+
+lint: $(READY)
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+
+bench: $(READY) ## ratios and percentiles; never part of the tests
+	@$(BIN)/python -m bench
+
+lock: ## refresh requirements/*.lock (needs uv)
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links pyproject.toml -o requirements/runtime.lock
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links pyproject.toml --group dev -o requirements/dev.lock
+
+clean:
+	rm -rf $(VENV) .run .pytest_cache .mypy_cache .ruff_cache

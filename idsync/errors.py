@@ -1,0 +1,126 @@
+"""Every failure idsync knows, as a tree whose branches decide what happens next.
+
+    IdsyncError                     exit 1
+     +- ConfigError                 exit 2: all problems of a configuration at once, each with its path
+     +- UsageError                  exit 2: the command asks for something that cannot be
+     +- NotFound                    exit 1: no such person, token, hold ...
+     +- HeldByGuard                 exit 4
+     +- StillAlive                  exit 5: a credential that should be dead works
+     +- IncompleteSource            exit 6: a source did not answer in full; nothing was removed
+     +- StoreBusy                   exit 7: another process holds the store
+     +- StoreError                  exit 1: the store cannot be used (newer schema, read-only, full)
+     +- GatewayError                what the gateway made of a call
+         +- Transient               try again later: no answer, 429, 5xx, an edge's HTML
+         |   +- Throttled           and not before `retry_after` seconds
+         +- AdminKeyRefused         401/403 for our own key: one alarm, one call a minute, no job given up
+         +- Unsupported             the gateway has no such endpoint (404 path, 405 on every verb, licence)
+         +- Rejected                it understood and said no (400, 409, 422)
+         |   +- Missing             404: the object is not there
+         |   +- Conflicting         409 or "already": it is there already
+         +- BadAnswer               2xx with a body that is not what the contract says: never success
+
+Nobody reads the text of an error to decide: the class decides. The text is for people and holds no secret.
+"""
+
+from __future__ import annotations
+
+
+class IdsyncError(Exception):
+    """Something went wrong."""
+
+    exit_code = 1
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or (self.__doc__ or "").strip())
+
+
+class ConfigError(IdsyncError):
+    """The configuration is wrong."""
+
+    exit_code = 2
+
+    def __init__(self, problems: list[tuple[str, str]]) -> None:
+        self.problems = problems
+        super().__init__("\n".join(f"{path}: {what}" for path, what in problems))
+
+
+class UsageError(IdsyncError):
+    """The command cannot do that."""
+
+    exit_code = 2
+
+
+class NotFound(IdsyncError):
+    """There is nothing of that name."""
+
+
+class HeldByGuard(IdsyncError):
+    """A guard holds this until a person approves it."""
+
+    exit_code = 4
+
+
+class StillAlive(IdsyncError):
+    """A credential that should be dead still works."""
+
+    exit_code = 5
+
+
+class IncompleteSource(IdsyncError):
+    """A source did not answer in full; nothing was removed."""
+
+    exit_code = 6
+
+
+class StoreBusy(IdsyncError):
+    """Another process holds the store."""
+
+    exit_code = 7
+
+
+class StoreError(IdsyncError):
+    """The store cannot be used."""
+
+
+class GatewayError(IdsyncError):
+    """The gateway did not do what was asked."""
+
+    def __init__(self, message: str | None = None, *, status: int | None = None) -> None:
+        self.status = status
+        super().__init__(message)
+
+
+class Transient(GatewayError):
+    """No usable answer this time; the call may or may not have had its effect."""
+
+
+class Throttled(Transient):
+    """The gateway asks for fewer calls."""
+
+    def __init__(self, message: str | None = None, *, retry_after: float | None = None, status: int | None = 429) -> None:
+        self.retry_after = retry_after
+        super().__init__(message, status=status)
+
+
+class AdminKeyRefused(GatewayError):
+    """The gateway refuses idsync's own admin key."""
+
+
+class Unsupported(GatewayError):
+    """This gateway has no such endpoint."""
+
+
+class Rejected(GatewayError):
+    """The gateway understood the call and refused it."""
+
+
+class Missing(Rejected):
+    """The gateway has no such object."""
+
+
+class Conflicting(Rejected):
+    """The gateway has it already."""
+
+
+class BadAnswer(GatewayError):
+    """The gateway answered 2xx with something that is not an answer."""

@@ -1,0 +1,222 @@
+"""The values that cross borders between modules: frozen, typed, without behaviour that needs I/O.
+
+The words are those of the README's glossary: a *User*, *Group* and *Membership* belong to a source's directory,
+a *Person* is the human, *Access* is what policy says they may have, an *Account* is what the gateway shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+FENCE_FLAG = "scim_active"
+"""Metadata key that the gateway's own authentication reads: `false` refuses every key of the user."""
+FENCE_TAG = "idsync_fence"
+"""Metadata key that says the fence is ours, and for which departure."""
+
+# -- the directory ----------------------------------------------------------------------------------------------
+
+
+class Observation(StrEnum):
+    """What a source says of a user on direct look-up. Never a bool: `unknown` decides nothing."""
+
+    PRESENT = "present"
+    INACTIVE = "inactive"
+    SUSPENDED = "suspended"
+    ABSENT = "absent"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class User:
+    """One user record of one source. `doc` holds the SCIM attributes as last accepted, without id, meta and groups."""
+
+    id: str
+    source: str
+    external_id: str | None
+    user_name: str
+    active: bool
+    email: str | None
+    display_name: str | None
+    doc: Mapping[str, Any]
+    created_at: float
+    updated_at: float
+    version: int
+    person_id: str
+    observation: Observation
+    observed_at: float
+    deleted_at: float | None = None
+
+
+@dataclass(frozen=True)
+class Group:
+    """One group record of one source; its members are rows of their own."""
+
+    id: str
+    source: str
+    external_id: str | None
+    display_name: str
+    doc: Mapping[str, Any]
+    created_at: float
+    updated_at: float
+    version: int
+    deleted_at: float | None = None
+
+
+@dataclass(frozen=True)
+class Person:
+    """The human behind one or several user records, and their account at the gateway (None: not known yet)."""
+
+    id: str
+    label: str
+    account_id: str | None
+    generation: int
+    ever_had_access: bool
+    created_at: float
+
+
+# -- the decision -----------------------------------------------------------------------------------------------
+
+
+class Evidence(StrEnum):
+    """Why somebody loses something. Decides how fast (architecture: "Access ends at once; only deletion may wait")."""
+
+    SCIM_INACTIVE = "scim_inactive"
+    SCIM_DELETE = "scim_delete"
+    REVOKED = "revoked"
+    GROUP_LOSS = "group_loss"
+    CONFIGURATION = "configuration"
+    SUSPENDED = "suspended"
+
+
+class Standing(StrEnum):
+    """Where a person stands as a whole."""
+
+    PRESENT = "present"
+    DEPARTED = "departed"
+    SUSPENDED = "suspended"
+    UNMANAGED = "unmanaged"
+
+
+@dataclass(frozen=True)
+class Reason:
+    """One sentence of `idsync explain`: which rule or record gave or took what."""
+
+    what: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Access:
+    """What policy says a person may have now."""
+
+    standing: Standing
+    teams: frozenset[str] = frozenset()
+    role: str | None = None
+    evidence: Evidence | None = None
+    reasons: tuple[Reason, ...] = ()
+
+
+# -- the ledger -------------------------------------------------------------------------------------------------
+
+
+class DepartureState(StrEnum):
+    """States of a departure; the first six in order, the others beside them."""
+
+    ACCEPTED = "accepted"
+    FENCED = "fenced"
+    BLOCKED = "blocked"
+    DELETED = "deleted"
+    VERIFIED = "verified"
+    SETTLED = "settled"
+    HELD = "held"
+    PARKED = "parked"
+    CANCELLED = "cancelled"
+
+
+class Lane(StrEnum):
+    """Revocations go before grants."""
+
+    REVOKE = "revoke"
+    GRANT = "grant"
+
+
+# -- the gateway ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class GatewayUser:
+    """A user row as the gateway shows it. `metadata` is None when it was not an object (an odd read)."""
+
+    user_id: str
+    email: str | None
+    role: str | None
+    metadata: Mapping[str, Any] | None
+    teams: tuple[str, ...] = ()
+    sso_user_id: str | None = None
+
+    @property
+    def fenced(self) -> bool:
+        return self.metadata is not None and self.metadata.get(FENCE_FLAG) is False
+
+    @property
+    def fence_tag(self) -> str | None:
+        tag = (self.metadata or {}).get(FENCE_TAG)
+        return tag if isinstance(tag, str) else None
+
+
+@dataclass(frozen=True)
+class GatewayKey:
+    """A virtual key without its secret. `id` is opaque; `name` is the gateway's own masked form."""
+
+    id: str
+    name: str | None = None
+    alias: str | None = None
+    user_id: str | None = None
+    team_id: str | None = None
+    blocked: bool = False
+    deleted: bool = False
+    created_by: str | None = None
+    created_at: str | None = None
+    last_used_at: str | None = None
+    expires: str | None = None
+    spend: float | None = None
+
+
+@dataclass(frozen=True)
+class TeamMember:
+    user_id: str | None
+    email: str | None
+    role: str | None
+
+
+@dataclass(frozen=True)
+class GatewayTeam:
+    """A team with its roster. Budgets are in the gateway's currency (USD)."""
+
+    team_id: str
+    alias: str | None
+    members: tuple[TeamMember, ...] = ()
+    models: tuple[str, ...] = ()
+    max_budget: float | None = None
+    soft_budget: float | None = None
+    budget_duration: str | None = None
+    blocked: bool = False
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    def has_member(self, user_id: str) -> bool:
+        return any(member.user_id == user_id for member in self.members)
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call to the gateway as a receipt shows it: no bodies, no secrets. `at` is epoch seconds, `ms` its length."""
+
+    at: float
+    method: str
+    path: str
+    target: str
+    status: int | None
+    ms: float
