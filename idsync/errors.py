@@ -4,6 +4,7 @@
      +- ConfigError                 exit 2: all problems of a configuration at once, each with its path
      +- UsageError                  exit 2: the command asks for something that cannot be
      +- NotFound                    exit 1: no such person, token, hold ...
+     +- NameTaken                   exit 1: a userName or displayName that is in use within its source
      +- HeldByGuard                 exit 4
      +- StillAlive                  exit 5: a credential that should be dead works
      +- IncompleteSource            exit 6: a source did not answer in full; nothing was removed
@@ -54,6 +55,10 @@ class NotFound(IdsyncError):
     """There is nothing of that name."""
 
 
+class NameTaken(IdsyncError):
+    """The name is in use within its source."""
+
+
 class HeldByGuard(IdsyncError):
     """A guard holds this until a person approves it."""
 
@@ -97,7 +102,9 @@ class Transient(GatewayError):
 class Throttled(Transient):
     """The gateway asks for fewer calls."""
 
-    def __init__(self, message: str | None = None, *, retry_after: float | None = None, status: int | None = 429) -> None:
+    def __init__(
+        self, message: str | None = None, *, retry_after: float | None = None, status: int | None = 429
+    ) -> None:
         self.retry_after = retry_after
         super().__init__(message, status=status)
 

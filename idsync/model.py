@@ -66,6 +66,46 @@ class Group:
 
 
 @dataclass(frozen=True)
+class UserFacts:
+    """What an edit wants a user record to say. `doc` is everything SCIM keeps, without id, meta, groups, password."""
+
+    user_name: str
+    external_id: str | None
+    active: bool
+    email: str | None
+    display_name: str | None
+    doc: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class GroupFacts:
+    """What an edit wants a group record to say, members aside."""
+
+    display_name: str
+    external_id: str | None
+    doc: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Membership:
+    """One row: `member_type` is "User" or "Group", `label` the member's userName or displayName."""
+
+    group_id: str
+    member_id: str
+    member_type: str
+    label: str
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a change comes from: the source, who acted (a token's id, a CLI user), when the request came in."""
+
+    source: str
+    actor: str
+    received_at: float
+
+
+@dataclass(frozen=True)
 class Person:
     """The human behind one or several user records, and their account at the gateway (None: not known yet)."""
 
@@ -73,6 +113,7 @@ class Person:
     label: str
     account_id: str | None
     generation: int
+    role: str | None
     ever_had_access: bool
     created_at: float
 

@@ -1,0 +1,78 @@
+"""Bindings: which immutable group gives which team or role. Made by exact name once, by id from then on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from idsync.clock import Clock
+from idsync.model import Group
+from idsync.policy import GroupSpec, Rule
+from idsync.standing import People
+from idsync.store import directory, journal, people
+from idsync.store.db import Db
+from idsync.store.people import Binding
+
+
+class Bindings:
+    """Binds groups in the caller's transaction."""
+
+    def __init__(self, standing: People, clock: Clock) -> None:
+        self._standing = standing
+        self._clock = clock
+
+    def bind_by_name(self, db: Db, group: Group) -> None:
+        """Bind a group to every team and role whose configuration names it and that is not yet bound there."""
+        now = self._clock.now()
+        for rule in self._standing.rules.rules:
+            for spec in rule.groups:
+                if _names_group(spec, group):
+                    self._bind(db, rule, spec, group, now)
+
+    def _bind(self, db: Db, rule: Rule, spec: GroupSpec, group: Group, now: float) -> None:
+        same = [
+            binding
+            for binding in people.bindings(db)
+            if (binding.kind, binding.target, binding.spec) == (rule.kind, rule.target, spec.text)
+        ]
+        if any(binding.group_id == group.id for binding in same):
+            return
+        idp = self._standing.rules.idp_of.get(group.source)
+        foreign = [binding for binding in same if self._standing.rules.idp_of.get(binding.source) != idp]
+        earlier = [binding for binding in same if binding.source == group.source]
+        remedy = f"idsync groups bind {rule.target} {group.id}"
+        if foreign:
+            detail = f"group name {group.display_name!r} of {rule.kind} {rule.target} exists in two directories"
+            people.open_conflict(db, "group_name", f"{rule.target}:{group.id}", detail, remedy, now)
+        elif earlier:
+            self._other_group_of_that_name(db, rule, group, earlier, remedy, now)
+        else:
+            people.add_binding(db, Binding(rule.kind, rule.target, spec.text, group.source, group.id), now)
+            made = {"group": group.id, "name": group.display_name, "source": group.source}
+            journal.append(
+                db, at=now, actor="idsync", action="binding.made", subject=f"{rule.kind} {rule.target}", detail=made
+            )
+
+    def _other_group_of_that_name(
+        self, db: Db, rule: Rule, group: Group, earlier: Sequence[Binding], remedy: str, now: float
+    ) -> None:
+        """Alarm, and hold the people of a bound group that is gone while another of its name appears."""
+        gone = [binding for binding in earlier if _is_gone(db, binding.group_id)]
+        if not gone:
+            return
+        detail = (
+            f"the group bound to {rule.kind} {rule.target} is gone; another one named {group.display_name!r} appeared"
+        )
+        people.open_conflict(db, "rebind", f"{rule.target}:{group.id}", detail, remedy, now)
+        if rule.kind == "team":
+            self._standing.hold_leavers_of(db, rule.target, detail)
+
+
+def _names_group(spec: GroupSpec, group: Group) -> bool:
+    if spec.id is not None:
+        return spec.id in (group.id, group.external_id)
+    return spec.name == group.display_name and spec.source in (None, group.source)
+
+
+def _is_gone(db: Db, group_id: str) -> bool:
+    group = directory.group_any(db, group_id)
+    return group is None or group.deleted_at is not None

@@ -1,0 +1,350 @@
+"""THE write: an edit of the directory, what it means for people, their jobs and the audit entry, in one transaction.
+
+Push and pull meet here. Every function runs inside the store's write transaction; whoever called may answer 2xx
+once that transaction is on disk, and not before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from idsync.bindings import Bindings
+from idsync.clock import Clock, new_id
+from idsync.errors import NameTaken
+from idsync.model import Group, GroupFacts, Observation, Origin, User, UserFacts
+from idsync.policy import Rules
+from idsync.standing import Cause, People, note
+from idsync.store import directory, people
+from idsync.store.db import Db
+
+MAPPED_GROUP_FLOOR = 10
+"""A mapped group of this many members or more that is emptied or deleted in one request is held."""
+
+
+class Intake:
+    """Applies edits. Holds no state but the rules it was built with."""
+
+    def __init__(self, rules: Rules, clock: Clock, *, on_jobs: Callable[[], None] | None = None) -> None:
+        self.rules = rules
+        self.people = People(rules, clock, on_jobs=on_jobs)
+        self.bindings = Bindings(self.people, clock)
+        self._clock = clock
+
+    # -- users --------------------------------------------------------------------------------------------------
+
+    def create_user(self, db: Db, facts: UserFacts, origin: Origin) -> User:
+        """Add a user record and link it to its person.
+
+        Raises:
+            NameTaken: the source has a live user of that userName (RFC 7644 §3.3, `uniqueness`).
+        """
+        now = self._clock.now()
+        self._refuse_user_name(db, origin.source, facts.user_name, None)
+        person_id = self._person_for(db, origin.source, facts, now)
+        user = User(
+            id=new_id(),
+            source=origin.source,
+            external_id=facts.external_id,
+            user_name=facts.user_name,
+            active=facts.active,
+            email=facts.email,
+            display_name=facts.display_name,
+            doc=facts.doc,
+            created_at=now,
+            updated_at=now,
+            version=1,
+            person_id=person_id,
+            observation=_observation(facts.active),
+            observed_at=now,
+        )
+        directory.put_user(db, user)
+        waited = directory.take_pending(db, origin.source, _names(user), now)
+        for group_id in waited:
+            directory.add_member(db, group_id, user.id, "User", now)
+        self._audit(db, origin, "user.created", user.user_name, {"id": user.id, "active": user.active})
+        self.people.look_again(db, [person_id], Cause(origin, f"{origin.source} created {user.user_name}"))
+        return user
+
+    def replace_user(self, db: Db, user: User, facts: UserFacts, origin: Origin) -> User:
+        """Give a user record new facts; what changes nothing keeps the version.
+
+        Raises:
+            NameTaken: another live user of the source has that userName.
+        """
+        now = self._clock.now()
+        if _facts_of(user) == facts:
+            directory.put_user(db, replace(user, observed_at=now))
+            return user
+        self._refuse_user_name(db, user.source, facts.user_name, user.id)
+        changed = replace(
+            user,
+            user_name=facts.user_name,
+            external_id=facts.external_id,
+            active=facts.active,
+            email=facts.email,
+            display_name=facts.display_name,
+            doc=facts.doc,
+            updated_at=now,
+            version=user.version + 1,
+            person_id=self._person_after(db, user, facts, now),
+            observation=_observation(facts.active),
+            observed_at=now,
+        )
+        directory.put_user(db, changed)
+        self._audit(db, origin, "user.changed", changed.user_name, {"id": user.id, "changed": _changed(user, changed)})
+        what = f"{origin.source} set active={str(changed.active).lower()} for {changed.user_name}"
+        self.people.look_again(db, {user.person_id, changed.person_id}, Cause(origin, what))
+        return changed
+
+    def delete_user(self, db: Db, user: User, origin: Origin) -> None:
+        """Turn a user into a tombstone that SCIM cannot see, and end its memberships."""
+        now = self._clock.now()
+        directory.drop_memberships_of(db, user.id)
+        gone = replace(
+            user,
+            active=False,
+            updated_at=now,
+            version=user.version + 1,
+            observation=Observation.ABSENT,
+            observed_at=now,
+            deleted_at=now,
+        )
+        directory.put_user(db, gone)
+        self._audit(db, origin, "user.deleted", user.user_name, {"id": user.id})
+        self.people.look_again(db, [user.person_id], Cause(origin, f"{origin.source} deleted {user.user_name}"))
+
+    def _refuse_user_name(self, db: Db, source: str, user_name: str, own_id: str | None) -> None:
+        taken = directory.user_by_name(db, source, user_name)
+        if taken is not None and taken.id != own_id:
+            msg = f"userName {user_name!r} is in use"
+            raise NameTaken(msg)
+
+    def _person_for(self, db: Db, source: str, facts: UserFacts, now: float) -> str:
+        """Find the person of a new record: by immutable id within the directory, else by trusted e-mail across."""
+        if facts.external_id:
+            known = directory.users_by_external_any(db, self._sources_beside(source), facts.external_id)
+            if known:
+                return known[0].person_id
+        return self._person_by_email(db, source, facts, now) or people.new_person(db, facts.user_name, now)
+
+    def _person_by_email(self, db: Db, source: str, facts: UserFacts, now: float) -> str | None:
+        if source not in self.rules.trust_email or not facts.email:
+            return None
+        idp = self.rules.idp_of.get(source)
+        others = {
+            user.person_id
+            for user in directory.live_users_by_email(db, facts.email)
+            if user.active and user.source in self.rules.trust_email and self.rules.idp_of.get(user.source) != idp
+        }
+        if len(others) > 1:
+            people.open_conflict(
+                db,
+                "person",
+                facts.user_name,
+                f"several people of other directories have the e-mail of {facts.user_name}",
+                "idsync link USER GATEWAY_USER_ID, once you know which one it is",
+                now,
+            )
+        return others.pop() if len(others) == 1 else None
+
+    def _person_after(self, db: Db, user: User, facts: UserFacts, now: float) -> str:
+        """Decide whether a record with another external id is still the same human.
+
+        An IdP matches by userName and takes over the record it finds. When that record had already left, whoever
+        takes it over is somebody else, and must not inherit a leaver's account. A record in use keeps its person
+        (the mapping of externalId was changed), and says so.
+        """
+        if not user.external_id or not facts.external_id or user.external_id == facts.external_id:
+            return user.person_id
+        if user.active:
+            people.open_conflict(
+                db,
+                "external_id",
+                user.user_name,
+                f"{user.source} changed externalId of {user.user_name} while active; taken as the same person",
+                f"if it is somebody else: idsync revoke {user.user_name}",
+                now,
+            )
+            return user.person_id
+        return self._person_for(db, user.source, facts, now)
+
+    def _sources_beside(self, source: str) -> list[str]:
+        """Return every source of the same directory, this one first."""
+        idp = self.rules.idp_of.get(source, source)
+        return [source, *sorted(name for name, other in self.rules.idp_of.items() if other == idp and name != source)]
+
+    # -- groups -------------------------------------------------------------------------------------------------
+
+    def create_group(self, db: Db, facts: GroupFacts, members: Sequence[str], origin: Origin) -> Group:
+        """Add a group, bind it to what the configuration names after it, and give it its members.
+
+        Raises:
+            NameTaken: the source has a live group of that displayName (Entra matches groups by it).
+        """
+        now = self._clock.now()
+        self._refuse_display_name(db, origin.source, facts.display_name, None)
+        group = Group(
+            id=new_id(),
+            source=origin.source,
+            external_id=facts.external_id,
+            display_name=facts.display_name,
+            doc=facts.doc,
+            created_at=now,
+            updated_at=now,
+            version=1,
+        )
+        directory.put_group(db, group)
+        for waited in directory.take_pending(db, origin.source, [group.id], now):
+            directory.add_member(db, waited, group.id, "Group", now)
+        self.bindings.bind_by_name(db, group)
+        self._audit(db, origin, "group.created", group.display_name, {"id": group.id})
+        _, touched = self._add(db, group, members, now)
+        self.people.look_again(db, touched, Cause(origin, f"{origin.source} created group {group.display_name}"))
+        return group
+
+    def replace_group(
+        self, db: Db, group: Group, facts: GroupFacts, members: Sequence[str] | None, origin: Origin
+    ) -> Group:
+        """Give a group new facts and, unless `members` is None, exactly these members.
+
+        Raises:
+            NameTaken: another live group of the source has that displayName.
+        """
+        if members is None:
+            return self.change_members(db, group, (), (), origin, facts=facts)
+        wanted = set(members)
+        have = {row.member_id for row in directory.members(db, group.id)}
+        directory.clear_pending(db, group.id)
+        gone = [member for member in sorted(have) if member not in wanted]
+        fresh = [member for member in dict.fromkeys(members) if member not in have]
+        return self.change_members(db, group, fresh, gone, origin, facts=facts)
+
+    def change_members(
+        self,
+        db: Db,
+        group: Group,
+        add: Sequence[str],
+        remove: Sequence[str],
+        origin: Origin,
+        *,
+        facts: GroupFacts | None = None,
+    ) -> Group:
+        """Add and remove members, whatever is there already; an id nobody knows waits 24 h for its user.
+
+        Raises:
+            NameTaken: `facts` renames the group to a name that is in use.
+        """
+        now = self._clock.now()
+        renamed = self._rename(db, group, facts, origin, now)
+        before = directory.count_members(db, group.id)
+        removed, losers = self._remove(db, group, remove)
+        added, winners = self._add(db, group, add, now)
+        if not removed and not added:
+            return renamed
+        updated = replace(renamed, updated_at=now, version=group.version + 1)
+        directory.put_group(db, updated)
+        detail = {"id": group.id, "added": added, "removed": removed}
+        self._audit(db, origin, "group.members", updated.display_name, detail)
+        emptied = before >= MAPPED_GROUP_FLOOR and directory.count_members(db, group.id) == 0
+        mass = self._mass(db, group, f"emptied in one request ({before} members)") if emptied else None
+        what = f"{origin.source} changed the members of group {updated.display_name}"
+        self.people.look_again(db, losers | winners, Cause(origin, what, mass))
+        return updated
+
+    def delete_group(self, db: Db, group: Group, origin: Origin) -> None:
+        """Turn a group into a tombstone; its binding stays, so that a new group of its name is not taken for it."""
+        now = self._clock.now()
+        before = directory.count_members(db, group.id)
+        touched = directory.persons_under(db, group.id)
+        directory.drop_memberships_of(db, group.id)
+        directory.drop_members(db, group.id)
+        directory.put_group(db, replace(group, updated_at=now, version=group.version + 1, deleted_at=now))
+        self._audit(db, origin, "group.deleted", group.display_name, {"id": group.id, "members": before})
+        mass = self._mass(db, group, f"deleted ({before} members)") if before >= MAPPED_GROUP_FLOOR else None
+        self.people.look_again(db, touched, Cause(origin, f"{origin.source} deleted group {group.display_name}", mass))
+
+    def _refuse_display_name(self, db: Db, source: str, display_name: str, own_id: str | None) -> None:
+        taken = directory.group_by_name(db, source, display_name)
+        if taken is not None and taken.id != own_id:
+            msg = f"displayName {display_name!r} is in use"
+            raise NameTaken(msg)
+
+    def _rename(self, db: Db, group: Group, facts: GroupFacts | None, origin: Origin, now: float) -> Group:
+        if facts is None or (facts.display_name, facts.external_id, facts.doc) == (
+            group.display_name,
+            group.external_id,
+            group.doc,
+        ):
+            return group
+        self._refuse_display_name(db, group.source, facts.display_name, group.id)
+        renamed = replace(
+            group,
+            display_name=facts.display_name,
+            external_id=facts.external_id,
+            doc=facts.doc,
+            updated_at=now,
+            version=group.version + 1,
+        )
+        directory.put_group(db, renamed)
+        if facts.display_name != group.display_name:
+            detail = {"id": group.id, "from": group.display_name}
+            self._audit(db, origin, "group.renamed", renamed.display_name, detail)
+            self.bindings.bind_by_name(db, renamed)
+        return renamed
+
+    def _add(self, db: Db, group: Group, values: Sequence[str], now: float) -> tuple[int, set[str]]:
+        """Add members; return how many rows that made and which persons it reaches."""
+        rows, touched = 0, set[str]()
+        for value in values:
+            user = directory.user(db, group.source, value)
+            if user is None and directory.group(db, group.source, value) is None:
+                directory.add_pending(db, group.source, group.id, value, now)
+            elif directory.add_member(db, group.id, value, "User" if user else "Group", now):
+                rows += 1
+                touched |= {user.person_id} if user else set(directory.persons_under(db, value))
+        return rows, touched
+
+    def _remove(self, db: Db, group: Group, values: Sequence[str]) -> tuple[int, set[str]]:
+        """Remove members; return how many rows that ended and which persons it reaches."""
+        rows, touched = 0, set[str]()
+        for value in values:
+            directory.remove_pending(db, group.id, value)
+            if directory.remove_member(db, group.id, value):
+                rows += 1
+                user = directory.user(db, group.source, value)
+                touched |= {user.person_id} if user else set(directory.persons_under(db, value))
+        return rows, touched
+
+    def _mass(self, db: Db, group: Group, what: str) -> str | None:
+        """Return the reason of a hold when the group is bound to something."""
+        if not people.bindings_of_group(db, group.id):
+            return None
+        return f"mapped group {group.display_name} was {what}"
+
+    def _audit(self, db: Db, origin: Origin, action: str, subject: str, detail: dict[str, Any]) -> None:
+        note(db, self._clock, origin, action, subject, detail)
+
+
+def _observation(active: bool) -> Observation:
+    return Observation.PRESENT if active else Observation.INACTIVE
+
+
+def _facts_of(user: User) -> UserFacts:
+    return UserFacts(user.user_name, user.external_id, user.active, user.email, user.display_name, user.doc)
+
+
+def _names(user: User) -> list[str]:
+    """Return what a push may have called this user before it was here."""
+    return [name for name in (user.id, user.external_id, user.user_name) if name]
+
+
+def _changed(before: User, after: User) -> list[str]:
+    """Return the names of the attributes that changed, never their values."""
+    keys = {key for key in {*before.doc, *after.doc} if before.doc.get(key) != after.doc.get(key)}
+    if before.active != after.active:
+        keys.add("active")
+    if before.external_id != after.external_id:
+        keys.add("externalId")
+    return sorted(keys)

@@ -1,0 +1,184 @@
+"""What each person may have: a pure function of their records, the bindings, the bans and the rules.
+
+    what is known of the person                              | standing   | evidence
+    ---------------------------------------------------------+------------+-----------------------------
+    a live ban                                               | departed   | revoked
+    protected (and no ban that overrides it)                 | unmanaged  |
+    a source says inactive or gone (policy.departed any|all) | departed   | scim_inactive, scim_delete
+    a source says suspended                                  | suspended  | suspended
+    in a group that is bound to a team or a role             | present    |
+    in none now, but once had access                         | departed   | group_loss
+    in none, and never had access                            | unmanaged  |
+
+Default deny: a record that says nothing usable gives nothing, and takes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from idsync.model import Access, Evidence, Observation, Reason, Standing
+
+ADMIN_ROLES = frozenset({"proxy_admin", "proxy_admin_viewer", "org_admin"})
+"""Roles an IdP group can never give, and that idsync never lowers."""
+
+
+@dataclass(frozen=True)
+class Protection:
+    """People idsync never touches. `match` is an e-mail, userName or gateway user_id; `expires` in epoch seconds."""
+
+    match: str
+    reason: str
+    expires: float | None = None
+
+
+@dataclass(frozen=True)
+class GroupSpec:
+    """A group as the configuration names it: a display name, one of a single source, or an immutable id."""
+
+    text: str
+    name: str | None
+    source: str | None
+    id: str | None
+
+    @classmethod
+    def parse(cls, text: str, sources: Collection[str]) -> GroupSpec:
+        """Read `Name`, `source/Name` (only when that source exists: names may hold slashes) or `id:...`."""
+        if text.startswith("id:"):
+            return cls(text, None, None, text.removeprefix("id:"))
+        source, slash, name = text.partition("/")
+        if slash and source in sources:
+            return cls(text, name, source, None)
+        return cls(text, text, None, None)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Gives a team or a role ("kind") to the members of the groups it names."""
+
+    kind: str
+    target: str
+    groups: tuple[GroupSpec, ...]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The part of the configuration that decides about people."""
+
+    idp_of: Mapping[str, str] = field(default_factory=dict)
+    trust_email: frozenset[str] = frozenset()
+    rules: tuple[Rule, ...] = ()
+    default_role: str = "internal_user"
+    departed: str = "any"
+    protected: tuple[Protection, ...] = ()
+    group_loss_delete_after: float = 600.0
+    max_push_departures: int = 50
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """Roles in the order of the configuration: the first that matches wins."""
+        return tuple(dict.fromkeys(rule.target for rule in self.rules if rule.kind == "role"))
+
+
+@dataclass(frozen=True)
+class Record:
+    """What one source says of the person: who they are there, whether present, and in which groups."""
+
+    source: str
+    observation: Observation
+    observed_at: float
+    groups: frozenset[str]
+    deleted: bool = False
+
+
+@dataclass(frozen=True)
+class Bound:
+    """One binding as policy needs it."""
+
+    kind: str
+    target: str
+    group_id: str
+
+
+def decide(
+    records: Sequence[Record],
+    bound: Iterable[Bound],
+    rules: Rules,
+    *,
+    banned: str | None = None,
+    protected: str | None = None,
+    ever_had_access: bool = False,
+) -> Access:
+    """Return what a person may have now.
+
+    `banned` and `protected` are the reasons in words, None when they do not apply.
+    """
+    if banned is not None:
+        return _gone(Evidence.REVOKED, "ban", banned)
+    if protected is not None:
+        return Access(Standing.UNMANAGED, reasons=(Reason("left alone", f"protected: {protected}"),))
+    known = [record for record in records if record.source in rules.idp_of]
+    verdict = _verdict(known, rules)
+    if verdict is not None:
+        return verdict
+    return _from_groups(known, bound, rules, ever_had_access)
+
+
+def protection(names: Iterable[str | None], rules: Rules, now: float) -> str | None:
+    """Return why somebody with one of these names is protected, or None."""
+    folded = {name.casefold() for name in names if name}
+    for entry in rules.protected:
+        if entry.match.casefold() in folded and (entry.expires is None or entry.expires > now):
+            return entry.reason
+    return None
+
+
+def _gone(evidence: Evidence, what: str, why: str) -> Access:
+    standing = Standing.SUSPENDED if evidence is Evidence.SUSPENDED else Standing.DEPARTED
+    return Access(standing, evidence=evidence, reasons=(Reason(what, why),))
+
+
+def _verdict(records: Sequence[Record], rules: Rules) -> Access | None:
+    """Ask each directory whether the person is there; `policy.departed` says how many must deny it."""
+    newest: dict[str, Record] = {}
+    for record in records:
+        idp = rules.idp_of[record.source]
+        if record.observation is Observation.UNKNOWN:
+            continue
+        if idp not in newest or _is_newer(record, newest[idp]):
+            newest[idp] = record
+    denials = [record for record in newest.values() if record.observation is not Observation.PRESENT]
+    if not denials or (rules.departed == "all" and len(denials) < len(newest)):
+        return None
+    left = [record for record in denials if record.observation is not Observation.SUSPENDED]
+    if not left:
+        return _gone(Evidence.SUSPENDED, "suspended", f"{denials[0].source} says suspended")
+    first = left[0]
+    if first.observation is Observation.ABSENT:
+        return _gone(Evidence.SCIM_DELETE, "left", f"{first.source} deleted the user")
+    return _gone(Evidence.SCIM_INACTIVE, "left", f"{first.source} says active=false")
+
+
+def _is_newer(one: Record, other: Record) -> bool:
+    """A live record of a directory outweighs a tombstone of the same directory: the person came back."""
+    if one.deleted != other.deleted:
+        return other.deleted
+    return one.observed_at >= other.observed_at
+
+
+def _from_groups(records: Sequence[Record], bound: Iterable[Bound], rules: Rules, ever_had_access: bool) -> Access:
+    groups = {group for record in records if record.observation is Observation.PRESENT for group in record.groups}
+    hits = [entry for entry in bound if entry.group_id in groups]
+    teams = frozenset(entry.target for entry in hits if entry.kind == "team")
+    roles = {entry.target for entry in hits if entry.kind == "role"}
+    reasons = tuple(
+        Reason(f"{entry.kind} {entry.target}", f"member of group {entry.group_id}")
+        for entry in sorted(hits, key=lambda entry: (entry.kind, entry.target, entry.group_id))
+    )
+    if teams or roles:
+        role = next((role for role in rules.roles if role in roles), rules.default_role)
+        return Access(Standing.PRESENT, teams, role, reasons=reasons)
+    if ever_had_access:
+        return _gone(Evidence.GROUP_LOSS, "no group", "in no group that is bound to a team or a role any more")
+    return Access(Standing.UNMANAGED, reasons=(Reason("nothing", "in no group that is bound to a team or a role"),))

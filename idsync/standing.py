@@ -1,0 +1,284 @@
+"""What a change means for people: access compared with what policy gives now, departures, holds, jobs.
+
+Every function runs inside the store's write transaction, called by `intake` (or, for holds and bans, by `control`).
+
+    what the person had     | policy says now        | written down
+    ------------------------+------------------------+----------------------------------------------------------
+    access or none          | departed               | a departure; its evidence says when deletion goes
+    access                  | suspended              | a suspension: fence and block, never deletion
+    a departure             | departed, stronger     | the same departure, hastened
+    a departure             | present                | cancelled if nothing was destroyed, else closed; grants follow
+    a team                  | not that team          | the team is leaving: blocked now, deleted after the waiting time
+    anything                | less, by configuration | nothing is taken: a hold
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from idsync.clock import Clock, new_id
+from idsync.model import Access, DepartureState, Evidence, Lane, Origin, Person, Standing
+from idsync.policy import Bound, Record, Rules, decide, protection
+from idsync.store import directory, jobs, journal, ledger, people
+from idsync.store.db import Db
+from idsync.store.ledger import Departure, HoldItem
+from idsync.store.people import Grant
+
+PUSH_WINDOW = 600.0
+"""Seconds over which pushed departures are counted for `guard.max_push_departures`."""
+AT_ONCE = frozenset({Evidence.SCIM_INACTIVE, Evidence.SCIM_DELETE, Evidence.REVOKED})
+"""Evidence on which deletion does not wait."""
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Why people are looked at again. `mass` carries the reason of a hold when one request hit a whole group."""
+
+    origin: Origin
+    what: str
+    mass: str | None = None
+    configuration: bool = False
+
+
+class People:
+    """Decides about persons in the caller's transaction. Holds no state but the rules it was built with."""
+
+    def __init__(self, rules: Rules, clock: Clock, *, on_jobs: Callable[[], None] | None = None) -> None:
+        self.rules = rules
+        self._clock = clock
+        self.on_jobs = on_jobs
+
+    def access_of(self, db: Db, person: Person) -> Access:
+        """Ask policy what a person may have now, from the rows as they are in this transaction."""
+        users = directory.users_of_person_any(db, person.id)
+        records = [
+            Record(
+                user.source,
+                user.observation,
+                user.observed_at,
+                frozenset() if user.deleted_at else directory.groups_of(db, user.id),
+                user.deleted_at is not None,
+            )
+            for user in users
+        ]
+        bound = [Bound(binding.kind, binding.target, binding.group_id) for binding in people.bindings(db)]
+        known = {(rule.kind, rule.target) for rule in self.rules.rules}
+        ban = people.live_ban(db, person.id)
+        names = [person.account_id, person.label, *(name for user in users for name in (user.user_name, user.email))]
+        shield = protection(names, self.rules, self._clock.now())
+        if ban is not None and shield is not None and not ban.override:
+            ban = None
+        return decide(
+            records,
+            [entry for entry in bound if (entry.kind, entry.target) in known],
+            self.rules,
+            banned=ban.reason if ban else None,
+            protected=shield,
+            ever_had_access=person.ever_had_access,
+        )
+
+    def look_again(self, db: Db, persons: Iterable[str], cause: Cause) -> None:
+        """Ask policy about these persons again and write down what changed."""
+        for person_id in sorted(set(persons)):
+            person = people.person(db, person_id)
+            if person is not None:
+                self._settle(db, person, self.access_of(db, person), cause)
+
+    def _settle(self, db: Db, person: Person, access: Access, cause: Cause) -> None:
+        """Write down the difference between what the person had and what policy gives now, and open the job."""
+        departure = ledger.open_departure(db, person.id)
+        lane: Lane | None = None
+        if access.evidence is Evidence.GROUP_LOSS and self._keeps_something(db, person):
+            lane = self._stay(db, person, Access(Standing.PRESENT, role=person.role), departure, cause)
+        elif cause.configuration and departure is None and access.standing is not Standing.PRESENT:
+            self._hold_everything(db, person, cause)
+        elif access.standing in (Standing.DEPARTED, Standing.SUSPENDED):
+            lane = self._leave(db, person, access, departure, cause)
+        elif access.standing is Standing.PRESENT:
+            lane = self._stay(db, person, access, departure, cause)
+        if lane is not None:
+            self.open_job(db, person.id, lane)
+
+    def _keeps_something(self, db: Db, person: Person) -> bool:
+        """Tell whether a hold keeps a team that only the configuration would take."""
+        return any(grant.state == "granted" and grant.hold_id for grant in people.grants(db, person.id))
+
+    def open_job(self, db: Db, person_id: str, lane: Lane) -> None:
+        """Raise the person's generation and open their job for it."""
+        generation = people.bump_generation(db, person_id)
+        jobs.open_job(db, person_id, lane, generation, self._clock.now())
+        if self.on_jobs is not None:
+            db.after_commit(self.on_jobs)
+
+    def _leave(self, db: Db, person: Person, access: Access, departure: Departure | None, cause: Cause) -> Lane | None:
+        now = self._clock.now()
+        evidence = access.evidence or Evidence.SCIM_INACTIVE
+        kind = "suspension" if access.standing is Standing.SUSPENDED else "departure"
+        if departure is not None:
+            return self._leave_harder(db, departure, evidence, kind, cause, now)
+        waits = 0.0 if evidence in AT_ONCE else self.rules.group_loss_delete_after
+        opened = Departure(
+            id=new_id(),
+            person_id=person.id,
+            label=person.label,
+            account_id=person.account_id,
+            kind=kind,
+            evidence=evidence,
+            cause=cause.what,
+            source=cause.origin.source,
+            state=DepartureState.ACCEPTED,
+            received_at=cause.origin.received_at,
+            accepted_at=now,
+            delete_at=now + waits,
+        )
+        ledger.put_departure(db, opened)
+        for grant in people.grants(db, person.id):
+            ledger.drop_items(db, person.id, grant.team)
+        people.drop_grants(db, person.id)
+        people.update_person(db, person.id, label=person.label, role=None, ever_had_access=person.ever_had_access)
+        self._guard_push(db, opened, cause, now)
+        detail = {"departure": opened.id, "evidence": evidence.value, "kind": kind, "cause": cause.what}
+        self._audit(db, cause.origin, "departure.accepted", person.label, detail)
+        return Lane.REVOKE
+
+    def _leave_harder(
+        self, db: Db, departure: Departure, evidence: Evidence, kind: str, cause: Cause, now: float
+    ) -> Lane | None:
+        """Turn a departure that waits, or a suspension, into one on stronger evidence; never the other way."""
+        if kind != "departure" or evidence not in AT_ONCE or departure.evidence in AT_ONCE:
+            return None
+        hastened = replace(
+            departure,
+            kind="departure",
+            evidence=evidence,
+            cause=cause.what,
+            source=cause.origin.source,
+            delete_at=min(departure.delete_at, now),
+            hold_id=None,
+        )
+        ledger.put_departure(db, hastened)
+        ledger.drop_items(db, departure.person_id, "")
+        self._guard_push(db, hastened, cause, now)
+        detail = {"departure": departure.id, "evidence": evidence.value, "cause": cause.what}
+        self._audit(db, cause.origin, "departure.hastened", departure.label, detail)
+        return Lane.REVOKE
+
+    def _guard_push(self, db: Db, departure: Departure, cause: Cause, now: float) -> None:
+        """Hold the deletion, never the end of access, when a push takes too many people at once."""
+        if departure.evidence is Evidence.REVOKED or departure.kind != "departure":
+            return
+        source = cause.origin.source
+        pushed = ledger.pushed_since(db, source, now - PUSH_WINDOW)
+        if cause.mass is not None:
+            self._hold_departure(db, departure, f"group:{source}", cause.mass, now)
+        elif source in self.rules.idp_of and pushed > self.rules.max_push_departures:
+            reason = f"{source} pushed more than {self.rules.max_push_departures} departures in 10 minutes"
+            self._hold_departure(db, departure, f"push:{source}", reason, now)
+
+    def _stay(self, db: Db, person: Person, access: Access, departure: Departure | None, cause: Cause) -> Lane | None:
+        now = self._clock.now()
+        had = {grant.team: grant for grant in people.grants(db, person.id)}
+        lane: Lane | None = None
+        if departure is not None:
+            self._come_back(db, departure, cause, now)
+            lane = Lane.GRANT
+        for team in sorted(access.teams):
+            if self._give(db, person, team, had.get(team), now):
+                lane = lane or Lane.GRANT
+        for team in sorted(set(had) - access.teams):
+            if self._take(db, had[team], cause, now):
+                lane = Lane.REVOKE
+        if access.role != person.role:
+            lane = lane or Lane.GRANT
+        people.update_person(db, person.id, label=person.label, role=access.role, ever_had_access=True)
+        if lane is not None:
+            given = {"teams": sorted(access.teams), "role": access.role, "cause": cause.what}
+            self._audit(db, cause.origin, "access.changed", person.label, given)
+        return lane
+
+    def _come_back(self, db: Db, departure: Departure, cause: Cause, now: float) -> None:
+        """Close a departure: cancelled when nothing was destroyed yet, else it is left as far as it came."""
+        cancelled = departure.destroying_at is None
+        state = DepartureState.CANCELLED if cancelled else departure.state
+        ledger.put_departure(db, replace(departure, state=state, closed_at=now))
+        ledger.drop_items(db, departure.person_id, "")
+        detail = {"departure": departure.id, "cancelled": cancelled, "cause": cause.what}
+        self._audit(db, cause.origin, "departure.ended", departure.label, detail)
+
+    def _give(self, db: Db, person: Person, team: str, had: Grant | None, now: float) -> bool:
+        if had is not None and had.hold_id is not None:
+            ledger.drop_items(db, person.id, team)
+        if had is not None and had.state == "granted" and had.hold_id is None:
+            return False
+        since = had.since if had is not None else now
+        people.put_grant(db, Grant(person.id, team, "granted", since))
+        return had is None or had.state == "leaving"
+
+    def _take(self, db: Db, grant: Grant, cause: Cause, now: float) -> bool:
+        """Begin to take a team away: its keys are blocked at once, deleted after the waiting time."""
+        if grant.state == "leaving" or grant.hold_id is not None:
+            return False
+        if cause.configuration:
+            self._hold_grant(db, grant, "configuration", f"only the configuration changed: {cause.what}", now)
+            return False
+        leaving = replace(
+            grant,
+            state="leaving",
+            evidence=Evidence.GROUP_LOSS,
+            lost_at=now,
+            delete_at=now + self.rules.group_loss_delete_after,
+        )
+        people.put_grant(db, leaving)
+        if cause.mass is not None:
+            self._hold_grant(db, leaving, f"group:{cause.origin.source}", cause.mass, now)
+        return True
+
+    # -- holds --------------------------------------------------------------------------------------------------
+
+    def _hold_everything(self, db: Db, person: Person, cause: Cause) -> None:
+        """Hold what only a changed configuration would take; the person keeps it until somebody decides."""
+        now = self._clock.now()
+        for grant in people.grants(db, person.id):
+            if grant.state == "granted" and grant.hold_id is None:
+                self._hold_grant(db, grant, "configuration", f"only the configuration changed: {cause.what}", now)
+
+    def hold_leavers_of(self, db: Db, team: str, reason: str) -> None:
+        """Hold the deletions of everybody who is losing this team."""
+        now = self._clock.now()
+        for person in people.all_persons(db):
+            for grant in people.grants(db, person.id):
+                if grant.team == team and grant.state == "leaving" and grant.hold_id is None:
+                    self._hold_grant(db, grant, "rebind", reason, now)
+            departure = ledger.open_departure(db, person.id)
+            if departure and departure.evidence is Evidence.GROUP_LOSS and departure.destroying_at is None:
+                self._hold_departure(db, departure, "rebind", reason, now)
+
+    def _hold_grant(self, db: Db, grant: Grant, kind: str, reason: str, now: float) -> None:
+        hold = self._join_hold(db, kind, reason, now)
+        people.put_grant(db, replace(grant, hold_id=hold))
+        version = f"{grant.since:.6f}"
+        ledger.add_item(db, HoldItem(hold, grant.person_id, grant.team, kind.partition(":")[0], version))
+
+    def _hold_departure(self, db: Db, departure: Departure, kind: str, reason: str, now: float) -> None:
+        hold = self._join_hold(db, kind, reason, now)
+        ledger.put_departure(db, replace(departure, hold_id=hold))
+        version = f"{departure.accepted_at:.6f}"
+        ledger.add_item(db, HoldItem(hold, departure.person_id, "", departure.evidence.value, version))
+
+    def _join_hold(self, db: Db, kind: str, reason: str, now: float) -> str:
+        hold, is_new = ledger.join_hold(db, kind, reason, now)
+        if is_new:
+            detail = {"hold": hold.id, "reason": reason}
+            journal.append(db, at=now, actor="idsync", action="hold.opened", subject=kind, detail=detail)
+        return hold.id
+
+    def _audit(self, db: Db, origin: Origin, action: str, subject: str, detail: dict[str, Any]) -> None:
+        note(db, self._clock, origin, action, subject, detail)
+
+
+def note(db: Db, clock: Clock, origin: Origin, action: str, subject: str, detail: dict[str, Any]) -> None:
+    """Add an audit entry for something a source or a person asked for."""
+    actor = f"{origin.source}/{origin.actor}"
+    journal.append(db, at=clock.now(), actor=actor, action=action, subject=subject, detail=detail)

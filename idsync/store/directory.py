@@ -1,0 +1,368 @@
+"""Users, groups and memberships: what the sources told us. Tombstones stay, but only `*_any` functions see them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from idsync.model import Group, Membership, Observation, User
+from idsync.store.db import Db, Row
+
+PENDING_FOR = 24 * 3600.0
+"""How long an unknown member id waits for its user, in seconds."""
+
+
+def fold(text: str) -> str:
+    """Return the form in which names are compared (RFC 7643 §4.1.1: userName is not case exact)."""
+    return text.casefold()
+
+
+def user_from(row: Row) -> User:
+    return User(
+        id=row["id"],
+        source=row["source"],
+        external_id=row["external_id"],
+        user_name=row["user_name"],
+        active=bool(row["active"]),
+        email=row["email"],
+        display_name=row["display_name"],
+        doc=json.loads(row["doc"]),
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+        version=row["version"],
+        person_id=row["person_id"],
+        observation=Observation(row["observation"]),
+        observed_at=row["observed_at"],
+        deleted_at=row["deleted_at"],
+    )
+
+
+def group_from(row: Row) -> Group:
+    return Group(
+        id=row["id"],
+        source=row["source"],
+        external_id=row["external_id"],
+        display_name=row["display_name"],
+        doc=json.loads(row["doc"]),
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+        version=row["version"],
+        deleted_at=row["deleted_at"],
+    )
+
+
+def _compact(doc: Mapping[str, Any]) -> str:
+    return json.dumps(doc, ensure_ascii=False, separators=(",", ":"))
+
+
+# -- users ------------------------------------------------------------------------------------------------------
+
+
+def user(db: Db, source: str, user_id: str) -> User | None:
+    """Return a live user of this source; another source's id is as good as unknown."""
+    row = db.one(
+        "SELECT * FROM users WHERE id = :id AND source = :source AND deleted_at IS NULL", id=user_id, source=source
+    )
+    return user_from(row) if row else None
+
+
+def user_by_name(db: Db, source: str, user_name: str) -> User | None:
+    row = db.one(
+        "SELECT * FROM users WHERE source = :source AND user_name_key = :key AND deleted_at IS NULL",
+        source=source,
+        key=fold(user_name),
+    )
+    return user_from(row) if row else None
+
+
+def users_by_external_any(db: Db, sources: Sequence[str], external_id: str) -> list[User]:
+    """Return the records of these sources with this immutable id, the newest first, tombstones included."""
+    found: list[User] = []
+    for source in sources:
+        rows = db.all(
+            "SELECT * FROM users WHERE source = :source AND external_id = :external ORDER BY updated_at DESC",
+            source=source,
+            external=external_id,
+        )
+        found += map(user_from, rows)
+    return found
+
+
+def live_users_by_email(db: Db, email: str) -> list[User]:
+    rows = db.all("SELECT * FROM users WHERE email_key = :key AND deleted_at IS NULL", key=fold(email))
+    return [user_from(row) for row in rows]
+
+
+def users_of_person_any(db: Db, person_id: str) -> list[User]:
+    """Return every record that was ever linked to a person, oldest first, tombstones included."""
+    rows = db.all("SELECT * FROM users WHERE person_id = :person ORDER BY created_at, id", person=person_id)
+    return [user_from(row) for row in rows]
+
+
+def find_users_any(db: Db, text: str) -> list[User]:
+    """Find records by userName or e-mail, whatever the letter case, in every source."""
+    rows = db.all(
+        "SELECT * FROM users WHERE user_name_key = :key OR email_key = :key ORDER BY created_at, id", key=fold(text)
+    )
+    return [user_from(row) for row in rows]
+
+
+def search_users(
+    db: Db, source: str, where: str, params: Mapping[str, Any], *, order: str, limit: int, offset: int
+) -> list[User]:
+    """Return a page of live users. `where` and `order` are SQL made by `scim.sql` from an allow-list of columns."""
+    rows = db.all(
+        f"SELECT * FROM users WHERE id IN (SELECT id FROM users WHERE source = :source AND deleted_at IS NULL"  # noqa: S608
+        f" AND ({where}) ORDER BY {order} LIMIT :limit OFFSET :offset) ORDER BY {order}",
+        **params,
+        source=source,
+        limit=limit,
+        offset=offset,
+    )
+    return [user_from(row) for row in rows]
+
+
+def count_users(db: Db, source: str, where: str, params: Mapping[str, Any]) -> int:
+    row = db.one(
+        f"SELECT COUNT(*) AS n FROM users WHERE source = :source AND deleted_at IS NULL AND ({where})",  # noqa: S608
+        **params,
+        source=source,
+    )
+    return int(row["n"]) if row else 0
+
+
+def put_user(db: Db, user: User) -> None:
+    """Insert or replace a user row as a whole. The unique index refuses a second live userName in a source."""
+    db.execute(
+        "INSERT INTO users (id, source, external_id, user_name, user_name_key, active, email, email_key, display_name,"
+        " doc, person_id, observation, observed_at, created_at, updated_at, version, deleted_at)"
+        " VALUES (:id, :source, :external_id, :user_name, :user_name_key, :active, :email, :email_key, :display_name,"
+        " :doc, :person_id, :observation, :observed_at, :created_at, :updated_at, :version, :deleted_at)"
+        " ON CONFLICT (id) DO UPDATE SET external_id = excluded.external_id, user_name = excluded.user_name,"
+        " user_name_key = excluded.user_name_key, active = excluded.active, email = excluded.email,"
+        " email_key = excluded.email_key, display_name = excluded.display_name, doc = excluded.doc,"
+        " person_id = excluded.person_id, observation = excluded.observation, observed_at = excluded.observed_at,"
+        " updated_at = excluded.updated_at, version = excluded.version, deleted_at = excluded.deleted_at",
+        id=user.id,
+        source=user.source,
+        external_id=user.external_id,
+        user_name=user.user_name,
+        user_name_key=fold(user.user_name),
+        active=int(user.active),
+        email=user.email,
+        email_key=fold(user.email) if user.email else None,
+        display_name=user.display_name,
+        doc=_compact(user.doc),
+        person_id=user.person_id,
+        observation=user.observation.value,
+        observed_at=user.observed_at,
+        created_at=user.created_at,
+        updated_at=user.updated_at,
+        version=user.version,
+        deleted_at=user.deleted_at,
+    )
+
+
+# -- groups -----------------------------------------------------------------------------------------------------
+
+
+def group(db: Db, source: str, group_id: str) -> Group | None:
+    row = db.one(
+        "SELECT * FROM groups WHERE id = :id AND source = :source AND deleted_at IS NULL", id=group_id, source=source
+    )
+    return group_from(row) if row else None
+
+
+def group_any(db: Db, group_id: str) -> Group | None:
+    """Return a group of any source, also a deleted one."""
+    row = db.one("SELECT * FROM groups WHERE id = :id", id=group_id)
+    return group_from(row) if row else None
+
+
+def group_by_name(db: Db, source: str, display_name: str) -> Group | None:
+    row = db.one(
+        "SELECT * FROM groups WHERE source = :source AND display_key = :key AND deleted_at IS NULL",
+        source=source,
+        key=fold(display_name),
+    )
+    return group_from(row) if row else None
+
+
+def live_groups(db: Db) -> list[Group]:
+    rows = db.all("SELECT * FROM groups WHERE deleted_at IS NULL ORDER BY source, created_at, id")
+    return [group_from(row) for row in rows]
+
+
+def search_groups(
+    db: Db, source: str, where: str, params: Mapping[str, Any], *, order: str, limit: int, offset: int
+) -> list[Group]:
+    """Return a page of live groups; see `search_users`."""
+    rows = db.all(
+        f"SELECT * FROM groups WHERE id IN (SELECT id FROM groups WHERE source = :source AND deleted_at IS NULL"  # noqa: S608
+        f" AND ({where}) ORDER BY {order} LIMIT :limit OFFSET :offset) ORDER BY {order}",
+        **params,
+        source=source,
+        limit=limit,
+        offset=offset,
+    )
+    return [group_from(row) for row in rows]
+
+
+def count_groups(db: Db, source: str, where: str, params: Mapping[str, Any]) -> int:
+    row = db.one(
+        f"SELECT COUNT(*) AS n FROM groups WHERE source = :source AND deleted_at IS NULL AND ({where})",  # noqa: S608
+        **params,
+        source=source,
+    )
+    return int(row["n"]) if row else 0
+
+
+def put_group(db: Db, group: Group) -> None:
+    """Insert or replace a group row as a whole. The unique index refuses a second live displayName in a source."""
+    db.execute(
+        "INSERT INTO groups (id, source, external_id, display_name, display_key, doc, created_at, updated_at, version,"
+        " deleted_at) VALUES (:id, :source, :external_id, :display_name, :display_key, :doc, :created_at, :updated_at,"
+        " :version, :deleted_at) ON CONFLICT (id) DO UPDATE SET external_id = excluded.external_id,"
+        " display_name = excluded.display_name, display_key = excluded.display_key, doc = excluded.doc,"
+        " updated_at = excluded.updated_at, version = excluded.version, deleted_at = excluded.deleted_at",
+        id=group.id,
+        source=group.source,
+        external_id=group.external_id,
+        display_name=group.display_name,
+        display_key=fold(group.display_name),
+        doc=_compact(group.doc),
+        created_at=group.created_at,
+        updated_at=group.updated_at,
+        version=group.version,
+        deleted_at=group.deleted_at,
+    )
+
+
+# -- memberships ------------------------------------------------------------------------------------------------
+
+_MEMBERS = (
+    "SELECT m.group_id, m.member_id, m.member_type, COALESCE(u.user_name, g.display_name, '') AS label"
+    " FROM memberships m LEFT JOIN users u ON u.id = m.member_id LEFT JOIN groups g ON g.id = m.member_id"
+)
+
+
+def _membership(row: Row) -> Membership:
+    return Membership(row["group_id"], row["member_id"], row["member_type"], row["label"])
+
+
+def members(db: Db, group_id: str) -> list[Membership]:
+    rows = db.all(f"{_MEMBERS} WHERE m.group_id = :group ORDER BY m.since, m.member_id", group=group_id)
+    return [_membership(row) for row in rows]
+
+
+def count_members(db: Db, group_id: str) -> int:
+    row = db.one("SELECT COUNT(*) AS n FROM memberships WHERE group_id = :group", group=group_id)
+    return int(row["n"]) if row else 0
+
+
+def direct_groups(db: Db, member_id: str) -> list[Group]:
+    """Return the groups that list this member themselves."""
+    rows = db.all(
+        "SELECT g.* FROM memberships m JOIN groups g ON g.id = m.group_id"
+        " WHERE m.member_id = :member AND g.deleted_at IS NULL ORDER BY g.created_at, g.id",
+        member=member_id,
+    )
+    return [group_from(row) for row in rows]
+
+
+def groups_of(db: Db, member_id: str) -> frozenset[str]:
+    """Return the ids of every live group a member is in, through nested groups too (a cycle ends itself)."""
+    rows = db.all(
+        "WITH RECURSIVE up (id) AS (SELECT group_id FROM memberships WHERE member_id = :member"
+        " UNION SELECT m.group_id FROM memberships m JOIN up ON m.member_id = up.id)"
+        " SELECT up.id FROM up JOIN groups g ON g.id = up.id WHERE g.deleted_at IS NULL",
+        member=member_id,
+    )
+    return frozenset(row["id"] for row in rows)
+
+
+def persons_under(db: Db, group_id: str) -> list[str]:
+    """Return the persons whose records are in a group, through nested groups too, sorted."""
+    rows = db.all(
+        "WITH RECURSIVE down (id) AS (SELECT :group UNION SELECT m.member_id FROM memberships m"
+        " JOIN down ON m.group_id = down.id)"
+        " SELECT DISTINCT u.person_id FROM down JOIN users u ON u.id = down.id ORDER BY u.person_id",
+        group=group_id,
+    )
+    return [row["person_id"] for row in rows]
+
+
+def add_member(db: Db, group_id: str, member_id: str, member_type: str, at: float) -> bool:
+    """Add one row; False when it was there."""
+    return (
+        db.execute(
+            "INSERT INTO memberships (group_id, member_id, member_type, since) VALUES (:group, :member, :type, :at)"
+            " ON CONFLICT (group_id, member_id) DO NOTHING",
+            group=group_id,
+            member=member_id,
+            type=member_type,
+            at=at,
+        )
+        > 0
+    )
+
+
+def remove_member(db: Db, group_id: str, member_id: str) -> bool:
+    """Remove one row; False when it was not there."""
+    changed = db.execute(
+        "DELETE FROM memberships WHERE group_id = :group AND member_id = :member", group=group_id, member=member_id
+    )
+    return changed > 0
+
+
+def drop_memberships_of(db: Db, member_id: str) -> list[str]:
+    """Remove a member from every group and return those groups."""
+    rows = db.all("SELECT group_id FROM memberships WHERE member_id = :member", member=member_id)
+    db.execute("DELETE FROM memberships WHERE member_id = :member", member=member_id)
+    return [row["group_id"] for row in rows]
+
+
+def drop_members(db: Db, group_id: str) -> None:
+    db.execute("DELETE FROM memberships WHERE group_id = :group", group=group_id)
+    db.execute("DELETE FROM pending_members WHERE group_id = :group", group=group_id)
+
+
+# -- ids nobody knows yet -----------------------------------------------------------------------------------------
+
+
+def add_pending(db: Db, source: str, group_id: str, value: str, at: float) -> None:
+    db.execute(
+        "INSERT INTO pending_members (source, group_id, value, seen_at) VALUES (:source, :group, :value, :at)"
+        " ON CONFLICT (group_id, value) DO UPDATE SET seen_at = excluded.seen_at",
+        source=source,
+        group=group_id,
+        value=value,
+        at=at,
+    )
+
+
+def remove_pending(db: Db, group_id: str, value: str) -> None:
+    db.execute("DELETE FROM pending_members WHERE group_id = :group AND value = :value", group=group_id, value=value)
+
+
+def clear_pending(db: Db, group_id: str) -> None:
+    db.execute("DELETE FROM pending_members WHERE group_id = :group", group=group_id)
+
+
+def take_pending(db: Db, source: str, values: Sequence[str], now: float) -> list[str]:
+    """Return and forget the groups that waited for any of these ids; drop what has waited too long."""
+    db.execute("DELETE FROM pending_members WHERE seen_at < :old", old=now - PENDING_FOR)
+    groups: list[str] = []
+    for value in values:
+        rows = db.all(
+            "SELECT group_id FROM pending_members WHERE source = :source AND value = :value", source=source, value=value
+        )
+        groups += [row["group_id"] for row in rows]
+        db.execute("DELETE FROM pending_members WHERE source = :source AND value = :value", source=source, value=value)
+    return groups
+
+
+def count_pending(db: Db) -> int:
+    row = db.one("SELECT COUNT(*) AS n FROM pending_members")
+    return int(row["n"]) if row else 0

@@ -1,0 +1,32 @@
+"""What was learnt and must survive a restart: verbs of the gateway, team ids, the fence, times of passes."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from idsync.store.db import Db
+
+
+def get(db: Db, name: str) -> Any:
+    """Return a fact, or None."""
+    row = db.one("SELECT value FROM facts WHERE name = :name", name=name)
+    return json.loads(row["value"]) if row else None
+
+
+def put(db: Db, name: str, value: Any, at: float) -> None:
+    db.execute(
+        "INSERT INTO facts (name, value, at) VALUES (:name, :value, :at)"
+        " ON CONFLICT (name) DO UPDATE SET value = excluded.value, at = excluded.at",
+        name=name,
+        value=json.dumps(value),
+        at=at,
+    )
+
+
+def under(db: Db, prefix: str) -> dict[str, tuple[Any, float]]:
+    """Return every fact whose name begins with `prefix`, without it, with the time it was noted."""
+    rows = db.all(
+        "SELECT name, value, at FROM facts WHERE substr(name, 1, :length) = :prefix", prefix=prefix, length=len(prefix)
+    )
+    return {row["name"][len(prefix) :]: (json.loads(row["value"]), row["at"]) for row in rows}

@@ -1,0 +1,147 @@
+"""Jobs: "make the gateway agree about this person". One row a person, a lease while somebody works on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from idsync.model import Lane
+from idsync.store.db import Db, Row
+
+
+@dataclass(frozen=True)
+class Job:
+    person_id: str
+    lane: Lane
+    wanted: int
+    run_at: float
+    attempts: int
+    created_at: float
+    waiting: bool
+    last_error: str | None
+    leased: bool
+
+
+def _job(row: Row) -> Job:
+    return Job(
+        row["person_id"],
+        Lane(row["lane"]),
+        row["wanted"],
+        row["run_at"],
+        row["attempts"],
+        row["created_at"],
+        bool(row["waiting"]),
+        row["last_error"],
+        row["owner"] is not None,
+    )
+
+
+def open_job(db: Db, person_id: str, lane: Lane, generation: int, now: float) -> None:
+    """Open a job, or raise the one that is open: due now, a revoke never turned into a grant."""
+    db.execute(
+        "INSERT INTO jobs (person_id, lane, wanted, run_at, attempts, created_at)"
+        " VALUES (:person, :lane, :generation, :now, 0, :now)"
+        " ON CONFLICT (person_id) DO UPDATE SET wanted = excluded.wanted, run_at = excluded.run_at, attempts = 0,"
+        " created_at = CASE WHEN jobs.waiting = 1 THEN excluded.created_at ELSE jobs.created_at END, waiting = 0,"
+        " lane = CASE WHEN jobs.lane = 'revoke' AND jobs.waiting = 0 THEN 'revoke' ELSE excluded.lane END",
+        person=person_id,
+        lane=lane.value,
+        generation=generation,
+        now=now,
+    )
+
+
+def claim(db: Db, lane: Lane, owner: str, now: float, lease: float, limit: int) -> list[Job]:
+    """Lease up to `limit` due jobs of a lane, the oldest first."""
+    rows = db.all(
+        "UPDATE jobs SET owner = :owner, lease_until = :until WHERE person_id IN ("
+        " SELECT person_id FROM jobs WHERE lane = :lane AND run_at <= :now"
+        " AND (lease_until IS NULL OR lease_until <= :now) ORDER BY run_at, person_id LIMIT :limit) RETURNING *",
+        owner=owner,
+        until=now + lease,
+        lane=lane.value,
+        now=now,
+        limit=limit,
+    )
+    return [_job(row) for row in sorted(rows, key=lambda row: (row["run_at"], row["person_id"]))]
+
+
+def close(db: Db, person_id: str, owner: str, generation: int) -> bool:
+    """Close the generation that was seen, as the owner that saw it; False when a newer one was asked for."""
+    return (
+        db.execute(
+            "DELETE FROM jobs WHERE person_id = :person AND owner = :owner AND wanted = :generation",
+            person=person_id,
+            owner=owner,
+            generation=generation,
+        )
+        > 0
+    )
+
+
+def wait(db: Db, person_id: str, owner: str, generation: int, run_at: float) -> bool:
+    """Put a job whose work is done for now to rest until `run_at` (a waiting deletion, a second look)."""
+    return (
+        db.execute(
+            "UPDATE jobs SET owner = NULL, lease_until = NULL, run_at = :run_at, attempts = 0, waiting = 1,"
+            " lane = 'revoke', last_error = NULL"
+            " WHERE person_id = :person AND owner = :owner AND wanted = :generation",
+            person=person_id,
+            owner=owner,
+            generation=generation,
+            run_at=run_at,
+        )
+        > 0
+    )
+
+
+def retry(db: Db, person_id: str, owner: str, run_at: float, error: str) -> None:
+    """Give a failed job back, to be tried again at `run_at`; a newer generation is tried at once."""
+    db.execute(
+        "UPDATE jobs SET owner = NULL, lease_until = NULL, attempts = attempts + 1, last_error = :error,"
+        " run_at = :run_at WHERE person_id = :person AND owner = :owner",
+        person=person_id,
+        owner=owner,
+        run_at=run_at,
+        error=error,
+    )
+
+
+def release(db: Db, person_id: str, owner: str, now: float) -> None:
+    """Give a job back untouched, due at once: somebody asked for a newer generation meanwhile."""
+    db.execute(
+        "UPDATE jobs SET owner = NULL, lease_until = NULL, run_at = :now WHERE person_id = :person AND owner = :owner",
+        person=person_id,
+        owner=owner,
+        now=now,
+    )
+
+
+def release_all(db: Db) -> int:
+    """Drop every lease. Only for the one process that holds the store, at start: whoever had them is dead."""
+    return db.execute("UPDATE jobs SET owner = NULL, lease_until = NULL WHERE owner IS NOT NULL")
+
+
+def hurry(db: Db, now: float) -> int:
+    """Make every job that failed and waits for another try due now (a pass by hand)."""
+    return db.execute("UPDATE jobs SET run_at = :now WHERE waiting = 0 AND run_at > :now AND owner IS NULL", now=now)
+
+
+def next_due(db: Db) -> float | None:
+    """Return when the earliest job nobody works on falls due."""
+    row = db.one("SELECT MIN(run_at) AS at FROM jobs WHERE owner IS NULL")
+    return row["at"] if row else None
+
+
+def get(db: Db, person_id: str) -> Job | None:
+    row = db.one("SELECT * FROM jobs WHERE person_id = :person", person=person_id)
+    return _job(row) if row else None
+
+
+def all_jobs(db: Db) -> list[Job]:
+    return [_job(row) for row in db.all("SELECT * FROM jobs ORDER BY lane DESC, run_at, person_id")]
+
+
+def busy(db: Db) -> int:
+    """Return how many jobs still have something to do now (not merely waiting for a later look)."""
+    row = db.one("SELECT COUNT(*) AS n FROM jobs WHERE waiting = 0")
+    return int(row["n"]) if row else 0

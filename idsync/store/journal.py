@@ -1,0 +1,65 @@
+"""The audit trail's rows. Append only: no function here changes or removes one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from idsync.audit import GENESIS, AuditEvent, detail_text, digest
+from idsync.store.db import Db, Row
+
+
+def append(db: Db, *, at: float, actor: str, action: str, subject: str, detail: Mapping[str, Any]) -> None:
+    """Add one entry to the chain, in the caller's transaction."""
+    seq, prev = head(db)
+    text = detail_text(detail)
+    seal = digest(prev, seq + 1, at, actor, action, subject, text)
+    db.execute(
+        "INSERT INTO audit (seq, at, actor, action, subject, detail, prev, hash)"
+        " VALUES (:seq, :at, :actor, :action, :subject, :detail, :prev, :hash)",
+        seq=seq + 1,
+        at=at,
+        actor=actor,
+        action=action,
+        subject=subject,
+        detail=text,
+        prev=prev,
+        hash=seal,
+    )
+
+
+def head(db: Db) -> tuple[int, str]:
+    """Return (number, hash) of the newest entry."""
+    row = db.one("SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1")
+    return (row["seq"], row["hash"]) if row else (0, GENESIS)
+
+
+def _event(row: Row) -> AuditEvent:
+    return AuditEvent(
+        row["seq"],
+        row["at"],
+        row["actor"],
+        row["action"],
+        row["subject"],
+        json.loads(row["detail"]),
+        row["prev"],
+        row["hash"],
+    )
+
+
+def events(db: Db, *, after: int = 0, page: int = 1000) -> Iterator[AuditEvent]:
+    """Yield entries in order, a page at a time."""
+    while True:
+        rows = db.all("SELECT * FROM audit WHERE seq > :after ORDER BY seq LIMIT :page", after=after, page=page)
+        if not rows:
+            return
+        for row in rows:
+            yield _event(row)
+        after = rows[-1]["seq"]
+
+
+def last(db: Db, count: int) -> list[AuditEvent]:
+    """Return the newest entries, oldest of them first."""
+    rows = db.all("SELECT * FROM audit ORDER BY seq DESC LIMIT :count", count=count)
+    return [_event(row) for row in reversed(rows)]

@@ -1,0 +1,288 @@
+"""Departures and holds: what was taken from whom, when, on which evidence, and what waits for a person."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from idsync.clock import new_id
+from idsync.model import DepartureState, Evidence
+from idsync.store.db import Db, Row
+
+
+@dataclass(frozen=True)
+class Departure:
+    """The ledger entry of one person losing all access. Times are epoch seconds, None: not reached."""
+
+    id: str
+    person_id: str
+    label: str
+    account_id: str | None
+    kind: str
+    evidence: Evidence
+    cause: str
+    source: str
+    state: DepartureState
+    received_at: float
+    accepted_at: float
+    delete_at: float
+    fenced_at: float | None = None
+    blocked_at: float | None = None
+    destroying_at: float | None = None
+    deleted_at: float | None = None
+    verified_at: float | None = None
+    settled_at: float | None = None
+    closed_at: float | None = None
+    settle_at: float | None = None
+    hold_id: str | None = None
+    fence: str | None = None
+    problem: str | None = None
+    receipt: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Hold:
+    id: str
+    kind: str
+    reason: str
+    state: str
+    created_at: float
+    decided_at: float | None
+    decided_by: str | None
+
+
+@dataclass(frozen=True)
+class HoldItem:
+    """One thing a hold keeps back. `team` is "" for a whole departure; `version` is that of the evidence."""
+
+    hold_id: str
+    person_id: str
+    team: str
+    cause: str
+    version: str
+
+
+# -- departures -------------------------------------------------------------------------------------------------
+
+
+def _departure(row: Row) -> Departure:
+    return Departure(
+        id=row["id"],
+        person_id=row["person_id"],
+        label=row["label"],
+        account_id=row["account_id"],
+        kind=row["kind"],
+        evidence=Evidence(row["evidence"]),
+        cause=row["cause"],
+        source=row["source"],
+        state=DepartureState(row["state"]),
+        received_at=row["received_at"],
+        accepted_at=row["accepted_at"],
+        delete_at=row["delete_at"],
+        fenced_at=row["fenced_at"],
+        blocked_at=row["blocked_at"],
+        destroying_at=row["destroying_at"],
+        deleted_at=row["deleted_at"],
+        verified_at=row["verified_at"],
+        settled_at=row["settled_at"],
+        closed_at=row["closed_at"],
+        settle_at=row["settle_at"],
+        hold_id=row["hold_id"],
+        fence=row["fence"],
+        problem=row["problem"],
+        receipt=json.loads(row["receipt"]),
+    )
+
+
+def put_departure(db: Db, departure: Departure) -> None:
+    """Insert or replace a departure; the unique index refuses a second open one of the same person."""
+    db.execute(
+        "INSERT INTO departures (id, person_id, label, account_id, kind, evidence, cause, source, state, received_at,"
+        " accepted_at, fenced_at, blocked_at, destroying_at, deleted_at, verified_at, settled_at, closed_at, delete_at,"
+        " settle_at, hold_id, fence, problem, receipt)"
+        " VALUES (:id, :person, :label, :account, :kind, :evidence, :cause,"
+        " :source, :state, :received_at, :accepted_at, :fenced_at, :blocked_at, :destroying_at, :deleted_at,"
+        " :verified_at, :settled_at, :closed_at, :delete_at, :settle_at, :hold, :fence, :problem, :receipt)"
+        " ON CONFLICT (id) DO UPDATE SET account_id = excluded.account_id, kind = excluded.kind,"
+        " evidence = excluded.evidence, cause = excluded.cause, state = excluded.state, fenced_at = excluded.fenced_at,"
+        " blocked_at = excluded.blocked_at, destroying_at = excluded.destroying_at, deleted_at = excluded.deleted_at,"
+        " verified_at = excluded.verified_at, settled_at = excluded.settled_at, closed_at = excluded.closed_at,"
+        " delete_at = excluded.delete_at, settle_at = excluded.settle_at, hold_id = excluded.hold_id,"
+        " fence = excluded.fence, problem = excluded.problem, receipt = excluded.receipt",
+        id=departure.id,
+        person=departure.person_id,
+        label=departure.label,
+        account=departure.account_id,
+        kind=departure.kind,
+        evidence=departure.evidence.value,
+        cause=departure.cause,
+        source=departure.source,
+        state=departure.state.value,
+        received_at=departure.received_at,
+        accepted_at=departure.accepted_at,
+        fenced_at=departure.fenced_at,
+        blocked_at=departure.blocked_at,
+        destroying_at=departure.destroying_at,
+        deleted_at=departure.deleted_at,
+        verified_at=departure.verified_at,
+        settled_at=departure.settled_at,
+        closed_at=departure.closed_at,
+        delete_at=departure.delete_at,
+        settle_at=departure.settle_at,
+        hold=departure.hold_id,
+        fence=departure.fence,
+        problem=departure.problem,
+        receipt=json.dumps(departure.receipt or {}, ensure_ascii=False),
+    )
+
+
+def departure(db: Db, departure_id: str) -> Departure | None:
+    row = db.one("SELECT * FROM departures WHERE id = :id", id=departure_id)
+    return _departure(row) if row else None
+
+
+def open_departure(db: Db, person_id: str) -> Departure | None:
+    row = db.one("SELECT * FROM departures WHERE person_id = :person AND closed_at IS NULL", person=person_id)
+    return _departure(row) if row else None
+
+
+def departures_of(db: Db, person_id: str) -> list[Departure]:
+    rows = db.all("SELECT * FROM departures WHERE person_id = :person ORDER BY accepted_at, id", person=person_id)
+    return [_departure(row) for row in rows]
+
+
+def departures(db: Db, *, limit: int = 1000) -> list[Departure]:
+    """Return the newest departures, oldest of them first."""
+    rows = db.all("SELECT * FROM departures ORDER BY accepted_at DESC, id LIMIT :limit", limit=limit)
+    return [_departure(row) for row in reversed(rows)]
+
+
+def open_departures(db: Db) -> list[Departure]:
+    rows = db.all("SELECT * FROM departures WHERE closed_at IS NULL ORDER BY accepted_at, id")
+    return [_departure(row) for row in rows]
+
+
+def pushed_since(db: Db, source: str, since: float) -> int:
+    """Count the departures a source has pushed since then."""
+    row = db.one(
+        "SELECT COUNT(*) AS n FROM departures WHERE source = :source AND accepted_at > :since",
+        source=source,
+        since=since,
+    )
+    return int(row["n"]) if row else 0
+
+
+def unverified(db: Db) -> int:
+    """Count the open departures whose keys are not yet proven gone and that nobody holds back."""
+    row = db.one("SELECT COUNT(*) AS n FROM departures WHERE closed_at IS NULL AND verified_at IS NULL")
+    return int(row["n"]) if row else 0
+
+
+def times_to_revoke(db: Db, since: float) -> list[float]:
+    """Return the seconds from request to `verified` of departures that never waited on purpose, sorted."""
+    rows = db.all(
+        "SELECT verified_at - received_at AS took FROM departures WHERE verified_at IS NOT NULL AND hold_id IS NULL"
+        " AND delete_at <= accepted_at AND accepted_at > :since ORDER BY took",
+        since=since,
+    )
+    return [row["took"] for row in rows]
+
+
+# -- holds ------------------------------------------------------------------------------------------------------
+
+
+def _hold(row: Row) -> Hold:
+    return Hold(
+        row["id"],
+        row["kind"],
+        row["reason"],
+        row["state"],
+        row["created_at"],
+        row["decided_at"],
+        row["decided_by"],
+    )
+
+
+def join_hold(db: Db, kind: str, reason: str, now: float) -> tuple[Hold, bool]:
+    """Return the open hold of this kind, making one when there is none, and whether it is new."""
+    row = db.one("SELECT * FROM holds WHERE kind = :kind AND state = 'open'", kind=kind)
+    if row:
+        return _hold(row), False
+    made = Hold(new_id(), kind, reason, "open", now, None, None)
+    db.execute(
+        "INSERT INTO holds (id, kind, reason, state, created_at) VALUES (:id, :kind, :reason, 'open', :now)",
+        id=made.id,
+        kind=kind,
+        reason=reason,
+        now=now,
+    )
+    return made, True
+
+
+def hold(db: Db, hold_id: str) -> Hold | None:
+    row = db.one("SELECT * FROM holds WHERE id = :id", id=hold_id)
+    return _hold(row) if row else None
+
+
+def holds(db: Db, *, only_open: bool = True) -> list[Hold]:
+    where = "WHERE state = 'open'" if only_open else ""
+    return [_hold(row) for row in db.all(f"SELECT * FROM holds {where} ORDER BY created_at, id")]  # noqa: S608
+
+
+def add_item(db: Db, item: HoldItem) -> None:
+    db.execute(
+        "INSERT INTO hold_items (hold_id, person_id, team, cause, version)"
+        " VALUES (:hold, :person, :team, :cause, :version)"
+        " ON CONFLICT (hold_id, person_id, team) DO UPDATE SET cause = excluded.cause, version = excluded.version",
+        hold=item.hold_id,
+        person=item.person_id,
+        team=item.team,
+        cause=item.cause,
+        version=item.version,
+    )
+
+
+def items(db: Db, hold_id: str) -> list[HoldItem]:
+    rows = db.all("SELECT * FROM hold_items WHERE hold_id = :hold ORDER BY person_id, team", hold=hold_id)
+    return [HoldItem(row["hold_id"], row["person_id"], row["team"], row["cause"], row["version"]) for row in rows]
+
+
+def drop_items(db: Db, person_id: str, team: str) -> None:
+    """Take what came back out of the open holds; the checksum changes with it."""
+    db.execute(
+        "DELETE FROM hold_items WHERE person_id = :person AND team = :team AND hold_id IN"
+        " (SELECT id FROM holds WHERE state = 'open')",
+        person=person_id,
+        team=team,
+    )
+
+
+def decide_hold(db: Db, hold_id: str, state: str, by: str, at: float) -> None:
+    db.execute(
+        "UPDATE holds SET state = :state, decided_at = :at, decided_by = :by WHERE id = :id AND state = 'open'",
+        id=hold_id,
+        state=state,
+        at=at,
+        by=by,
+    )
+
+
+def checksum(held: Sequence[HoldItem]) -> str:
+    """Return the short fingerprint of what a hold contains: person, team, cause and version of the evidence."""
+    lines = sorted(f"{item.person_id}|{item.team}|{item.cause}|{item.version}" for item in held)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+def hold_is_open(db: Db, hold_id: str | None) -> bool:
+    """Tell whether deletion waits for this hold; a rejected one keeps waiting for good."""
+    if hold_id is None:
+        return False
+    row = db.one("SELECT state FROM holds WHERE id = :id", id=hold_id)
+    return row is not None and row["state"] != "approved"
+
+
+def problem(db: Db, departure: Departure, text: str | None) -> None:
+    put_departure(db, replace(departure, problem=text))

@@ -1,0 +1,350 @@
+"""SQLite: one writing connection on one thread, readers that cannot write, a lock file against a second process.
+
+Why so: two connections that write or checkpoint at the same instant can lose committed data before SQLite 3.51.3
+(sqlite.org/wal.html#walresetbug), and a deferred BEGIN fails at once under contention where IMMEDIATE waits.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import importlib.resources
+import os
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlite_utils import Database
+from sqlite_utils.migrations import Migrations
+
+from idsync.errors import StoreBusy, StoreError
+from idsync.store.db import Db, Row
+
+T = TypeVar("T")
+BATCH = 64
+"""Most transactions that share one fsync."""
+
+
+def path_of(url: str) -> Path:
+    """Return the file of a `sqlite:///` URL.
+
+    Raises:
+        StoreError: the URL is of another kind.
+    """
+    prefix = "sqlite:///"
+    if not url.startswith(prefix):
+        msg = f"store.url {url.split(':', 1)[0]!r} is not supported by this release; use sqlite:////path/idsync.db"
+        raise StoreError(msg)
+    return Path(url.removeprefix(prefix))
+
+
+class SqliteDb:
+    """One connection behind the `Db` protocol."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        connection.row_factory = sqlite3.Row
+        self.connection = connection
+        self.hooks: list[Callable[[], None]] = []
+
+    def execute(self, sql: str, /, **params: Any) -> int:
+        return self.connection.execute(sql, params).rowcount
+
+    def one(self, sql: str, /, **params: Any) -> Row | None:
+        row: Row | None = self.connection.execute(sql, params).fetchone()
+        return row
+
+    def all(self, sql: str, /, **params: Any) -> Sequence[Row]:
+        rows: Sequence[Row] = self.connection.execute(sql, params).fetchall()
+        return rows
+
+    def after_commit(self, call: Callable[[], None]) -> None:
+        self.hooks.append(call)
+
+
+def _connect(path: Path, *, writing: bool) -> sqlite3.Connection:
+    mode = "rwc" if writing else "ro"
+    uri = f"file:{path.resolve().as_posix().replace('?', '%3f').replace('#', '%23')}?mode={mode}"
+    connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=5)
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA foreign_keys = ON")
+    if writing:
+        connection.execute("PRAGMA journal_mode = WAL")
+    else:
+        connection.execute("PRAGMA query_only = ON")
+        connection.execute("PRAGMA wal_autocheckpoint = 0")
+    return connection
+
+
+class FileLock:
+    """An advisory lock on `<store>.lock`; the kernel drops it when the process dies."""
+
+    def __init__(self, store: Path) -> None:
+        self.path = store.with_name(store.name + ".lock")
+        self._fd: int | None = None
+
+    def acquire(self) -> None:
+        """Take the lock.
+
+        Raises:
+            StoreBusy: another process has it.
+        """
+        fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(fd)
+            msg = f"another idsync process holds the store ({self.path}); stop it first, or use its command-line socket"
+            raise StoreBusy(msg) from error
+        os.truncate(fd, 0)
+        os.write(fd, f"{os.getpid()}\n".encode())
+        self._fd = fd
+
+    def release(self) -> None:
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+
+@dataclass
+class _Work:
+    run: Callable[[Db], Any]
+    future: Future[Any]
+
+
+class SqliteStore:
+    """The store of one process: a writer thread and read-only connections.
+
+    `write` gives each piece of work a savepoint inside a shared `BEGIN IMMEDIATE`; its future resolves only after
+    the commit has been synced to disk, so whoever waits may answer 2xx (promise 1).
+    """
+
+    def __init__(self, url: str) -> None:
+        self.path = path_of(url)
+        self._lock = FileLock(self.path)
+        self._queue: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._readers = threading.local()
+        self._opened: list[sqlite3.Connection] = []
+        self._guard = threading.Lock()
+
+    # -- life ---------------------------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Take the lock, check the file, bring the schema up to date and start the writer.
+
+        Raises:
+            StoreBusy: another process holds the store.
+            StoreError: the file is damaged, read-only, or of a newer release.
+        """
+        self._prepare_folder()
+        self._lock.acquire()
+        try:
+            connection = _connect(self.path, writing=True)
+            self.path.chmod(0o600)
+            _check(connection)
+            migrate(connection)
+        except sqlite3.Error as error:
+            self._lock.release()
+            msg = f"cannot open the store {self.path}: {error}"
+            raise StoreError(msg) from error
+        except StoreError:
+            self._lock.release()
+            raise
+        self._thread = threading.Thread(target=self._work, args=(connection,), name="idsync-writer", daemon=True)
+        self._thread.start()
+
+    def _prepare_folder(self) -> None:
+        folder = self.path.resolve().parent
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            msg = f"cannot create the folder of the store {folder}: {error.strerror}"
+            raise StoreError(msg) from error
+        if not os.access(folder, os.W_OK):
+            msg = f"the folder of the store {folder} is not writable by this user"
+            raise StoreError(msg)
+
+    def close(self) -> None:
+        """Finish the writes already accepted, close every connection and give the lock back."""
+        if self._thread is not None:
+            self._queue.put(None)
+            self._thread.join()
+            self._thread = None
+        with self._guard:
+            for connection in self._opened:
+                connection.close()
+            self._opened.clear()
+        self._readers = threading.local()
+        self._lock.release()
+
+    # -- use ----------------------------------------------------------------------------------------------------
+
+    def submit(self, run: Callable[[Db], T]) -> Future[T]:
+        """Queue a write; the future resolves after it is on disk, or with what `run` raised after it was undone."""
+        future: Future[T] = Future()
+        self._queue.put(_Work(run, future))
+        return future
+
+    def write(self, run: Callable[[Db], T]) -> T:
+        """Write and wait. Not for an event loop."""
+        return self.submit(run).result()
+
+    def reader(self) -> Db:
+        """Return this thread's read-only connection, opening it on first use."""
+        db: SqliteDb | None = getattr(self._readers, "db", None)
+        if db is None:
+            connection = _connect(self.path, writing=False)
+            db = self._readers.db = SqliteDb(connection)
+            with self._guard:
+                self._opened.append(connection)
+        return db
+
+    # -- the writer thread ---------------------------------------------------------------------------------------
+
+    def _work(self, connection: sqlite3.Connection) -> None:
+        db = SqliteDb(connection)
+        while True:
+            first = self._queue.get()
+            if first is None:
+                break
+            stop = self._commit_batch(db, first)
+            if stop:
+                break
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        connection.close()
+
+    def _commit_batch(self, db: SqliteDb, first: _Work) -> bool:
+        """Run what is queued inside one transaction; return True when the stop mark was met."""
+        taken = [first]
+        done: list[tuple[_Work, Any]] = []
+        stop = False
+        try:
+            db.connection.execute("BEGIN IMMEDIATE")
+            while True:
+                self._run_one(db, taken[-1], done)
+                following = self._next(len(taken))
+                stop = following is None
+                if not isinstance(following, _Work):
+                    break
+                taken.append(following)
+            db.connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._undo(db, error, taken)
+            return stop
+        hooks, db.hooks = db.hooks, []
+        for work, result in done:
+            work.future.set_result(result)
+        for hook in hooks:
+            hook()
+        return stop
+
+    def _next(self, taken: int) -> _Work | bool | None:
+        """Return the next piece of work, None for the stop mark, False when this batch is over."""
+        if taken >= BATCH:
+            return False
+        try:
+            return self._queue.get_nowait()
+        except queue.Empty:
+            return False
+
+    def _run_one(self, db: SqliteDb, work: _Work, done: list[tuple[_Work, Any]]) -> None:
+        hooks = len(db.hooks)
+        db.connection.execute("SAVEPOINT work")
+        try:
+            result = work.run(db)
+        except BaseException as error:
+            del db.hooks[hooks:]
+            if not db.connection.in_transaction:  # a full disk: SQLite has already rolled everything back
+                raise sqlite3.OperationalError(str(error)) from error
+            db.connection.execute("ROLLBACK TO work")
+            db.connection.execute("RELEASE work")
+            work.future.set_exception(error)
+        else:
+            db.connection.execute("RELEASE work")
+            done.append((work, result))
+
+    def _undo(self, db: SqliteDb, error: sqlite3.Error, taken: list[_Work]) -> None:
+        db.hooks.clear()
+        if db.connection.in_transaction:
+            db.connection.execute("ROLLBACK")
+        failure = StoreError(f"the store refused a write: {error}")
+        for work in taken:
+            if not work.future.done():
+                work.future.set_exception(failure)
+
+
+@contextmanager
+def read_only(url: str) -> Iterator[Db]:
+    """Open the file of a daemon that may be running, for reading.
+
+    Raises:
+        StoreError: there is no store yet.
+    """
+    path = path_of(url)
+    if not path.exists():
+        msg = f"there is no store at {path} yet; start `idsync serve` once, or check store.url"
+        raise StoreError(msg)
+    try:
+        connection = _connect(path, writing=False)
+    except sqlite3.Error as error:
+        msg = f"cannot read the store {path}: {error}"
+        raise StoreError(msg) from error
+    try:
+        yield SqliteDb(connection)
+    finally:
+        connection.close()
+
+
+# -- schema -----------------------------------------------------------------------------------------------------
+
+
+def _check(connection: sqlite3.Connection) -> None:
+    verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if verdict != "ok":
+        msg = f"the store is damaged ({verdict}); restore a backup before starting"
+        raise StoreError(msg)
+
+
+def _statements(script: str) -> Iterator[str]:
+    """Split a script into statements; `executescript` would commit behind the migration's back."""
+    pending = ""
+    for line in script.splitlines():
+        pending += line + "\n"
+        if sqlite3.complete_statement(pending):
+            yield pending
+            pending = ""
+
+
+def _migrations() -> Migrations:
+    """Register every SQL file of this release, in order; sqlite-utils keeps the record of what was applied."""
+    known = Migrations("idsync")
+    folder = importlib.resources.files("idsync.store") / "migrations"
+    for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
+        if entry.name.endswith(".sql"):
+            script = entry.read_text("utf-8")
+
+            def run(db: Database, script: str = script) -> None:
+                for statement in _statements(script):
+                    db.conn.execute(statement)
+
+            known(name=entry.name.removesuffix(".sql"))(run)
+    return known
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Apply the migrations that are missing, each in a transaction of its own.
+
+    Raises:
+        StoreError: the file was written by a newer release.
+    """
+    db, known = Database(connection), _migrations()
+    newer = {done.name for done in known.applied(db)} - {entry.name for entry in known._migrations}
+    if newer:
+        msg = f"the store was written by a newer release ({', '.join(sorted(newer))}); upgrade idsync"
+        raise StoreError(msg)
+    known.apply(db)
