@@ -5,6 +5,8 @@
      +- UsageError                  exit 2: the command asks for something that cannot be
      +- NotFound                    exit 1: no such person, token, hold ...
      +- NameTaken                   exit 1: a userName or displayName that is in use within its source
+     +- NeedsPerson                 exit 1: nothing may be guessed; a Conflict says how to settle it
+     +- Superseded                  never leaves the engine: a newer generation was asked for meanwhile
      +- HeldByGuard                 exit 4
      +- StillAlive                  exit 5: a credential that should be dead works
      +- IncompleteSource            exit 6: a source did not answer in full; nothing was removed
@@ -57,6 +59,19 @@ class NotFound(IdsyncError):
 
 class NameTaken(IdsyncError):
     """The name is in use within its source."""
+
+
+class NeedsPerson(IdsyncError):
+    """Only a person can decide this."""
+
+    def __init__(self, kind: str, message: str, remedy: str) -> None:
+        self.kind = kind
+        self.remedy = remedy
+        super().__init__(message)
+
+
+class Superseded(IdsyncError):
+    """Somebody asked for a newer state of this person."""
 
 
 class HeldByGuard(IdsyncError):

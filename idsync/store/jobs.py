@@ -94,13 +94,16 @@ def wait(db: Db, person_id: str, owner: str, generation: int, run_at: float) -> 
     )
 
 
-def retry(db: Db, person_id: str, owner: str, run_at: float, error: str) -> None:
-    """Give a failed job back, to be tried again at `run_at`; a newer generation is tried at once."""
+def retry(db: Db, person_id: str, owner: str, generation: int, run_at: float, error: str) -> None:
+    """Give a failed job back, to be tried again at `run_at`; one that was raised meanwhile stays due as it is."""
     db.execute(
-        "UPDATE jobs SET owner = NULL, lease_until = NULL, attempts = attempts + 1, last_error = :error,"
-        " run_at = :run_at WHERE person_id = :person AND owner = :owner",
+        "UPDATE jobs SET owner = NULL, lease_until = NULL, last_error = :error,"
+        " attempts = CASE WHEN wanted = :generation THEN attempts + 1 ELSE attempts END,"
+        " run_at = CASE WHEN wanted = :generation THEN :run_at ELSE run_at END"
+        " WHERE person_id = :person AND owner = :owner",
         person=person_id,
         owner=owner,
+        generation=generation,
         run_at=run_at,
         error=error,
     )

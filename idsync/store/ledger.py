@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from idsync.clock import new_id
@@ -284,5 +284,11 @@ def hold_is_open(db: Db, hold_id: str | None) -> bool:
     return row is not None and row["state"] != "approved"
 
 
-def problem(db: Db, departure: Departure, text: str | None) -> None:
-    put_departure(db, replace(departure, problem=text))
+def put_problem(db: Db, departure_id: str, state: DepartureState, problem: str) -> None:
+    """Say in words why a departure is not further."""
+    db.execute(
+        "UPDATE departures SET state = :state, problem = :problem WHERE id = :id",
+        id=departure_id,
+        state=state.value,
+        problem=problem,
+    )

@@ -1,0 +1,139 @@
+"""Which gateway account is theirs: the stored link, the SSO id, the trusted e-mail; otherwise a person decides."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from idsync.engine.desk import Desk, every
+from idsync.errors import NeedsPerson, Transient
+from idsync.model import GatewayUser, Person, User
+from idsync.policy import ADMIN_ROLES, protection
+from idsync.store import directory, ledger, people
+from idsync.store.db import Db
+
+DEPARTED_ADDRESS = "departed+{user_id}@invalid"
+"""What the e-mail of a departed account becomes once somebody new needs it."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """How the directory names a person, the newest live record first."""
+
+    email: str | None
+    external_id: str | None
+    display_name: str | None
+    trusted_emails: tuple[str, ...]
+    external_ids: tuple[str, ...]
+
+
+def identity_of(desk: Desk, person: Person) -> Identity:
+    """Gather the names of a person from their records; tombstones count for finding, not for creating."""
+    users = directory.users_of_person_any(desk.db, person.id)
+    newest = sorted(users, key=lambda user: (user.deleted_at is None, user.updated_at), reverse=True)
+    emails = dict.fromkeys(
+        email for user in newest if user.source in desk.rules.trust_email and (email := address(user)) is not None
+    )
+    external = dict.fromkeys(user.external_id for user in newest if user.external_id)
+    first = newest[0] if newest else None
+    return Identity(
+        email=address(first) if first else None,
+        external_id=first.external_id if first else None,
+        display_name=first.display_name if first else None,
+        trusted_emails=tuple(emails),
+        external_ids=tuple(external),
+    )
+
+
+def address(user: User) -> str | None:
+    """Return the e-mail of a record, or a userName that looks like one."""
+    return user.email or (user.user_name if "@" in user.user_name else None)
+
+
+async def accounts_of(desk: Desk, person: Person, identity: Identity) -> tuple[str, ...]:
+    """Return the user_ids of a person's accounts, the primary first; empty when they have none.
+
+    Raises:
+        NeedsPerson: several accounts, a protected one or an admin's would match.
+    """
+    if person.account_id is None:
+        found = await _find(desk, person, identity)
+        if found is None:
+            return ()
+        await desk.write(lambda db: people.link_account(db, person.id, found))
+        primary = found
+    else:
+        primary = person.account_id
+    return (primary, *people.further_accounts(desk.db, person.id))
+
+
+async def _find(desk: Desk, person: Person, identity: Identity) -> str | None:
+    own, by_sso = await _named(desk, person, identity)
+    if own is not None:
+        return own.user_id
+    if by_sso:
+        return _the_one(desk, person, by_sso, "SSO id")
+    by_email = _unique(
+        [user for email in identity.trusted_emails for user in await desk.gateway.find_users(email=email)]
+    )
+    free = [user for user in by_email if people.person_of_account(desk.db, user.user_id) is None]
+    return _the_one(desk, person, free, "e-mail") if free else None
+
+
+async def _named(desk: Desk, person: Person, identity: Identity) -> tuple[GatewayUser | None, list[GatewayUser]]:
+    """Look for the account that carries our own id (a grant that was cut off) and for those with the SSO id."""
+    own = await desk.gateway.get_user(person.id)
+    if own is not None:
+        return own, []
+    lists = await every(desk.gateway.find_users(sso_user_id=external) for external in identity.external_ids)
+    return None, _unique([user for found in lists for user in found])
+
+
+def _the_one(desk: Desk, person: Person, found: list[GatewayUser], what: str) -> str:
+    """Return the only account found, unless linking it would be a guess or a danger."""
+    remedy = f"idsync link {person.label} GATEWAY_USER_ID"
+    ids = ", ".join(sorted(user.user_id for user in found))
+    if len(found) > 1:
+        raise NeedsPerson("account", f"{len(found)} gateway accounts have the {what} of {person.label}: {ids}", remedy)
+    account = found[0]
+    owner = people.person_of_account(desk.db, account.user_id)
+    if owner is not None and owner.id != person.id:
+        raise NeedsPerson("account", f"gateway account {ids} belongs to {owner.label} already", remedy)
+    if account.role in ADMIN_ROLES:
+        raise NeedsPerson(
+            "account", f"gateway account {ids} of {person.label} is an admin; not linked by {what}", remedy
+        )
+    if protection([account.user_id, account.email], desk.rules, desk.clock.now()):
+        raise NeedsPerson("account", f"gateway account {ids} is protected; not linked to {person.label}", remedy)
+    return account.user_id
+
+
+def _unique(found: list[GatewayUser]) -> list[GatewayUser]:
+    return list({user.user_id: user for user in found}.values())
+
+
+async def free_the_address(desk: Desk, person: Person, email: str) -> None:
+    """Take the e-mail away from a departed person's account, so that somebody new can have it.
+
+    Raises:
+        Transient: that departure is not verified yet; try again.
+        NeedsPerson: the account belongs to somebody who is here.
+    """
+    for account in await desk.gateway.find_users(email=email):
+        owner = people.person_of_account(desk.db, account.user_id)
+        if owner is None or owner.id == person.id:
+            continue
+        departure = ledger.open_departure(desk.db, owner.id)
+        if departure is None:
+            remedy = f"idsync link {person.label} GATEWAY_USER_ID"
+            msg = f"the e-mail of {person.label} belongs to {owner.label}, who is here"
+            raise NeedsPerson("account", msg, remedy)
+        if departure.verified_at is None:
+            msg = f"the e-mail of {person.label} is on the account of {owner.label}, whose departure is not verified"
+            raise Transient(msg)
+        desk.still_wanted()
+        await desk.gateway.update_user(account, email=DEPARTED_ADDRESS.format(user_id=account.user_id))
+
+
+def remember(db: Db, desk: Desk, person: Person, problem: NeedsPerson) -> None:
+    """Note a conflict so that `idsync status` shows it with what settles it."""
+    people.open_conflict(db, problem.kind, person.id, str(problem), problem.remedy, desk.clock.now())

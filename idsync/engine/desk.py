@@ -1,0 +1,104 @@
+"""What a worker has at hand while it serves one person: store, gateway, clock, settings, and the generation it saw."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+
+from idsync.clock import Clock
+from idsync.errors import Superseded
+from idsync.gateway.client import Gateway
+from idsync.policy import Rules
+from idsync.store import facts, people
+from idsync.store.db import Db
+from idsync.store.sqlite import SqliteStore
+
+T = TypeVar("T")
+
+
+class Telemetry(Protocol):
+    """What the engine reports; `idsync.metrics` turns it into Prometheus series."""
+
+    def stage(self, stage: str, seconds: float) -> None:
+        """Note how long after the request a stage of a departure was reached."""
+
+    def revoked(self, source_kind: str, evidence: str, seconds: float) -> None:
+        """Note a verified departure and its time to revoke."""
+
+    def verification(self, result: str) -> None:
+        """Note a read-back: "gone" or "alive"."""
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """How the engine works. Times in seconds; `team_ids` are the ids the configuration fixes."""
+
+    on_departure: str = "delete"
+    delete_user: bool = False
+    cache_time: float = 60.0
+    lease: float = 60.0
+    workers: int = 64
+    grants: int = 8
+    slowest_retry: float = 60.0
+    team_ids: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Desk:
+    """Everything one convergence needs. `person_id` and `generation` are those of the job."""
+
+    store: SqliteStore
+    gateway: Gateway
+    clock: Clock
+    rules: Rules
+    settings: EngineSettings
+    telemetry: Telemetry
+    person_id: str
+    generation: int
+
+    @property
+    def db(self) -> Db:
+        """Read-only rows as of the last commit."""
+        return self.store.reader()
+
+    async def write(self, work: Callable[[Db], T]) -> T:
+        """Write, if nobody asked for a newer generation meanwhile.
+
+        Raises:
+            Superseded: somebody did; nothing was written.
+        """
+
+        def guarded(db: Db) -> T:
+            self.refuse_if_superseded(db)
+            return work(db)
+
+        return await asyncio.wrap_future(self.store.submit(guarded))
+
+    def still_wanted(self) -> None:
+        """Check the generation before a call that gives something.
+
+        Raises:
+            Superseded: a newer one was committed.
+        """
+        self.refuse_if_superseded(self.db)
+
+    def refuse_if_superseded(self, db: Db) -> None:
+        person = people.person(db, self.person_id)
+        if person is None or person.generation != self.generation:
+            raise Superseded
+
+    def team_id(self, alias: str) -> str:
+        """Return the gateway's id of a configured team: adopted, fixed by the configuration, or the alias itself."""
+        adopted = facts.get(self.db, f"team:{alias}")
+        return str(adopted) if adopted else self.settings.team_ids.get(alias, alias)
+
+
+async def every(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Run calls side by side to the end; only then raise the first failure, so that one never stops the others."""
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return [result for result in results if not isinstance(result, BaseException)]

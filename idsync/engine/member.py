@@ -1,0 +1,229 @@
+"""One person who is here: an account, their teams, their role; and what they must give up, no more and no less.
+
+The generation is read again before every call that gives something, so a leave that is committed in the middle wins.
+Metadata of a fenced account is written only to lift a fence that carries our own tag.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from idsync.engine.accounts import Identity, accounts_of, free_the_address, identity_of
+from idsync.engine.desk import Desk, every
+from idsync.engine.leaver import Outcome
+from idsync.errors import Missing, StillAlive, Transient, Unsupported
+from idsync.model import FENCE_FLAG, FENCE_TAG, DepartureState, GatewayKey, GatewayUser, Person
+from idsync.policy import ADMIN_ROLES
+from idsync.store import journal, ledger, people
+from idsync.store.db import Db
+from idsync.store.people import BlockedKey, Grant
+
+ROLE_NAMES = {"internal_viewer": "internal_user_viewer"}
+"""Routero's guide says `internal_viewer` for what the gateway stores as `internal_user_viewer`."""
+
+
+async def converge_member(desk: Desk, person: Person) -> Outcome:
+    """Give a present person what they should have, and take the teams they are leaving.
+
+    Raises:
+        StillAlive: a key that was deleted is still shown.
+        NeedsPerson, GatewayError, Superseded: not now.
+    """
+    return await _Member(desk, person).run()
+
+
+class _Member:
+    def __init__(self, desk: Desk, person: Person) -> None:
+        self.desk = desk
+        self.person = person
+        grants = people.grants(desk.db, person.id)
+        self.granted = [grant for grant in grants if grant.state == "granted"]
+        self.leaving = [grant for grant in grants if grant.state == "leaving"]
+        self.marked = people.blocked_keys(desk.db, person.id)
+        self.gone: list[str] = []
+        self.restored: list[str] = []
+        self.left: list[str] = []
+
+    async def run(self) -> Outcome:
+        user = await self._account()
+        if user is None:  # no account: nothing to take, and nothing that should be given
+            self.left = [grant.team for grant in self.leaving]
+            return Outcome(self._record, None)
+        await self._take(user)
+        await self._lift_fence(user)
+        await self._lift_blocks()
+        await self._join(user)
+        await self._set_role(user)
+        await self._read_back(user)
+        waits = [grant.delete_at for grant in self.leaving if grant.team not in self.left and not self._held(grant)]
+        return Outcome(self._record, min((at for at in waits if at is not None), default=None))
+
+    # -- the account ----------------------------------------------------------------------------------------------
+
+    async def _account(self) -> GatewayUser | None:
+        """Find the person's account, or make one when they should have something and have none."""
+        identity = identity_of(self.desk, self.person)
+        accounts = await accounts_of(self.desk, self.person, identity)
+        if accounts:
+            user = await self.desk.gateway.get_user(accounts[0])
+            if user is not None:
+                return user
+        if not self.granted and self.person.role is None:
+            return None
+        return await self._create(identity, accounts[0] if accounts else self.person.id)
+
+    async def _create(self, identity: Identity, user_id: str) -> GatewayUser:
+        if identity.email:
+            await free_the_address(self.desk, self.person, identity.email)
+        self.desk.still_wanted()
+        await self.desk.gateway.create_user(
+            user_id=user_id,
+            email=identity.email,
+            role=self.person.role,
+            sso_user_id=identity.external_id,
+            alias=identity.display_name,
+        )
+        await self.desk.write(lambda db: people.link_account(db, self.person.id, user_id))
+        user = await self.desk.gateway.get_user(user_id)
+        if user is None:
+            raise Transient(f"the gateway does not show the account of {self.person.label} it has just made")
+        return user
+
+    # -- taking ---------------------------------------------------------------------------------------------------
+
+    async def _take(self, user: GatewayUser) -> None:
+        """End the teams that are being left, and what an interrupted deletion had begun."""
+        keys = await self.desk.gateway.list_keys(user_id=user.user_id) if self.leaving or self.marked else []
+        for grant in self.leaving:
+            await self._take_team(user, grant, keys)
+        doomed = sorted(row.key_id for row in self.marked if row.doomed)
+        if doomed:
+            await self._delete(doomed)
+
+    async def _take_team(self, user: GatewayUser, grant: Grant, keys: Sequence[GatewayKey]) -> None:
+        """Block the person's keys of one team at once; delete them and the membership when it is due."""
+        team_id = self.desk.team_id(grant.team)
+        theirs = [key for key in keys if key.team_id == team_id]
+        now = self.desk.clock.now()
+        due = (grant.delete_at or now) <= now and not self._held(grant)
+        await self.desk.write(lambda db: self._note(db, user, theirs, now, doomed=due, grant=grant))
+        await every(self._block(key.id) for key in theirs if not key.blocked)
+        if not due:
+            return
+        await self._delete(sorted(key.id for key in theirs))
+        await self.desk.gateway.remove_member(team_id, user.user_id)
+        team = await self.desk.gateway.get_team(team_id)
+        left = await self.desk.gateway.list_keys(user_id=user.user_id)
+        if (team is not None and team.has_member(user.user_id)) or any(key.team_id == team_id for key in left):
+            raise StillAlive(f"the gateway still shows {self.person.label} in team {grant.team}")
+        self.left.append(grant.team)
+
+    def _held(self, grant: Grant) -> bool:
+        return ledger.hold_is_open(self.desk.db, grant.hold_id)
+
+    def _note(
+        self, db: Db, user: GatewayUser, keys: Sequence[GatewayKey], now: float, *, doomed: bool, grant: Grant
+    ) -> None:
+        for key in keys:
+            if doomed or not key.blocked:
+                row = BlockedKey(key.id, self.person.id, user.user_id, key.team_id, doomed)
+                people.note_blocked(db, row, now)
+        if doomed:
+            people.put_grant(db, replace(grant, destroyed=True))
+
+    async def _block(self, key_id: str) -> None:
+        try:
+            await self.desk.gateway.block_key(key_id)
+        except Unsupported:
+            return  # a gateway without key/block: the keys of this team live until the deletion is due
+
+    async def _delete(self, key_ids: Sequence[str]) -> None:
+        """Delete keys in one call and ask for each by id: only that proves it."""
+        if not key_ids:
+            return
+        await self.desk.gateway.delete_keys(key_ids)
+        left = [key for key in await every(map(self.desk.gateway.key_info, key_ids)) if key and not key.deleted]
+        if left:
+            self.desk.telemetry.verification("alive")
+            raise StillAlive(f"the gateway still shows {len(left)} deleted key(s) of {self.person.label}")
+        self.desk.telemetry.verification("gone")
+        self.gone += key_ids
+
+    # -- giving back ----------------------------------------------------------------------------------------------
+
+    async def _lift_fence(self, user: GatewayUser) -> None:
+        """Lift a fence that one of this person's closed departures has made; nobody else's."""
+        ours = {departure.id for departure in ledger.departures_of(self.desk.db, self.person.id)}
+        if not user.fenced or user.metadata is None or user.fence_tag not in ours:
+            return
+        self.desk.still_wanted()
+        metadata = {key: value for key, value in user.metadata.items() if key != FENCE_TAG}
+        await self.desk.gateway.update_user(user, metadata={**metadata, FENCE_FLAG: True})
+
+    async def _lift_blocks(self) -> None:
+        """Unblock the keys we blocked and did not doom, except those of a team that is being left."""
+        leaving = {self.desk.team_id(grant.team) for grant in self.leaving}
+        for row in self.marked:
+            if row.doomed or row.team_id in leaving:
+                continue
+            self.desk.still_wanted()
+            await self.desk.gateway.unblock_key(row.key_id)
+            self.restored.append(row.key_id)
+
+    # -- giving ---------------------------------------------------------------------------------------------------
+
+    async def _join(self, user: GatewayUser) -> None:
+        await every(self._join_one(user, grant.team) for grant in self.granted)
+
+    async def _join_one(self, user: GatewayUser, alias: str) -> None:
+        team_id = self.desk.team_id(alias)
+        team = await self.desk.gateway.get_team(team_id)
+        if team is None:
+            raise Missing(f"team {alias} does not exist at the gateway yet; `idsync reconcile` creates it")
+        if not team.has_member(user.user_id):
+            self.desk.still_wanted()
+            await self.desk.gateway.add_member(team_id, user.user_id)
+
+    async def _set_role(self, user: GatewayUser) -> None:
+        """Set the role policy wants; an admin is never lowered."""
+        wanted = ROLE_NAMES.get(self.person.role or "", self.person.role)
+        if wanted is None or user.role in ADMIN_ROLES or user.role == wanted:
+            return
+        self.desk.still_wanted()
+        await self.desk.gateway.set_role(user, wanted)
+
+    async def _read_back(self, user: GatewayUser) -> None:
+        """Look once more: the gateway's 200 is not proof."""
+        teams = await every(self.desk.gateway.get_team(self.desk.team_id(grant.team)) for grant in self.granted)
+        missing = [
+            grant.team
+            for grant, team in zip(self.granted, teams, strict=True)
+            if team is None or not team.has_member(user.user_id)
+        ]
+        if missing:
+            raise Transient(f"the gateway does not show {self.person.label} in {', '.join(missing)} yet")
+
+    # -- the ledger -----------------------------------------------------------------------------------------------
+
+    def _record(self, db: Db) -> None:
+        now = self.desk.clock.now()
+        people.forget_blocked(db, [*self.gone, *self.restored])
+        for team in self.left:
+            people.drop_grant(db, self.person.id, team)
+        self._finish_departures(db, now)
+        detail = {
+            "teams": [grant.team for grant in self.granted],
+            "left": self.left,
+            "deleted": self.gone,
+            "restored": self.restored,
+        }
+        journal.append(db, at=now, actor="engine", action="access.converged", subject=self.person.label, detail=detail)
+
+    def _finish_departures(self, db: Db, now: float) -> None:
+        """A departure whose person came back halfway is verified once what it had doomed is gone."""
+        for departure in ledger.departures_of(db, self.person.id):
+            unfinished = departure.closed_at is not None and departure.destroying_at and departure.verified_at is None
+            if unfinished and departure.state is not DepartureState.CANCELLED:
+                done = replace(departure, state=DepartureState.VERIFIED, deleted_at=now, verified_at=now)
+                ledger.put_departure(db, done)

@@ -1,0 +1,230 @@
+"""Claims jobs, converges one person at a time, closes a job only when the gateway agrees, and retries the rest.
+
+Lanes: revocations are claimed first and are never kept waiting by grants, which have only a few places of their own.
+A job is never dropped: after a failure it is due again, later and later, and `idsync status` shows why.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TypeVar
+
+import structlog
+
+from idsync.clock import Clock, new_id
+from idsync.engine.accounts import remember
+from idsync.engine.desk import Desk, EngineSettings, Telemetry
+from idsync.engine.leaver import Outcome, leave
+from idsync.engine.member import converge_member
+from idsync.errors import AdminKeyRefused, IdsyncError, NeedsPerson, StillAlive, StoreError, Superseded, Throttled
+from idsync.gateway.client import Gateway
+from idsync.model import DepartureState, Lane
+from idsync.policy import Rules
+from idsync.store import jobs, ledger, people
+from idsync.store.db import Db
+from idsync.store.jobs import Job
+from idsync.store.sqlite import SqliteStore
+
+IDLE = 5.0
+"""Seconds after which the store is asked again although nobody called."""
+PARKED_AFTER = 900.0
+"""Seconds between tries of a job that only a person can unblock."""
+ADMIN_KEY_PAUSE = 60.0
+ADMIN_KEY_REMEDY = "put a valid admin key into routero.admin_key_file; it is read again at every try"
+
+log = structlog.get_logger(__name__)
+T = TypeVar("T")
+
+
+class Engine:
+    """Runs on one event loop. `wake` may be called from any thread."""
+
+    def __init__(
+        self,
+        store: SqliteStore,
+        gateway: Gateway,
+        clock: Clock,
+        rules: Rules,
+        settings: EngineSettings,
+        telemetry: Telemetry,
+    ) -> None:
+        self.store = store
+        self.gateway = gateway
+        self.clock = clock
+        self.rules = rules
+        self.settings = settings
+        self.telemetry = telemetry
+        self.owner = new_id()
+        self._running: dict[Lane, set[asyncio.Task[None]]] = {Lane.REVOKE: set(), Lane.GRANT: set()}
+        self._wanted = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping = False
+        self._alarmed = False
+
+    # -- life -----------------------------------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """Say that there may be work; safe from the writer thread."""
+        loop = self._loop
+        if loop is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(self._wanted.set)
+
+    async def run(self) -> None:
+        """Work until `stop`; then finish the steps under way."""
+        self._loop = asyncio.get_running_loop()
+        while not self._stopping:
+            self._wanted.clear()
+            await self._claim_all()
+            await self._rest()
+        await asyncio.gather(*self._running[Lane.REVOKE], *self._running[Lane.GRANT])
+
+    def stop(self) -> None:
+        self._stopping = True
+        self._wanted.set()
+
+    async def run_until_idle(self, *, tick: Callable[[], None] | None = None) -> None:
+        """Work until no job has anything left to do now: `reconcile` and `revoke` without a daemon.
+
+        A job that failed and waits for its next try counts as idle; the caller shows it.
+        """
+        self._loop = asyncio.get_running_loop()
+        while True:
+            self._wanted.clear()
+            await self._claim_all()
+            under_way = self._running[Lane.REVOKE] | self._running[Lane.GRANT]
+            if not under_way:
+                return
+            await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
+            if tick is not None:
+                tick()
+
+    async def _rest(self) -> None:
+        due = jobs.next_due(self.store.reader())
+        pause = IDLE if due is None else min(IDLE, max(0.0, due - self.clock.now()))
+        if self._is_full(Lane.REVOKE):
+            pause = IDLE
+        try:
+            await asyncio.wait_for(self._wanted.wait(), pause or 0.05)
+        except TimeoutError:
+            return
+
+    def _is_full(self, lane: Lane) -> bool:
+        return len(self._running[lane]) >= (self.settings.workers if lane is Lane.REVOKE else self.settings.grants)
+
+    # -- jobs -----------------------------------------------------------------------------------------------------
+
+    async def _claim_all(self) -> None:
+        for lane, places in ((Lane.REVOKE, self.settings.workers), (Lane.GRANT, self.settings.grants)):
+            free = places - len(self._running[lane])
+            if free > 0 and not self._stopping:
+                for job in await self._claim(lane, free):
+                    task = asyncio.create_task(self._serve(job))
+                    self._running[lane].add(task)
+                    task.add_done_callback(self._finished(lane))
+
+    def _finished(self, lane: Lane) -> Callable[[asyncio.Task[None]], None]:
+        def done(task: asyncio.Task[None]) -> None:
+            self._running[lane].discard(task)
+            self._wanted.set()
+
+        return done
+
+    async def _claim(self, lane: Lane, limit: int) -> list[Job]:
+        """Lease due jobs; asks with a read first, so that an idle engine writes nothing."""
+        now = self.clock.now()
+        due = jobs.next_due(self.store.reader())
+        if due is None or due > now:
+            return []
+        lease = self.settings.lease
+        return await self._write(lambda db: jobs.claim(db, lane, self.owner, now, lease, limit))
+
+    async def _write(self, work: Callable[[Db], T]) -> T:
+        return await asyncio.wrap_future(self.store.submit(work))
+
+    async def _serve(self, job: Job) -> None:
+        """Converge one person; whatever happens, the job ends up closed, waiting, or due again."""
+        desk = Desk(
+            self.store,
+            self.gateway,
+            self.clock,
+            self.rules,
+            self.settings,
+            self.telemetry,
+            job.person_id,
+            job.wanted,
+        )
+        try:
+            outcome = await self._converge(desk)
+            await desk.write(lambda db: self._close(db, job, outcome))
+            self._alarmed = False
+        except Superseded:
+            await self._write(lambda db: jobs.release(db, job.person_id, self.owner, self.clock.now()))
+        except StoreError as error:
+            log.error("engine.store_refused", error=str(error))  # the lease runs out by itself
+        except Exception as error:
+            await self._fail(desk, job, error)
+
+    async def _converge(self, desk: Desk) -> Outcome:
+        person = people.person(desk.db, desk.person_id)
+        if person is None or person.generation != desk.generation:
+            raise Superseded
+        departure = ledger.open_departure(desk.db, person.id)
+        if departure is not None:
+            return await leave(desk, person, departure)
+        return await converge_member(desk, person)
+
+    def _close(self, db: Db, job: Job, outcome: Outcome) -> None:
+        outcome.record(db)
+        if outcome.run_at is None:
+            jobs.close(db, job.person_id, self.owner, job.wanted)
+        else:
+            jobs.wait(db, job.person_id, self.owner, job.wanted, outcome.run_at)
+
+    # -- failures -------------------------------------------------------------------------------------------------
+
+    async def _fail(self, desk: Desk, job: Job, error: Exception) -> None:
+        delay = self._delay(job, error)
+        self._tell(job, error, delay)
+        text = str(error) if isinstance(error, IdsyncError) else f"unexpected {type(error).__name__}"
+
+        def write(db: Db) -> None:
+            if isinstance(error, NeedsPerson):
+                person = people.person(db, job.person_id)
+                if person is not None:
+                    remember(db, desk, person, error)
+            departure = ledger.open_departure(db, job.person_id)
+            if departure is not None and departure.verified_at is None:
+                parked = DepartureState.PARKED if isinstance(error, NeedsPerson) else departure.state
+                ledger.put_problem(db, departure.id, parked, text)
+            jobs.retry(db, job.person_id, self.owner, job.wanted, self.clock.now() + delay, text)
+
+        try:
+            await self._write(write)
+        except StoreError as failure:
+            log.error("engine.store_refused", error=str(failure))
+
+    def _delay(self, job: Job, error: Exception) -> float:
+        """Return the seconds until the next try: growing, jittered, never past what a waiting key allows."""
+        if isinstance(error, AdminKeyRefused):
+            return ADMIN_KEY_PAUSE
+        if isinstance(error, NeedsPerson):
+            return PARKED_AFTER
+        if isinstance(error, Throttled) and error.retry_after is not None:
+            return error.retry_after
+        slowest = self.settings.slowest_retry
+        return min(slowest, 2.0 ** min(job.attempts, 16)) * (0.5 + self.clock.jitter() / 2)
+
+    def _tell(self, job: Job, error: Exception, delay: float) -> None:
+        tried = {"person": job.person_id, "lane": job.lane.value, "attempt": job.attempts + 1}
+        again = {"retry_in": round(delay, 1)}
+        if isinstance(error, AdminKeyRefused):
+            if not self._alarmed:
+                log.critical("gateway.admin_key_refused", error=str(error), remedy=ADMIN_KEY_REMEDY)
+            self._alarmed = True
+        elif isinstance(error, StillAlive):
+            log.error("revocation.not_effective", error=str(error), **tried, **again)
+        elif isinstance(error, IdsyncError):
+            log.warning("job.failed", error=str(error), **tried, **again)
+        else:
+            log.exception("job.crashed", **tried, **again)

@@ -1,0 +1,73 @@
+"""What happens behind the caller's back: a person acts between two calls of the client.
+
+Used by the `then` of a fault rule and by `POST /_sandbox/act`. Other replicas hear of it as of any call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from idsync.sandbox.objects import Key
+from idsync.sandbox.world import World
+
+JSON = dict[str, Any]
+
+
+def perform(world: World, act: JSON) -> JSON:
+    """`act` is {name: arguments}. Raises ValueError for an unknown name or missing thing."""
+    unknown = set(act) - set(ACTS)
+    if unknown:
+        raise ValueError(f"unknown act: {sorted(unknown)}")
+    try:
+        return {name: ACTS[name](world, dict(given)) for name, given in act.items()}
+    except KeyError as missing:
+        raise ValueError(f"no such thing: {missing}") from None
+
+
+def _generate_key(world: World, given: JSON) -> JSON:
+    key, raw = world.make_key(**given)
+    return {"token": key.token, "key": raw}
+
+
+def _member_add(world: World, given: JSON) -> JSON:
+    team = world.state.teams[given["team_id"]]
+    if team.member(given["user_id"]) is None:
+        world.join(team, given["user_id"], given.get("role", "user"))
+    return {"team_id": team.team_id, "members": len(team.members)}
+
+
+def _unblock(world: World, given: JSON) -> JSON:
+    keys = _keys(world, given)
+    for key in keys:
+        world.set_blocked(key, False, key.user_id, 0)
+    return {"keys": [key.token for key in keys]}
+
+
+def _keys(world: World, given: JSON) -> list[Key]:
+    if "user_id" in given:
+        return world.state.keys_of_user(given["user_id"])
+    return [world.state.keys[given["key"]]]
+
+
+def _set_metadata(world: World, given: JSON) -> JSON:
+    user = world.state.users[given["user_id"]]
+    world.set_metadata(user, given["metadata"], 0)
+    return {"user_id": user.user_id}
+
+
+def _accept_invitation(world: World, given: JSON) -> JSON:
+    invitations = world.state.invitations_of(given["user_id"])
+    if not invitations:
+        raise ValueError(f"no invitation for {given['user_id']}")
+    world.accept(invitations[-1])
+    return {"invitation_id": invitations[-1].invitation_id}
+
+
+ACTS: dict[str, Callable[[World, JSON], JSON]] = {
+    "generate_key": _generate_key,
+    "member_add": _member_add,
+    "unblock": _unblock,
+    "set_metadata": _set_metadata,
+    "accept_invitation": _accept_invitation,
+}

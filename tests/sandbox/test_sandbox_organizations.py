@@ -1,0 +1,130 @@
+"""Organizations: what another one owns is not there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from .client import Client
+
+ACME = {"X-Organization-Id": "acme"}
+
+
+@pytest.fixture
+def two(routero: Client) -> dict[str, Any]:
+    """ada, her team and key in acme; bob, his team and key in rival."""
+    seed: dict[str, list[dict[str, str]]] = {"users": [], "teams": [], "keys": []}
+    for org, user in (("acme", "ada"), ("rival", "bob")):
+        seed["users"].append({"user_id": user, "user_email": f"{user}@example.com", "organization_id": org})
+        seed["teams"].append({"team_id": f"{org}-team", "organization_id": org})
+        seed["keys"].append({"user_id": user, "organization_id": org})
+    return {key["user_id"]: key for key in routero.hook("seed", seed)["keys"]}
+
+
+def test_lists_leave_the_others_out(routero: Client, two: dict[str, Any]) -> None:
+    assert routero.get("/user/list").body["total"] == 2
+    scoped = routero.get("/user/list", headers=ACME).body["users"]
+    assert [user["user_id"] for user in scoped] == ["ada"]
+    assert routero.get("/key/list", headers=ACME).body["keys"] == [two["ada"]["token"]]
+    assert routero.get("/key/list", {"organization_id": "rival"}).body["keys"] == [two["bob"]["token"]]
+    assert [team["team_id"] for team in routero.get("/team/list", headers=ACME).body] == ["acme-team"]
+
+
+def test_the_others_are_404(routero: Client, two: dict[str, Any]) -> None:
+    for path, body in (
+        ("/user/update", {"user_id": "bob", "metadata": {"scim_active": False}}),
+        ("/user/delete", {"user_ids": ["bob"]}),
+        ("/key/block", {"key": two["bob"]["token"]}),
+        ("/team/delete", {"team_ids": ["rival-team"]}),
+    ):
+        assert routero.post(path, body, headers=ACME).status == 404
+    assert routero.get("/user/info", {"user_id": "bob"}, headers=ACME).status == 404
+    assert routero.call("DELETE", "/key/delete", {"keys": [two["bob"]["token"]]}, headers=ACME).status == 404
+
+
+def test_new_things_belong_to_the_chosen_organization(routero: Client) -> None:
+    routero.ok("/user/new", {"user_id": "eve"}, headers=ACME)
+    routero.ok("/key/generate", {"user_id": "eve", "organization_id": "acme"})
+    assert routero.get("/key/list", headers=ACME).body["total_count"] == 2
+    assert routero.get("/user/info", {"user_id": "eve"}, headers=ACME).status == 200
+
+
+def test_personal_keys_hide_from_the_organization(routero: Client, two: dict[str, Any]) -> None:
+    raw, token = routero.key(user_id="ada", organization_id="personal-ada")
+    assert token not in routero.get("/key/list", {"user_id": "ada"}, headers=ACME).body["keys"]
+    assert token in routero.get("/key/list", {"user_id": "ada"}).body["keys"]
+    routero.ok("/user/update", {"user_id": "ada", "metadata": {"scim_active": False}}, headers=ACME)
+    assert routero.tried(raw) == [401, 401, 401]
+
+
+def test_an_org_admins_own_key_is_confined(routero: Client, two: dict[str, Any]) -> None:
+    routero.ok("/organization/member_permission_update", {"user_email": "ada@example.com", "user_role": "org_admin"})
+    key = two["ada"]["key"]
+    assert routero.get("/user/list", key=key).body["total"] == 1
+    assert routero.get("/user/list", key=key, headers={"X-Organization-Id": "rival"}).status == 401
+
+
+def test_member_permission_update(routero: Client, two: dict[str, Any]) -> None:
+    path = "/organization/member_permission_update"
+    answer = routero.ok(path, {"user_email": "ADA@example.com", "user_role": "internal_viewer"})
+    assert (answer["user_id"], answer["user_role"]) == ("ada", "internal_user_viewer")
+    assert answer["organization_id"] == "acme"
+    assert routero.post(path, {"user_email": "no@example.com", "user_role": "internal_user"}).status == 404
+    assert routero.post(path, {"user_email": "ada@example.com", "user_role": "boss"}).status == 422
+    assert routero.post(path, {"user_email": "ada@example.com"}).status == 422
+    in_team = {"user_email": "ada@example.com", "user_role": "internal_user", "team_id": "acme-team"}
+    assert routero.post(path, in_team).status == 404
+
+
+def test_leaving_an_organization_ends_no_key(routero: Client, two: dict[str, Any]) -> None:
+    leave = {"organization_id": "acme", "user_id": "ada"}
+    assert routero.call("DELETE", "/organization/member_delete", leave).body["user_id"] == "ada"
+    again = routero.call("DELETE", "/organization/member_delete", leave)
+    assert (again.status, again.body) == (200, None)
+    assert routero.tried(two["ada"]["key"]) == [200, 200, 200]
+    assert routero.get("/user/info", {"user_id": "ada"}).status == 200
+
+
+def test_joining_creates_unknown_people(routero: Client) -> None:
+    entry = {"user_email": "new@example.com", "role": "internal_user"}
+    answer = routero.ok("/organization/member_add", {"organization_id": "acme", "member": entry})
+    user_id = answer["updated_users"][0]["user_id"]
+    change = {"organization_id": "acme", "user_id": user_id, "role": "org_admin"}
+    assert routero.call("PATCH", "/organization/member_update", change).body["user_role"] == "org_admin"
+
+
+def test_litellm_wants_a_licence(api: Client) -> None:
+    assert api.post("/organization/member_add", {"organization_id": "acme"}).status == 403
+    assert api.post("/organization/member_permission_update", {}).status == 404
+
+
+def test_spend(routero: Client) -> None:
+    routero.hook("seed", {"usage": [{"date": "2026-01-02", "team_id": "lab", "spend": 1.5, "requests": 3}]})
+    period = {"start_date": "2026-01-01", "end_date": "2026-01-31"}
+    report = routero.get("/billing/daily-spend", period).body
+    assert report["metadata"]["total_spend"] == 1.5
+    assert report["results"][0]["breakdown"]["teams"] == {"lab": {"spend": 1.5, "requests": 3}}
+    assert routero.get("/billing/daily-spend").status == 422
+    assert routero.get("/team/daily/activity").status == 400
+    assert routero.get("/team/daily/activity", {**period, "team_id": "x"}).body["results"] == []
+
+
+def test_use_is_counted(routero: Client) -> None:
+    raw, token = routero.key(user_id="ada")
+    routero.ok("/v1/chat/completions", {"model": "gpt-5-mini", "messages": []}, key=raw)
+    assert routero.get("/key/info", {"key": token}).body["info"]["spend"] > 0
+
+
+def test_audit(routero: Client, api: Client) -> None:
+    _, token = routero.key(user_id="ada")
+    routero.ok("/key/block", {"key": token})
+    routero.call("DELETE", "/key/delete", {"keys": [token]})
+    log = routero.get("/audit", {"limit": 1}).body
+    assert (log["total"], log["total_pages"]) == (2, 2)
+    [row] = log["audit_logs"]
+    assert (row["action"], row["object_id"]) == ("deleted", token)
+    assert routero.get(f"/audit/{row['id']}").body == row
+    assert routero.get("/audit/none").status == 404
+    api.ok("/user/new", {})
+    assert api.get("/audit").body["total"] == 0
