@@ -9,7 +9,7 @@ import random
 import secrets
 import time
 import uuid
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Protocol
 
 
@@ -71,6 +71,11 @@ def new_secret() -> str:
 def rfc3339(at: float) -> str:
     """Write epoch seconds as RFC 3339 UTC with milliseconds, the form SCIM's meta and our receipts use."""
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def end_of_day(day: date) -> float:
+    """Return the epoch seconds at which a date has ended in UTC: what expires on a day still counts on it."""
+    return datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp() + 86400.0
 
 
 def parse_duration(text: str) -> float:

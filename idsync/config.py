@@ -110,6 +110,10 @@ class Guard(Table):
     max_push_departures: int = Field(default=50, ge=1)
 
 
+class Reconcile(Table):
+    every: Seconds = 900.0
+
+
 class Team(Table):
     alias: NonEmpty
     id: str = ""
@@ -118,7 +122,7 @@ class Team(Table):
     max_budget: float | None = Field(default=None, ge=0)
     soft_budget: float | None = Field(default=None, ge=0)
     budget_duration: str | None = None
-    models: tuple[NonEmpty, ...] = ()
+    models: tuple[NonEmpty, ...] | None = None
     on_member_departure: Literal["report"] = "report"
     extra_members: Literal["report"] = "report"
 
@@ -148,6 +152,7 @@ class Config(Table):
     scim: Scim = Scim()
     policy: Policy = Policy()
     guard: Guard = Guard()
+    reconcile: Reconcile = Reconcile()
     teams: tuple[Team, ...] = ()
     roles: tuple[Role, ...] = ()
     protected: tuple[Protected, ...] = ()
@@ -239,12 +244,10 @@ def _secrets_in_file(tree: Mapping[str, Any]) -> list[tuple[str, str]]:
     if isinstance(tree.get("routero"), dict) and "admin_key" in tree["routero"]:
         problems.append(("routero.admin_key", f"a secret; use admin_key_file, or {ENV}ROUTERO__ADMIN_KEY"))
     scim = tree.get("scim")
-    for entry in scim.get("sources", []) if isinstance(scim, dict) else []:
-        if isinstance(entry, dict) and "token" in entry:
-            problems.append(
-                (f"scim.sources.{entry.get('name')}.token", "a secret; use token_file, or `idsync token new`")
-            )
-    return problems
+    entries = scim.get("sources", []) if isinstance(scim, dict) else []
+    named = [entry.get("name") for entry in entries if isinstance(entry, dict) and "token" in entry]
+    instead = "a secret; use token_file, or `idsync token new`"
+    return problems + [(f"scim.sources.{name}.token", instead) for name in named]
 
 
 def _overlay(tree: dict[str, Any], environ: Mapping[str, str], origins: dict[str, str]) -> list[tuple[str, str]]:

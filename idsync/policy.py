@@ -24,6 +24,10 @@ ADMIN_ROLES = frozenset({"proxy_admin", "proxy_admin_viewer", "org_admin"})
 """Roles an IdP group can never give, and that idsync never lowers."""
 
 
+MANUAL = "manual"
+"""The spec of a binding made with `idsync groups bind`."""
+
+
 @dataclass(frozen=True)
 class Protection:
     """People idsync never touches. `match` is an e-mail, userName or gateway user_id; `expires` in epoch seconds."""
@@ -74,6 +78,14 @@ class Rules:
     protected: tuple[Protection, ...] = ()
     group_loss_delete_after: float = 600.0
     max_push_departures: int = 50
+
+    def still_names(self, kind: str, target: str, spec: str) -> bool:
+        """Tell whether a binding counts: made by hand, or from words the configuration still has."""
+        return any(
+            (rule.kind, rule.target) == (kind, target)
+            and (spec == MANUAL or any(group.text == spec for group in rule.groups))
+            for rule in self.rules
+        )
 
     @property
     def roles(self) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from typing import Any
 from idsync.clock import Clock, new_id
 from idsync.model import Access, DepartureState, Evidence, Lane, Origin, Person, Standing
 from idsync.policy import Bound, Record, Rules, decide, protection
-from idsync.store import directory, jobs, journal, ledger, people
+from idsync.store import directory, facts, jobs, journal, ledger, people
 from idsync.store.db import Db
 from idsync.store.ledger import Departure, HoldItem
 from idsync.store.people import Grant
@@ -30,6 +30,8 @@ PUSH_WINDOW = 600.0
 """Seconds over which pushed departures are counted for `guard.max_push_departures`."""
 AT_ONCE = frozenset({Evidence.SCIM_INACTIVE, Evidence.SCIM_DELETE, Evidence.REVOKED})
 """Evidence on which deletion does not wait."""
+OURSELVES = frozenset({"cli", "config"})
+"""Origins that are no identity provider."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +65,11 @@ class People:
             )
             for user in users
         ]
-        bound = [Bound(binding.kind, binding.target, binding.group_id) for binding in people.bindings(db)]
-        known = {(rule.kind, rule.target) for rule in self.rules.rules}
+        bound = [
+            Bound(binding.kind, binding.target, binding.group_id)
+            for binding in people.bindings(db)
+            if self.rules.still_names(binding.kind, binding.target, binding.spec)
+        ]
         ban = people.live_ban(db, person.id)
         names = [person.account_id, person.label, *(name for user in users for name in (user.user_name, user.email))]
         shield = protection(names, self.rules, self._clock.now())
@@ -72,7 +77,7 @@ class People:
             ban = None
         return decide(
             records,
-            [entry for entry in bound if (entry.kind, entry.target) in known],
+            bound,
             self.rules,
             banned=ban.reason if ban else None,
             protected=shield,
@@ -281,4 +286,6 @@ class People:
 def note(db: Db, clock: Clock, origin: Origin, action: str, subject: str, detail: dict[str, Any]) -> None:
     """Add an audit entry for something a source or a person asked for."""
     actor = f"{origin.source}/{origin.actor}"
+    if origin.source not in OURSELVES:
+        facts.put(db, f"source_success:{origin.source}", clock.now(), clock.now())
     journal.append(db, at=clock.now(), actor=actor, action=action, subject=subject, detail=detail)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from idsync.clock import Clock
@@ -33,16 +33,14 @@ class Telemetry(Protocol):
 
 @dataclass(frozen=True)
 class EngineSettings:
-    """How the engine works. Times in seconds; `team_ids` are the ids the configuration fixes."""
+    """How the engine works. Times in seconds."""
 
     on_departure: str = "delete"
-    delete_user: bool = False
     cache_time: float = 60.0
     lease: float = 60.0
     workers: int = 64
     grants: int = 8
     slowest_retry: float = 60.0
-    team_ids: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -89,10 +87,10 @@ class Desk:
         if person is None or person.generation != self.generation:
             raise Superseded
 
-    def team_id(self, alias: str) -> str:
-        """Return the gateway's id of a configured team: adopted, fixed by the configuration, or the alias itself."""
-        adopted = facts.get(self.db, f"team:{alias}")
-        return str(adopted) if adopted else self.settings.team_ids.get(alias, alias)
+    def team_id(self, alias: str) -> str | None:
+        """Return the gateway's id of a configured team that idsync has made or adopted; None: not (yet) ours."""
+        known = facts.get(self.db, f"team:{alias}")
+        return str(known) if known else None
 
 
 async def every(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:

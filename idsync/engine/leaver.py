@@ -86,6 +86,7 @@ class _Leaver:
         }
         self.left: set[str] = set()
         self.fence = "assumed"
+        self.deleted_at: float | None = None
 
     async def run(self) -> Outcome:
         identity = identity_of(self.desk, self.person)
@@ -276,7 +277,7 @@ class _Leaver:
         fence = self.fence if any(sight.user for sight in sights) else "none"
 
         def record(db: Db) -> None:
-            times = {"fenced_at": now, "blocked_at": now, "deleted_at": now, "verified_at": now}
+            times = {"fenced_at": now, "blocked_at": now, "deleted_at": self.deleted_at or now, "verified_at": now}
             moved = self._advance(db, DepartureState.VERIFIED, **times)
             state = DepartureState.SETTLED if settled else DepartureState.VERIFIED
             done = replace(

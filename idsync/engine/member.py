@@ -104,6 +104,9 @@ class _Member:
     async def _take_team(self, user: GatewayUser, grant: Grant, keys: Sequence[GatewayKey]) -> None:
         """Block the person's keys of one team at once; delete them and the membership when it is due."""
         team_id = self.desk.team_id(grant.team)
+        if team_id is None:  # never ours, so the person never got anything in it
+            self.left.append(grant.team)
+            return
         theirs = [key for key in keys if key.team_id == team_id]
         now = self.desk.clock.now()
         due = (grant.delete_at or now) <= now and not self._held(grant)
@@ -178,9 +181,9 @@ class _Member:
 
     async def _join_one(self, user: GatewayUser, alias: str) -> None:
         team_id = self.desk.team_id(alias)
-        team = await self.desk.gateway.get_team(team_id)
-        if team is None:
-            raise Missing(f"team {alias} does not exist at the gateway yet; `idsync reconcile` creates it")
+        team = await self.desk.gateway.get_team(team_id) if team_id else None
+        if team is None or team_id is None:
+            raise Missing(f"team {alias} is not set up at the gateway yet; `idsync reconcile` creates or adopts it")
         if not team.has_member(user.user_id):
             self.desk.still_wanted()
             await self.desk.gateway.add_member(team_id, user.user_id)
@@ -195,7 +198,8 @@ class _Member:
 
     async def _read_back(self, user: GatewayUser) -> None:
         """Look once more: the gateway's 200 is not proof."""
-        teams = await every(self.desk.gateway.get_team(self.desk.team_id(grant.team)) for grant in self.granted)
+        ids = [self.desk.team_id(grant.team) or grant.team for grant in self.granted]
+        teams = await every(map(self.desk.gateway.get_team, ids))
         missing = [
             grant.team
             for grant, team in zip(self.granted, teams, strict=True)

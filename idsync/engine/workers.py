@@ -58,6 +58,7 @@ class Engine:
         self.owner = new_id()
         self._running: dict[Lane, set[asyncio.Task[None]]] = {Lane.REVOKE: set(), Lane.GRANT: set()}
         self._wanted = asyncio.Event()
+        self._progress = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = False
         self._alarmed = False
@@ -99,6 +100,13 @@ class Engine:
             if tick is not None:
                 tick()
 
+    async def progress(self, seconds: float) -> None:
+        """Wait until a job has ended, at most so long."""
+        try:
+            await asyncio.wait_for(self._progress.wait(), seconds)
+        except TimeoutError:
+            return
+
     async def _rest(self) -> None:
         due = jobs.next_due(self.store.reader())
         pause = IDLE if due is None else min(IDLE, max(0.0, due - self.clock.now()))
@@ -127,6 +135,8 @@ class Engine:
         def done(task: asyncio.Task[None]) -> None:
             self._running[lane].discard(task)
             self._wanted.set()
+            self._progress.set()
+            self._progress = asyncio.Event()
 
         return done
 

@@ -366,3 +366,75 @@ def take_pending(db: Db, source: str, values: Sequence[str], now: float) -> list
 def count_pending(db: Db) -> int:
     row = db.one("SELECT COUNT(*) AS n FROM pending_members")
     return int(row["n"]) if row else 0
+
+
+# -- rows for the SCIM answers that need no model ------------------------------------------------------------------
+
+_ROW = "id, external_id, doc, created_at, updated_at, version"
+
+
+def scim_row(db: Db, kind: str, source: str, resource_id: str) -> Row | None:
+    """Return a live "User" or "Group" with its document as text."""
+    return db.one(
+        f"SELECT {_ROW} FROM {_TABLES[kind]} WHERE id = :id AND source = :source AND deleted_at IS NULL",  # noqa: S608
+        id=resource_id,
+        source=source,
+    )
+
+
+def scim_page(
+    db: Db,
+    kind: str,
+    source: str,
+    where: str,
+    params: Mapping[str, Any],
+    *,
+    limit: int,
+    offset: int,
+    order: str = "created_at, id",
+) -> Sequence[Row]:
+    """Return a page of live rows with their documents as text; `where` and `order` are made by `scim.sql`."""
+    table = _TABLES[kind]
+    return db.all(
+        f"SELECT {_ROW} FROM {table} WHERE id IN (SELECT id FROM {table} WHERE source = :source"  # noqa: S608
+        f" AND deleted_at IS NULL AND ({where}) ORDER BY {order} LIMIT :limit OFFSET :offset) ORDER BY {order}",
+        **params,
+        source=source,
+        limit=limit,
+        offset=offset,
+    )
+
+
+def scim_members(db: Db, group_id: str) -> Sequence[Row]:
+    """Return the members of a group as rows of member_id, member_type and label, in their order."""
+    return db.all(f"{_MEMBERS} WHERE m.group_id = :group ORDER BY m.since, m.member_id", group=group_id)
+
+
+def has_more_members_than(db: Db, group_id: str, number: int) -> bool:
+    """Tell whether a group has more than so many members without counting them all."""
+    found = db.one(
+        "SELECT 1 AS found FROM memberships WHERE group_id = :group LIMIT 1 OFFSET :number",
+        group=group_id,
+        number=number,
+    )
+    return found is not None
+
+
+def group_names_of(db: Db, member_ids: Sequence[str]) -> dict[str, list[tuple[str, str]]]:
+    """Return, by member, the id and displayName of the live groups that list them."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    if not member_ids:
+        return found
+    names = {f"m{number}": member for number, member in enumerate(member_ids)}
+    rows = db.all(
+        "SELECT m.member_id, g.id, g.display_name FROM memberships m JOIN groups g ON g.id = m.group_id"  # noqa: S608
+        f" WHERE m.member_id IN ({', '.join(f':{name}' for name in names)}) AND g.deleted_at IS NULL"
+        " ORDER BY g.created_at, g.id",
+        **names,
+    )
+    for row in rows:
+        found.setdefault(row["member_id"], []).append((row["id"], row["display_name"]))
+    return found
+
+
+_TABLES = {"User": "users", "Group": "groups"}

@@ -98,6 +98,11 @@ def all_persons(db: Db) -> list[Person]:
     return [_person(row) for row in db.all("SELECT * FROM persons ORDER BY label, id")]
 
 
+def persons_called(db: Db, label: str) -> list[Person]:
+    rows = db.all("SELECT * FROM persons WHERE label = :label ORDER BY id", label=label)
+    return [_person(row) for row in rows]
+
+
 def new_person(db: Db, label: str, at: float, *, account_id: str | None = None) -> str:
     person_id = new_id()
     db.execute(

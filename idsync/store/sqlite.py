@@ -285,6 +285,12 @@ def read_only(url: str) -> Iterator[Db]:
     Raises:
         StoreError: there is no store yet.
     """
+    with _reader(url) as connection:
+        yield SqliteDb(connection)
+
+
+@contextmanager
+def _reader(url: str) -> Iterator[sqlite3.Connection]:
     path = path_of(url)
     if not path.exists():
         msg = f"there is no store at {path} yet; start `idsync serve` once, or check store.url"
@@ -295,7 +301,7 @@ def read_only(url: str) -> Iterator[Db]:
         msg = f"cannot read the store {path}: {error}"
         raise StoreError(msg) from error
     try:
-        yield SqliteDb(connection)
+        yield connection
     finally:
         connection.close()
 
@@ -348,3 +354,53 @@ def migrate(connection: sqlite3.Connection) -> None:
         msg = f"the store was written by a newer release ({', '.join(sorted(newer))}); upgrade idsync"
         raise StoreError(msg)
     known.apply(db)
+
+
+# -- maintenance ----------------------------------------------------------------------------------------------------
+
+
+def backup(url: str, target: Path) -> None:
+    """Copy a store that may be in use to a new file (SQLite's backup API; never copy the file itself).
+
+    Raises:
+        StoreError: there is no store, or the target exists or cannot be written.
+    """
+    if target.exists():
+        msg = f"{target} exists; a backup never overwrites"
+        raise StoreError(msg)
+    source = path_of(url)
+    with read_only(url):
+        pass
+    try:
+        target.touch(mode=0o600)
+        with sqlite3.connect(f"file:{source.resolve()}?mode=ro", uri=True) as have, sqlite3.connect(target) as copy:
+            have.backup(copy)
+        have.close()
+        copy.close()
+    except (sqlite3.Error, OSError) as error:
+        target.unlink(missing_ok=True)
+        msg = f"cannot back up to {target}: {error}"
+        raise StoreError(msg) from error
+
+
+@dataclass(frozen=True)
+class Inspection:
+    sound: bool
+    lines: tuple[str, ...]
+
+
+def inspect(url: str) -> Inspection:
+    """Check every page of a store and count its rows.
+
+    Raises:
+        StoreError: there is no store yet.
+    """
+    with _reader(url) as connection:
+        verdict = [row[0] for row in connection.execute("PRAGMA integrity_check(20)")]
+        tables = Database(connection).tables
+        counts = [f"{table.name}: {table.count} row(s)" for table in tables if not table.name.startswith("_")]
+        fixed = sqlite3.sqlite_version_info >= (3, 51, 3)
+        version = f"SQLite {sqlite3.sqlite_version}" + (
+            "" if fixed else " (has the WAL-reset bug; one writer avoids it)"
+        )
+    return Inspection(verdict == ["ok"], (version, f"integrity: {'; '.join(verdict)}", *counts))

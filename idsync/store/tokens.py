@@ -56,6 +56,21 @@ def add_token(db: Db, *, id: str, kind: str, name: str, scope: str, digest: str,
     )
 
 
+def revive_token(db: Db, *, id: str, kind: str, name: str, scope: str, digest: str, at: float) -> None:
+    """Make a token that a file holds live, whether it was here before or not."""
+    db.execute(
+        "INSERT INTO tokens (id, kind, name, scope, digest, created_at)"
+        " VALUES (:id, :kind, :name, :scope, :digest, :at)"
+        " ON CONFLICT (digest) DO UPDATE SET revoked_at = NULL, name = excluded.name, kind = excluded.kind",
+        id=id,
+        kind=kind,
+        name=name,
+        scope=scope,
+        digest=digest,
+        at=at,
+    )
+
+
 def revoke_token(db: Db, token_id: str, at: float) -> bool:
     """Mark a token as dead; False when there is no live one of that id."""
     changed = db.execute("UPDATE tokens SET revoked_at = :at WHERE id = :id AND revoked_at IS NULL", id=token_id, at=at)

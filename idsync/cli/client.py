@@ -1,0 +1,127 @@
+"""How a command reaches the store: through the daemon's socket when one runs, else by itself under the lock."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import getpass
+import http.client
+import json
+import os
+import socket
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from idsync.errors import IdsyncError
+
+if TYPE_CHECKING:
+    from idsync.config import Config, Loaded
+    from idsync.store.db import Db
+
+JSON = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+
+
+def loaded(ctx: click.Context) -> Loaded:
+    """Load the configuration that the global options name, and set up logging."""
+    from idsync import config, logs
+
+    logs.configure(ctx.obj["level"], ctx.obj["format"], color=ctx.obj["color"])
+    found: Loaded = config.load(ctx.obj["config"])
+    return found
+
+
+def settings(ctx: click.Context) -> Config:
+    return loaded(ctx).config
+
+
+def who() -> str:
+    """Return who runs this command, for the audit trail."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
+
+
+class Refused(IdsyncError):
+    """The daemon refused the command."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        self.exit_code = exit_code
+        super().__init__(message)
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost")
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.connect(str(self._path))
+
+
+def ask(config: Config, command: str, **params: Any) -> dict[str, Any]:
+    """Run a writing command in the daemon, or in this process when no daemon runs.
+
+    Raises:
+        StoreBusy: a process holds the store but does not answer.
+        IdsyncError: what the command raised.
+    """
+    from idsync.store.sqlite import path_of
+    from idsync.web.paths import socket_path
+
+    path = socket_path(path_of(config.store.url))
+    connection = _UnixConnection(path)
+    try:
+        connection.connect()
+    except OSError:
+        return asyncio.run(_alone(config, command, params))
+    with contextlib.closing(connection):
+        connection.request("POST", f"/v1/{command}", json.dumps(params), {"Content-Type": "application/json"})
+        answer = json.loads(connection.getresponse().read())
+    if "error" in answer:
+        raise Refused(answer["error"], int(answer["exit_code"]))
+    result: dict[str, Any] = answer["result"]
+    return result
+
+
+async def _alone(config: Config, command: str, params: dict[str, Any]) -> dict[str, Any]:
+    from idsync.app import alone
+
+    async with alone(config) as commands:
+        return await commands.run(command, params)
+
+
+@contextlib.contextmanager
+def reading(config: Config) -> Iterator[Db]:
+    """Open the store read-only, beside a daemon or without one."""
+    from idsync.store.sqlite import read_only
+
+    with read_only(config.store.url) as db:
+        yield db
+
+
+def show(data: Any) -> None:
+    """Print data as JSON on stdout."""
+    click.echo(json.dumps(data, indent=2, ensure_ascii=False))
+
+
+def table(rows: Sequence[tuple[str, ...]], head: tuple[str, ...]) -> None:
+    """Print aligned columns; the last one is never padded."""
+    every = [head, *rows]
+    widths = [max(len(row[index]) for row in every) for index in range(len(head) - 1)]
+    for row in every:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
+        click.echo("  ".join([*cells, row[-1]]).rstrip())
+
+
+def ago(seconds: float) -> str:
+    """Return a length of time for people."""
+    if seconds < 120:
+        return f"{seconds:.0f}s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f}m"
+    return f"{seconds / 3600:.0f}h" if seconds < 172800 else f"{seconds / 86400:.0f}d"

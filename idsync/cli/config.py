@@ -1,0 +1,45 @@
+"""`idsync config`."""
+
+from __future__ import annotations
+
+import click
+
+from idsync.cli.client import JSON, loaded, show, table
+from idsync.errors import ConfigError
+
+
+@click.group()
+def config() -> None:
+    """Check and show the configuration; offline."""
+
+
+@config.command()
+@click.option(
+    "--start", is_flag=True, help="Also ask whether the daemon could start: secrets readable, a source there."
+)
+@click.pass_context
+def check(ctx: click.Context, start: bool) -> int:
+    """Report everything that is wrong, each problem with its path."""
+    from idsync.config import start_problems
+
+    found = loaded(ctx)
+    problems = start_problems(found.config) if start else []
+    if problems:
+        raise ConfigError(problems)
+    click.echo(f"{found.path or 'no file, environment and defaults only'}: ok")
+    return 0
+
+
+@config.command("show")
+@JSON
+@click.pass_context
+def show_(ctx: click.Context, as_json: bool) -> int:
+    """Show every setting, secrets masked, and where its value came from."""
+    from idsync.config import shown
+
+    rows = shown(loaded(ctx))
+    if as_json:
+        show([{"key": key, "value": value, "origin": origin} for key, value, origin in rows])
+    else:
+        table([(key, value, origin) for key, value, origin in rows], ("KEY", "VALUE", "FROM"))
+    return 0

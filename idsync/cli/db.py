@@ -1,0 +1,38 @@
+"""`idsync db`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from idsync.cli.client import settings
+
+
+@click.group()
+def db() -> None:
+    """Back up and check the store while the daemon runs."""
+
+
+@db.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.pass_context
+def backup(ctx: click.Context, file: Path) -> int:
+    """Copy the store to FILE, consistent, online."""
+    from idsync.store.sqlite import backup as copy
+
+    copy(settings(ctx).store.url, file)
+    click.echo(f"{file}: {file.stat().st_size} bytes")
+    return 0
+
+
+@db.command()
+@click.pass_context
+def check(ctx: click.Context) -> int:
+    """Check the store's pages and the version of SQLite under it."""
+    from idsync.store.sqlite import inspect
+
+    report = inspect(settings(ctx).store.url)
+    for line in report.lines:
+        click.echo(line)
+    return 0 if report.sound else 1

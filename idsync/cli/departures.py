@@ -1,0 +1,64 @@
+"""`idsync departures`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from idsync.cli.client import JSON, reading, settings, show
+from idsync.errors import NotFound
+
+
+@click.command()
+@click.argument("user", required=False)
+@JSON
+@click.pass_context
+def departures(ctx: click.Context, user: str | None, as_json: bool) -> int:
+    """The ledger of departures; with USER, the receipts of that person."""
+    from idsync.control import departure_view, find_person
+    from idsync.store import ledger
+
+    with reading(settings(ctx)) as db:
+        if user is None:
+            found = ledger.departures(db)
+        else:
+            person = find_person(db, user)
+            if person is None:
+                raise NotFound(f"nobody is called {user!r} here")
+            found = ledger.departures_of(db, person.id)
+        views = [departure_view(departure) for departure in found]
+    if as_json:
+        show(views)
+        return 0
+    for view in views:
+        _print(view, with_receipt=user is not None)
+    if not views:
+        click.echo("no departures")
+    return 0
+
+
+def _print(view: dict[str, Any], *, with_receipt: bool) -> None:
+    took = view["time_to_revoke_seconds"]
+    timed = f"verified after {took:.3f} s" if took is not None else "not verified"
+    click.echo(f"{view['stages']['received']}  {view['user']}  {view['state']}  ({view['evidence']}; {timed})")
+    if view["problem"]:
+        click.echo(f"    {view['problem']}")
+    if not with_receipt:
+        return
+    click.echo(
+        f"    cause: {view['cause']}; gateway account {view['gateway_user_id'] or 'none'}; fence {view['fence']}"
+    )
+    for stage, at in view["stages"].items():
+        click.echo(f"    {stage:9} {at}")
+    receipt = view["receipt"]
+    for key in receipt.get("keys", []):
+        click.echo(f"    key gone: {key['alias'] or key['name'] or key['id']} (team {key['team_id'] or '-'})")
+    for team in receipt.get("teams", []):
+        click.echo(f"    left team {team}")
+    for call in receipt.get("calls", []):
+        click.echo(
+            f"    {call['at']}  {call['method']:6} {call['path']}  {call['target']}  -> {call['status']}  {call['ms']} ms"
+        )
+    for sentence in receipt.get("left_standing", []):
+        click.echo(f"    left standing: {sentence}")

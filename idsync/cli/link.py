@@ -1,0 +1,18 @@
+"""`idsync link`."""
+
+from __future__ import annotations
+
+import click
+
+from idsync.cli.client import ask, settings, who
+
+
+@click.command()
+@click.argument("user")
+@click.argument("gateway_user_id")
+@click.pass_context
+def link(ctx: click.Context, user: str, gateway_user_id: str) -> int:
+    """Say that GATEWAY_USER_ID is USER's account; settles a conflict."""
+    result = ask(settings(ctx), "link", user=user, account_id=gateway_user_id, by=who())
+    click.echo(f"{result['user']}: gateway account {result['gateway_user_id']}")
+    return 0

@@ -1,0 +1,104 @@
+"""The `idsync` command: global options, commands loaded when they are used, errors as sentences with exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from idsync import __version__
+from idsync.errors import ConfigError, IdsyncError
+
+COMMANDS = {
+    "serve": ("serve", "Run the daemon: SCIM endpoint, scheduler, engine."),
+    "reconcile": ("reconcile", "One full pass now: teams, members, roles, departures."),
+    "revoke": ("revoke", "End everything a person holds, by hand; works with the IdP down."),
+    "restore": ("restore", "Lift the ban that `revoke` has set."),
+    "verify": ("verify", "Ask the gateway again: does anything of a departed person still live?"),
+    "status": ("status", "Sources, jobs, holds, conflicts, the last pass, time to revoke."),
+    "departures": ("departures", "The ledger of departures and their receipts."),
+    "holds": ("holds", "What a guard keeps back until a person decides."),
+    "groups": ("groups", "Groups, and the teams and roles they are bound to."),
+    "link": ("link", "Say which gateway account is a person's."),
+    "unlink": ("unlink", "Forget such a link."),
+    "token": ("token", "Bearer tokens of sources and operators."),
+    "audit": ("audit", "The hash-chained audit trail."),
+    "config": ("config", "Check and show the configuration; offline."),
+    "db": ("db", "Back up and check the store while the daemon runs."),
+    "sandbox": ("sandbox", "A stand-in gateway on loopback, to try things out."),
+    "demo": ("demo", "Sandbox, daemon, and a scripted joiner, mover and leaver."),
+}
+
+
+class LazyGroup(click.Group):
+    """Imports a command's module when the command is used, so that `--help` stays quick."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"idsync.cli.{COMMANDS[cmd_name][0]}")
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "-c", "--config", metavar="FILE", help="Configuration file (else IDSYNC_CONFIG, ./config.toml, /etc/idsync)."
+)
+@click.option(
+    "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
+)
+@click.option("--log-format", type=click.Choice(["json", "text"]), help="Default: text on a terminal, else json.")
+@click.option("--no-color", is_flag=True, envvar="NO_COLOR", help="No colours (also NO_COLOR).")
+@click.version_option(__version__, prog_name="idsync")
+@click.pass_context
+def cli(ctx: click.Context, config: str | None, log_level: str, log_format: str | None, no_color: bool) -> None:
+    """When somebody leaves, every gateway key they hold stops working at once, with proof.
+
+    Exit codes: 0 done, nothing to do; 1 error; 2 usage or configuration; 3 there are changes; 4 held by the guard;
+    5 a credential that should be dead still works; 6 a source was incomplete; 7 another process holds the store.
+    """
+    ctx.obj = {
+        "config": config,
+        "level": log_level,
+        "format": log_format,
+        "color": not no_color and sys.stderr.isatty(),
+    }
+
+
+def main() -> None:
+    """Run the command line; every error becomes a sentence on stderr and an exit code."""
+    try:
+        result: Any = cli.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        click.echo("idsync: stopped", err=True)
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except IdsyncError as error:
+        tell(error)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)
+    sys.exit(result if isinstance(result, int) else 0)
+
+
+def tell(error: IdsyncError) -> None:
+    """Print an error for a person: what is wrong and, where it is known, what to do."""
+    if isinstance(error, ConfigError):
+        click.echo("idsync: the configuration cannot be used", err=True)
+        for path, what in error.problems:
+            click.echo(f"  {path}: {what}", err=True)
+        return
+    click.echo(f"idsync: {error}", err=True)

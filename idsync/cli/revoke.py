@@ -1,0 +1,88 @@
+"""`idsync revoke`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from idsync.cli.client import JSON, ask, settings, show, who
+from idsync.errors import UsageError
+
+
+@click.command()
+@click.argument("user")
+@click.option("--reason", metavar="TEXT", help="Kept in the audit trail.")
+@click.option("--dry-run", is_flag=True, help="Show what they hold; change nothing.")
+@click.option("--wait", type=float, default=0.0, metavar="SECONDS", help="Wait so long for the receipt.")
+@click.option("--override-protection", is_flag=True, help="Revoke somebody on the protected list; needs --reason.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@JSON
+@click.pass_context
+def revoke(
+    ctx: click.Context,
+    user: str,
+    reason: str | None,
+    dry_run: bool,
+    wait: float,
+    override_protection: bool,
+    yes: bool,
+    as_json: bool,
+) -> int:
+    """End everything USER holds, now: e-mail, userName or gateway user_id.
+
+    Works with every IdP down and for accounts no source knows. Sets a ban that no source can lift: see `restore`.
+    """
+    config = settings(ctx)
+    if override_protection and not reason:
+        raise UsageError("--override-protection needs a --reason")
+    asked: dict[str, Any] = {
+        "user": user,
+        "reason": reason or "no reason given",
+        "by": who(),
+        "override": override_protection,
+    }
+    if dry_run or (sys.stdin.isatty() and not yes):
+        radius = ask(config, "revoke", **asked, dry_run=True)
+        if dry_run:
+            show(radius) if as_json else _print_radius(radius)
+            return 3
+        _print_radius(radius)
+        click.confirm("Revoke all of it?", abort=True, err=True)
+    result = ask(config, "revoke", **asked, wait=wait)
+    show(result) if as_json else _print(result)
+    return _exit_code(result, wait)
+
+
+def _print_radius(radius: dict[str, Any]) -> None:
+    click.echo(f"{radius['user']} (gateway user_id {radius['gateway_user_id'] or 'none'})")
+    if radius["protected"]:
+        click.echo(f"  PROTECTED: {radius['protected']}")
+    for key in radius["keys"]:
+        used = key["last_used"] or "never, or not told"
+        click.echo(
+            f"  key {key['alias'] or key['name']}  team {key['team'] or '-'}  last used {used}  spend {key['spend']}"
+        )
+    click.echo(f"  teams: {', '.join(radius['teams']) or 'none'}")
+    click.echo(f"  {radius['left_standing']}")
+
+
+def _print(result: dict[str, Any]) -> None:
+    departure = result["departure"] or {}
+    click.echo(f"{result['user']}: banned; departure {departure.get('state', 'unknown')}")
+    if departure.get("time_to_revoke_seconds") is not None:
+        click.echo(f"  verified {departure['time_to_revoke_seconds']:.3f} s after the command")
+    if departure.get("problem"):
+        click.echo(f"  not further yet: {departure['problem']}")
+
+
+def _exit_code(result: dict[str, Any], wait: float) -> int:
+    departure = result["departure"] or {}
+    if departure.get("state") in ("verified", "settled"):
+        return 0
+    if departure.get("state") == "held":
+        return 4
+    if departure.get("problem") or wait > 0:
+        return 5
+    return 0

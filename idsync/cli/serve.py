@@ -1,0 +1,24 @@
+"""`idsync serve`."""
+
+from __future__ import annotations
+
+import click
+
+from idsync.cli.client import settings
+
+
+@click.command()
+@click.pass_context
+def serve(ctx: click.Context) -> int:
+    """Run the daemon: SCIM endpoint, scheduler, engine. Ends in order on SIGTERM or SIGINT."""
+    config = settings(ctx)
+
+    import uvloop
+
+    from idsync.app import Daemon
+
+    def ready(scim: str, ops: str) -> None:
+        click.echo(f"idsync serves SCIM at {scim}/scim/v2 and operations at {ops}", err=True)
+
+    uvloop.run(Daemon(config, on_ready=ready).serve())
+    return 0

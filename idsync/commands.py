@@ -1,0 +1,238 @@
+"""The commands that change something, as the CLI asks for them: the same functions in the daemon and without one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, TypeVar
+
+from idsync.clock import Clock
+from idsync.control import Control, departure_view, find_person
+from idsync.engine.workers import Engine
+from idsync.errors import NotFound, UsageError
+from idsync.gateway.client import Gateway
+from idsync.model import Person
+from idsync.plan import Change, checksum
+from idsync.reconcile import Pass, Reconciler
+from idsync.store import jobs, ledger
+from idsync.store.db import Db
+from idsync.store.sqlite import SqliteStore
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Commands:
+    """`on_tokens` is called after tokens changed, `alone` says that no daemon works the jobs off."""
+
+    store: SqliteStore
+    control: Control
+    engine: Engine
+    gateway: Gateway
+    reconciler: Reconciler
+    clock: Clock
+    on_tokens: Callable[[], None]
+    alone: bool
+
+    async def run(self, name: str, params: dict[str, Any]) -> dict[str, Any]:
+        """Carry out a command by its name on the wire.
+
+        Raises:
+            UsageError: there is no such command, or its parameters do not fit.
+        """
+        known: dict[str, Callable[..., Any]] = {
+            "revoke": self.revoke,
+            "restore": self.restore,
+            "reconcile": self.reconcile,
+            "link": self._writing(self.control.link),
+            "unlink": self._writing(self.control.unlink),
+            "token.new": self.new_token,
+            "token.revoke": self.revoke_token,
+            "holds.approve": self._writing(self.control.approve),
+            "holds.reject": self._writing(self.control.reject),
+            "groups.bind": self._writing(self.control.bind),
+            "groups.unbind": self._writing(self.control.unbind),
+        }
+        if name not in known:
+            msg = f"this daemon knows no command {name!r}; is it an older release than the command line?"
+            raise UsageError(msg)
+        try:
+            result: dict[str, Any] = await known[name](**params)
+        except TypeError as error:
+            if "argument" in str(error):
+                msg = f"the parameters of {name} do not fit this daemon's release"
+                raise UsageError(msg) from error
+            raise
+        return result
+
+    async def _write(self, work: Callable[[Db], T]) -> T:
+        return await asyncio.wrap_future(self.store.submit(work))
+
+    def _writing(self, action: Callable[..., dict[str, Any]]) -> Callable[..., Any]:
+        async def run(**params: Any) -> dict[str, Any]:
+            result = await self._write(lambda db: action(db, **params))
+            await self._work_off()
+            return result
+
+        return run
+
+    async def _work_off(self) -> None:
+        """Without a daemon nobody else does the work; with one, it is woken by the commit."""
+        if self.alone:
+            await self.engine.run_until_idle()
+
+    # -- tokens ---------------------------------------------------------------------------------------------------
+
+    async def new_token(self, **params: Any) -> dict[str, Any]:
+        result = await self._write(lambda db: self.control.new_token(db, **params))
+        self.on_tokens()
+        return result
+
+    async def revoke_token(self, **params: Any) -> dict[str, Any]:
+        result = await self._write(lambda db: self.control.revoke_token(db, **params))
+        self.on_tokens()
+        return result
+
+    # -- revoke ---------------------------------------------------------------------------------------------------
+
+    async def revoke(
+        self, *, user: str, reason: str, by: str, override: bool = False, dry_run: bool = False, wait: float = 0.0
+    ) -> dict[str, Any]:
+        """Show the blast radius, or ban the person and end what they hold; wait up to `wait` seconds for the receipt.
+
+        Raises:
+            NotFound: neither a source nor the gateway knows such a person.
+            UsageError: the name is ambiguous, or the person is protected.
+        """
+        received_at = self.clock.now()
+        person, account = await self._whom(user)
+        if dry_run:
+            return await self._blast_radius(user, person, account)
+        asked: dict[str, Any] = {"reason": reason, "override": override, "by": by, "received_at": received_at}
+        if person is not None:
+            known = person.id
+            banned = await self._write(lambda db: self.control.revoke(db, known, **asked))
+        else:
+            unknown = account or user
+            banned = await self._write(lambda db: self.control.revoke_account(db, unknown, user, **asked))
+        if self.alone:
+            await self._work_until_verified(banned["person"], max(wait, 30.0))
+        else:
+            await self._wait_for(banned["person"], wait)
+        return self._revoked(banned)
+
+    async def _whom(self, user: str) -> tuple[Person | None, str | None]:
+        """Find whom a name means: a person of a source, else an account of the gateway."""
+        person = find_person(self.store.reader(), user)
+        if person is not None:
+            return person, person.account_id
+        account = await self.gateway.get_user(user)
+        found = [account] if account is not None else []
+        if not found and "@" in user:
+            found = await self.gateway.find_users(email=user)
+        if len(found) > 1:
+            ids = ", ".join(sorted(entry.user_id for entry in found))
+            msg = f"{len(found)} gateway accounts have the e-mail {user}; give the user_id of one: {ids}"
+            raise UsageError(msg)
+        if not found:
+            msg = f"neither a source nor the gateway knows {user!r}; give an e-mail, a userName or a gateway user_id"
+            raise NotFound(msg)
+        return None, found[0].user_id
+
+    async def _blast_radius(self, user: str, person: Person | None, account: str | None) -> dict[str, Any]:
+        keys = await self.gateway.list_keys(user_id=account) if account else []
+        teams = await self.gateway.teams_of(account) if account else []
+        shield = self.control.protected(self.store.reader(), person) if person is not None else None
+        return {
+            "user": person.label if person else user,
+            "gateway_user_id": account,
+            "protected": shield,
+            "keys": [
+                {
+                    "alias": key.alias,
+                    "name": key.name,
+                    "team": key.team_id,
+                    "last_used": key.last_used_at,
+                    "spend": key.spend,
+                }
+                for key in keys
+            ],
+            "teams": sorted(team.alias or team.team_id for team in teams),
+            "left_standing": "keys without an owner in these teams are reported, never deleted",
+        }
+
+    async def _wait_for(self, person_id: str, seconds: float) -> None:
+        end = self.clock.monotonic() + seconds
+        while not self._is_verified(person_id) and (left := end - self.clock.monotonic()) > 0:
+            await self.engine.progress(left)
+
+    async def _work_until_verified(self, person_id: str, seconds: float) -> None:
+        """Without a daemon: work, and retry what the gateway could not do yet, until verified or out of time."""
+        end = self.clock.monotonic() + seconds
+        await self.engine.run_until_idle()
+        while self.clock.monotonic() < end and not self._is_verified(person_id):
+            await asyncio.sleep(0.5)
+            await self.engine.run_until_idle()
+
+    def _is_verified(self, person_id: str) -> bool:
+        departure = ledger.open_departure(self.store.reader(), person_id)
+        job = jobs.get(self.store.reader(), person_id)
+        return departure is None or (departure.verified_at is not None and (job is None or job.waiting))
+
+    def _revoked(self, banned: dict[str, Any]) -> dict[str, Any]:
+        departure = ledger.open_departure(self.store.reader(), banned["person"])
+        return {**banned, "departure": departure_view(departure) if departure is not None else None}
+
+    async def restore(self, **params: Any) -> dict[str, Any]:
+        result = await self._write(lambda db: self.control.restore(db, **params))
+        await self._work_off()
+        return result
+
+    # -- reconcile ------------------------------------------------------------------------------------------------
+
+    async def reconcile(self, *, dry_run: bool = False, wait: float = 600.0) -> dict[str, Any]:
+        """Plan, and unless it is a dry run apply; wait until nothing is left to do now.
+
+        Raises:
+            GatewayError: the gateway could not be read in full; nothing was changed.
+        """
+        if dry_run:
+            return _pass_view(await self.reconciler.plan(), [])
+        await self._write(lambda db: jobs.hurry(db, self.clock.now()))
+        done = await self.reconciler.apply()
+        await self._drain(wait)
+        left = [job for job in jobs.all_jobs(self.store.reader()) if job.last_error and not job.waiting]
+        return _pass_view(done, left)
+
+    async def _drain(self, seconds: float) -> None:
+        end = self.clock.monotonic() + seconds
+        if self.alone:
+            await self.engine.run_until_idle()
+            return
+        self.engine.wake()
+        while self._has_fresh_work() and (left := end - self.clock.monotonic()) > 0:
+            await self.engine.progress(left)
+
+    def _has_fresh_work(self) -> bool:
+        now = self.clock.now()
+        return any(job.leased or (not job.waiting and job.run_at <= now) for job in jobs.all_jobs(self.store.reader()))
+
+
+def _pass_view(done: Pass, left: list[jobs.Job]) -> dict[str, Any]:
+    """Return a pass as `idsync reconcile --json` shows it."""
+    return {
+        "changes": [_change_view(change) for change in done.changes],
+        "checksum": checksum(done.changes),
+        "refused": [_change_view(change) for change in done.refused],
+        "failed": dict(done.failed),
+        "unfinished": [{"person": job.person_id, "attempts": job.attempts, "error": job.last_error} for job in left],
+        "open_holds": done.held,
+        "extra_members": dict(done.extras),
+    }
+
+
+def _change_view(change: Change) -> dict[str, Any]:
+    view = asdict(change)
+    view["fields"] = dict(change.fields)
+    return view

@@ -1,0 +1,398 @@
+"""What people may ask of idsync: revoke, restore, link, holds, bindings, tokens. The CLI and the socket call these.
+
+Each function writes in one transaction, leaves an audit entry naming who asked, and returns plain data.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from typing import Any
+
+from idsync.clock import Clock, new_id, new_secret, rfc3339
+from idsync.config import Config
+from idsync.errors import HeldByGuard, NotFound, UsageError
+from idsync.intake import Intake
+from idsync.model import DepartureState, Evidence, Lane, Origin, Person
+from idsync.policy import MANUAL, protection
+from idsync.standing import Cause, note
+from idsync.store import directory, facts, journal, ledger, people, tokens
+from idsync.store.db import Db
+from idsync.store.people import Ban, Binding
+
+LIVE_TOKENS = 2
+"""Tokens a source may have alive at a time: the current one and the next."""
+
+
+@dataclass(frozen=True)
+class Control:
+    """The commands that write. `config` is that of the process that holds the store."""
+
+    intake: Intake
+    config: Config
+    clock: Clock
+
+    # -- people ---------------------------------------------------------------------------------------------------
+
+    def revoke(self, db: Db, user: str, *, reason: str, override: bool, by: str, received_at: float) -> dict[str, Any]:
+        """Write a ban and open the departure; sources cannot bring the person back until `restore`.
+
+        `user` is an e-mail, a userName or a gateway user_id; the caller has resolved accounts no source knows.
+
+        Raises:
+            NotFound: nobody is called that.
+            UsageError: the name is ambiguous, or the person is protected and `override` is not set.
+        """
+        person = find_person(db, user)
+        if person is None:
+            msg = f"nobody is called {user!r} here; give an e-mail, a userName or a gateway user_id"
+            raise NotFound(msg)
+        return self._ban(db, person, reason=reason, override=override, by=by, received_at=received_at)
+
+    def revoke_account(
+        self, db: Db, account_id: str, label: str, *, reason: str, override: bool, by: str, received_at: float
+    ) -> dict[str, Any]:
+        """Revoke a gateway account that no source knows."""
+        person = people.person_of_account(db, account_id)
+        if person is None:
+            made = people.new_person(db, label, self.clock.now(), account_id=account_id)
+            person = people.person(db, made)
+        if person is None:
+            raise NotFound
+        return self._ban(db, person, reason=reason, override=override, by=by, received_at=received_at)
+
+    def _ban(
+        self, db: Db, person: Person, *, reason: str, override: bool, by: str, received_at: float
+    ) -> dict[str, Any]:
+        shield = self.protected(db, person)
+        if shield is not None and not override:
+            msg = f"{person.label} is protected ({shield}); add --override-protection and a --reason to revoke anyway"
+            raise UsageError(msg)
+        origin = Origin("cli", by, received_at)
+        if people.live_ban(db, person.id) is None:
+            ban = Ban(new_id(), person.id, person.label, reason, override, self.clock.now(), by)
+            people.add_ban(db, ban)
+            note(db, self.clock, origin, "ban.made", person.label, {"reason": reason, "override": override})
+        self.intake.people.look_again(db, [person.id], Cause(origin, f"revoked by {by}: {reason}"))
+        if ledger.open_departure(db, person.id) is not None:
+            self.intake.people.open_job(db, person.id, Lane.REVOKE)
+        return {"person": person.id, "user": person.label, "gateway_user_id": person.account_id}
+
+    def protected(self, db: Db, person: Person) -> str | None:
+        names: list[str | None] = [person.account_id, person.label]
+        for user in directory.users_of_person_any(db, person.id):
+            names += [user.user_name, user.email]
+        return protection(names, self.intake.rules, self.clock.now())
+
+    def restore(self, db: Db, user: str, *, reason: str, by: str) -> dict[str, Any]:
+        """Lift the bans of a person; what their sources say counts again.
+
+        Raises:
+            NotFound: nobody of that name, or no ban.
+        """
+        person = find_person(db, user)
+        if person is None or people.live_ban(db, person.id) is None:
+            msg = f"there is no ban on {user!r}"
+            raise NotFound(msg)
+        origin = Origin("cli", by, self.clock.now())
+        people.lift_bans(db, person.id, reason, self.clock.now())
+        note(db, self.clock, origin, "ban.lifted", person.label, {"reason": reason})
+        self.intake.people.look_again(db, [person.id], Cause(origin, f"restored by {by}: {reason}"))
+        departure = ledger.open_departure(db, person.id)
+        return {"user": person.label, "departed_still": departure is not None}
+
+    def link(self, db: Db, user: str, account_id: str, *, by: str) -> dict[str, Any]:
+        """Say which gateway account is a person's; a second one becomes a further account.
+
+        Raises:
+            NotFound: nobody of that name.
+            UsageError: the account belongs to somebody else.
+        """
+        person = self._person(db, user)
+        owner = people.person_of_account(db, account_id)
+        if owner is not None and owner.id != person.id:
+            msg = f"gateway account {account_id} is linked to {owner.label}; unlink it there first"
+            raise UsageError(msg)
+        if owner is None and person.account_id is None:
+            people.link_account(db, person.id, account_id)
+        elif owner is None:
+            people.add_further_account(db, person.id, account_id, self.clock.now())
+        people.resolve_conflicts(db, "account", person.id, self.clock.now())
+        origin = Origin("cli", by, self.clock.now())
+        note(db, self.clock, origin, "account.linked", person.label, {"account": account_id})
+        self._reopen(db, person)
+        return {"user": person.label, "gateway_user_id": account_id}
+
+    def unlink(self, db: Db, user: str, account_id: str, *, by: str) -> dict[str, Any]:
+        """Forget a link.
+
+        Raises:
+            NotFound: nobody of that name, or no such link.
+        """
+        person = self._person(db, user)
+        if not people.drop_account(db, person.id, account_id):
+            msg = f"{person.label} is not linked to gateway account {account_id}"
+            raise NotFound(msg)
+        origin = Origin("cli", by, self.clock.now())
+        note(db, self.clock, origin, "account.unlinked", person.label, {"account": account_id})
+        return {"user": person.label, "gateway_user_id": account_id}
+
+    def _reopen(self, db: Db, person: Person) -> None:
+        lane = Lane.REVOKE if ledger.open_departure(db, person.id) is not None else Lane.GRANT
+        self.intake.people.open_job(db, person.id, lane)
+
+    def _person(self, db: Db, user: str) -> Person:
+        person = find_person(db, user)
+        if person is None:
+            msg = f"nobody is called {user!r} here"
+            raise NotFound(msg)
+        return person
+
+    # -- holds ----------------------------------------------------------------------------------------------------
+
+    def approve(self, db: Db, hold_id: str, checksum: str, *, by: str) -> dict[str, Any]:
+        """Let go what a hold kept back, exactly as the person who approves has seen it.
+
+        Raises:
+            NotFound: no such open hold.
+            HeldByGuard: the hold has changed since; look again.
+        """
+        hold = self._open_hold(db, hold_id)
+        held = ledger.items(db, hold.id)
+        if checksum != ledger.checksum(held):
+            msg = f"hold {hold.id} has changed since checksum {checksum} was shown; run `idsync holds show {hold.id}`"
+            raise HeldByGuard(msg)
+        now = self.clock.now()
+        ledger.decide_hold(db, hold.id, "approved", by, now)
+        for person_id in sorted({item.person_id for item in held}):
+            self._let_go(db, person_id, hold.id, now)
+        origin = Origin("cli", by, now)
+        note(db, self.clock, origin, "hold.approved", hold.kind, {"hold": hold.id, "items": len(held)})
+        return {"id": hold.id, "released": len(held)}
+
+    def _let_go(self, db: Db, person_id: str, hold_id: str, now: float) -> None:
+        departure = ledger.open_departure(db, person_id)
+        if departure is not None and departure.hold_id == hold_id:
+            state = DepartureState.ACCEPTED if departure.state is DepartureState.HELD else departure.state
+            ledger.put_departure(db, replace(departure, delete_at=now, state=state, problem=None))
+        for grant in people.grants(db, person_id):
+            if grant.hold_id == hold_id:
+                evidence = grant.evidence or Evidence.CONFIGURATION
+                gone = replace(grant, state="leaving", evidence=evidence, lost_at=grant.lost_at or now, delete_at=now)
+                people.put_grant(db, gone)
+        self.intake.people.open_job(db, person_id, Lane.REVOKE)
+
+    def reject(self, db: Db, hold_id: str, *, by: str) -> dict[str, Any]:
+        """Keep what a hold kept back: deletions stay off, what only the configuration took stays given.
+
+        Raises:
+            NotFound: no such open hold.
+        """
+        hold = self._open_hold(db, hold_id)
+        ledger.decide_hold(db, hold.id, "rejected", by, self.clock.now())
+        origin = Origin("cli", by, self.clock.now())
+        note(db, self.clock, origin, "hold.rejected", hold.kind, {"hold": hold.id})
+        return {"id": hold.id, "kept": len(ledger.items(db, hold.id))}
+
+    def _open_hold(self, db: Db, hold_id: str) -> ledger.Hold:
+        hold = ledger.hold(db, hold_id)
+        if hold is None or hold.state != "open":
+            msg = f"there is no open hold {hold_id!r}; `idsync holds list` shows them"
+            raise NotFound(msg)
+        return hold
+
+    # -- bindings -------------------------------------------------------------------------------------------------
+
+    def bind(self, db: Db, target: str, group_id: str, *, by: str) -> dict[str, Any]:
+        """Bind a team or a role to a group by its immutable id; its other bindings stay.
+
+        Raises:
+            NotFound: no such team or role in the configuration, or no such group.
+        """
+        kind = self._kind_of(target)
+        group = directory.group_any(db, group_id)
+        if group is None or group.deleted_at is not None:
+            msg = f"no source shows a group of id {group_id!r}; `idsync groups list` shows them"
+            raise NotFound(msg)
+        now = self.clock.now()
+        people.add_binding(db, Binding(kind, target, MANUAL, group.source, group.id), now)
+        for conflict in ("rebind", "group_name"):
+            people.resolve_conflicts(db, conflict, f"{target}:{group.id}", now)
+        origin = Origin("cli", by, now)
+        note(
+            db, self.clock, origin, "binding.made", f"{kind} {target}", {"group": group.id, "name": group.display_name}
+        )
+        what = f"{target} bound to {group.display_name}"
+        self.intake.people.look_again(
+            db, directory.persons_under(db, group.id), Cause(origin, what, configuration=True)
+        )
+        return {"kind": kind, "target": target, "group_id": group.id, "group": group.display_name}
+
+    def unbind(self, db: Db, target: str, group_id: str, *, by: str) -> dict[str, Any]:
+        """Undo a binding; whoever would lose access by it alone is held until somebody approves.
+
+        Raises:
+            NotFound: no such binding.
+        """
+        kind = self._kind_of(target)
+        if not people.drop_binding(db, kind, target, group_id):
+            msg = f"{target} is not bound to group {group_id}"
+            raise NotFound(msg)
+        origin = Origin("cli", by, self.clock.now())
+        note(db, self.clock, origin, "binding.undone", f"{kind} {target}", {"group": group_id})
+        what = f"{target} unbound from {group_id}"
+        self.intake.people.look_again(
+            db, directory.persons_under(db, group_id), Cause(origin, what, configuration=True)
+        )
+        return {"kind": kind, "target": target, "group_id": group_id}
+
+    def _kind_of(self, target: str) -> str:
+        kinds = {rule.target: rule.kind for rule in self.intake.rules.rules}
+        if target not in kinds:
+            msg = f"the configuration has no team or role {target!r} with groups"
+            raise NotFound(msg)
+        return kinds[target]
+
+    # -- tokens ---------------------------------------------------------------------------------------------------
+
+    def new_token(self, db: Db, name: str, *, kind: str, scope: str, by: str) -> dict[str, Any]:
+        """Make a bearer token. It is returned once; the store keeps its SHA-256.
+
+        Raises:
+            NotFound: the configuration has no such source.
+            UsageError: the source has two live tokens already.
+        """
+        if kind == "source" and name not in self.config.source_names:
+            known = ", ".join(sorted(self.config.source_names)) or "none"
+            msg = f"the configuration has no SCIM source {name!r} (it has: {known})"
+            raise NotFound(msg)
+        alive = [token for token in tokens.live_tokens(db) if (token.kind, token.name) == (kind, name)]
+        if len(alive) >= LIVE_TOKENS:
+            msg = f"{name} has {LIVE_TOKENS} live tokens; revoke one first: idsync token revoke {alive[0].id}"
+            raise UsageError(msg)
+        secret = f"idsync_{new_secret()}"
+        token_id = new_id()[:8]
+        digest = hashlib.sha256(secret.encode()).hexdigest()
+        now = self.clock.now()
+        tokens.add_token(db, id=token_id, kind=kind, name=name, scope=scope, digest=digest, at=now)
+        note(db, self.clock, Origin("cli", by, now), "token.made", name, {"id": token_id, "kind": kind})
+        return {"id": token_id, "token": secret}
+
+    def revoke_token(self, db: Db, token_id: str, *, by: str) -> dict[str, Any]:
+        """End a token at once.
+
+        Raises:
+            NotFound: no live token of that id.
+        """
+        now = self.clock.now()
+        if not tokens.revoke_token(db, token_id, now):
+            msg = f"there is no live token {token_id!r}; `idsync token list` shows them"
+            raise NotFound(msg)
+        note(db, self.clock, Origin("cli", by, now), "token.revoked", token_id, {})
+        return {"id": token_id}
+
+    # -- the configuration ------------------------------------------------------------------------------------------
+
+    def adopt_configuration(self, db: Db) -> bool:
+        """Bind groups a changed configuration names, and look at everybody again; takings become a hold.
+
+        Returns whether the configuration differs from the one the store was last used with.
+        """
+        fingerprint = self._fingerprint()
+        now = self.clock.now()
+        known = facts.get(db, "configuration")
+        if known == fingerprint:
+            return False
+        for group in directory.live_groups(db):
+            self.intake.bindings.bind_by_name(db, group)
+        facts.put(db, "configuration", fingerprint, now)
+        origin = Origin("config", "start", now)
+        cause = Cause(origin, "the configuration was changed", configuration=True)
+        self.intake.people.look_again(db, [person.id for person in people.all_persons(db)], cause)
+        if known is not None:
+            journal.append(
+                db, at=now, actor="idsync", action="configuration.changed", subject="config", detail={"is": fingerprint}
+            )
+        return known is not None
+
+    def _fingerprint(self) -> str:
+        rules = self.intake.rules
+        text = repr((sorted(rules.idp_of.items()), rules.rules, rules.departed, rules.protected, rules.default_role))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def find_person(db: Db, user: str) -> Person | None:
+    """Find a person by userName, e-mail, gateway user_id or our own id.
+
+    Raises:
+        UsageError: several persons are called that.
+    """
+    by_id = people.person(db, user) or people.person_of_account(db, user)
+    if by_id is not None:
+        return by_id
+    users = directory.find_users_any(db, user)
+    live = [found for found in users if found.deleted_at is None]
+    ids = {found.person_id for found in live or users}
+    ids |= {person.id for person in people.persons_called(db, user)} if not ids else set()
+    if len(ids) > 1:
+        msg = f"{len(ids)} people are called {user!r}; use the gateway user_id or one of: {', '.join(sorted(ids))}"
+        raise UsageError(msg)
+    return people.person(db, ids.pop()) if ids else None
+
+
+def departure_view(departure: ledger.Departure) -> dict[str, Any]:
+    """Return a departure as `idsync departures --json` shows it; times in RFC 3339."""
+    stages = {
+        name: rfc3339(at)
+        for name, at in (
+            ("received", departure.received_at),
+            ("accepted", departure.accepted_at),
+            ("fenced", departure.fenced_at),
+            ("blocked", departure.blocked_at),
+            ("deleted", departure.deleted_at),
+            ("verified", departure.verified_at),
+            ("settled", departure.settled_at),
+            ("closed", departure.closed_at),
+        )
+        if at is not None
+    }
+    return {
+        "id": departure.id,
+        "user": departure.label,
+        "gateway_user_id": departure.account_id,
+        "kind": departure.kind,
+        "state": departure.state.value,
+        "evidence": departure.evidence.value,
+        "cause": departure.cause,
+        "source": departure.source,
+        "stages": stages,
+        "fence": departure.fence,
+        "hold_id": departure.hold_id,
+        "problem": departure.problem,
+        "time_to_revoke_seconds": _took(departure),
+        "receipt": dict(departure.receipt or {}),
+    }
+
+
+def _took(departure: ledger.Departure) -> float | None:
+    return None if departure.verified_at is None else round(departure.verified_at - departure.received_at, 4)
+
+
+def hold_view(db: Db, hold: ledger.Hold) -> dict[str, Any]:
+    """Return a hold as `idsync holds` shows it."""
+    held = ledger.items(db, hold.id)
+    listed = [{"user": _label(db, item.person_id), "team": item.team or None, "cause": item.cause} for item in held]
+    return {
+        "id": hold.id,
+        "kind": hold.kind,
+        "reason": hold.reason,
+        "state": hold.state,
+        "created": rfc3339(hold.created_at),
+        "checksum": ledger.checksum(held),
+        "people": listed,
+    }
+
+
+def _label(db: Db, person_id: str) -> str:
+    person = people.person(db, person_id)
+    return person.label if person is not None else person_id

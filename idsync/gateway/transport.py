@@ -1,0 +1,154 @@
+"""One exchange with the gateway over a pooled connection: bytes out, an `Answer` in, nothing interpreted.
+
+Every exchange has a connect, a read and a total time-out. Redirects are not followed, cookies not kept, proxies of the
+environment not used, bodies read up to a limit.
+"""
+
+from __future__ import annotations
+
+import json
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import aiohttp
+from yarl import URL
+
+from idsync.errors import ConfigError, Transient
+from idsync.gateway.answers import Answer
+
+CONNECT_TIMEOUT = 5.0
+READ_TIMEOUT = 5.0
+
+
+class NoAnswer(Transient):
+    """The gateway did not answer. `stale` says that a pooled connection had died before the call could arrive."""
+
+    def __init__(self, message: str, *, stale: bool = False) -> None:
+        self.stale = stale
+        super().__init__(message)
+
+
+@dataclass
+class _Attempt:
+    reused: bool = False
+
+
+class Transport:
+    """A session to one origin. `timeout` is the most seconds an exchange may take, connecting included."""
+
+    def __init__(self, base_url: str, *, timeout: float, connections: int, ca_file: str = "") -> None:
+        self._base = base_url.rstrip("/")
+        self._timeout = timeout
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=connections, ssl=trust(ca_file), ttl_dns_cache=30),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trace_configs=[_reuse_trace()],
+            headers={"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "idsync"},
+            skip_auto_headers=["Content-Type"],
+        )
+        # aiohttp would send GET, PUT and DELETE again by itself, also on fresh connections and unseen by receipts.
+        self._session._retry_connection = False
+
+    async def close(self) -> None:
+        await self._session.close()
+
+    async def exchange(
+        self,
+        verb: str,
+        path: str,
+        *,
+        query: str = "",
+        body: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str],
+        patient: bool,
+        limit: int,
+    ) -> Answer:
+        """Send one call and read its answer up to `limit` bytes. `patient`: the first byte may take the whole time.
+
+        Raises:
+            NoAnswer: nothing usable came back; the call may have had its effect.
+        """
+        attempt = _Attempt()
+        data = None if body is None else json.dumps(body, separators=(",", ":")).encode()
+        sent = dict(headers) if data is None else {**headers, "Content-Type": "application/json"}
+        try:
+            async with self._session.request(
+                verb,
+                URL(f"{self._base}{path}{query and '?'}{query}", encoded=True),
+                data=data,
+                headers=sent,
+                allow_redirects=False,
+                timeout=self._times(patient),
+                trace_request_ctx=attempt,
+            ) as response:
+                taken = await _read(response, limit)
+                return Answer(response.status, response.headers, taken[:limit], complete=len(taken) <= limit)
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
+            raise NoAnswer(_why(error), stale=attempt.reused) from None
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise NoAnswer(_why(error)) from None
+
+    def _times(self, patient: bool) -> aiohttp.ClientTimeout:
+        return aiohttp.ClientTimeout(
+            total=self._timeout,
+            sock_connect=min(CONNECT_TIMEOUT, self._timeout),
+            sock_read=self._timeout if patient else min(READ_TIMEOUT, self._timeout),
+        )
+
+
+def trust(ca_file: str) -> ssl.SSLContext | bool:
+    """Return what to verify certificates with: the system's authorities, and those of `ca_file` if it is given.
+
+    Raises:
+        ConfigError: the file cannot be read or holds no certificate.
+    """
+    if not ca_file:
+        return True
+    context = ssl.create_default_context()
+    try:
+        context.load_verify_locations(cafile=ca_file)
+    except (OSError, ssl.SSLError):
+        raise ConfigError([("ca_file", "cannot be read as PEM certificates")]) from None
+    return context
+
+
+async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
+    """Read the body, at most one byte more than `limit`; what is left over ends with the connection."""
+    chunks, left = [], limit + 1
+    while chunk := await response.content.read(left):  # of nothing more to read, nothing comes
+        chunks.append(chunk)
+        left -= len(chunk)
+    return b"".join(chunks)
+
+
+def _why(error: Exception) -> str:
+    """Say in our own words what happened; foreign words may hold addresses and more."""
+    if isinstance(error, aiohttp.ConnectionTimeoutError):
+        return "no connection to the gateway in time"
+    if isinstance(error, TimeoutError):
+        return "no answer from the gateway in time"
+    if isinstance(error, (aiohttp.ClientConnectorCertificateError, aiohttp.ClientSSLError)):
+        return "the gateway's certificate is not trusted (gateway.ca_file adds an authority)"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return "no connection to the gateway"
+    if isinstance(error, aiohttp.ClientPayloadError):
+        return "the gateway's answer broke off"
+    return "the gateway closed the connection without an answer"
+
+
+def _reuse_trace() -> aiohttp.TraceConfig:
+    trace = aiohttp.TraceConfig()
+    trace.on_connection_reuseconn.append(_note_reuse)
+    trace.on_connection_create_end.append(_note_fresh)
+    return trace
+
+
+async def _note_reuse(_session: aiohttp.ClientSession, context: SimpleNamespace, _params: object) -> None:
+    context.trace_request_ctx.reused = True
+
+
+async def _note_fresh(_session: aiohttp.ClientSession, context: SimpleNamespace, _params: object) -> None:
+    context.trace_request_ctx.reused = False

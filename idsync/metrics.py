@@ -1,0 +1,155 @@
+"""Prometheus series, under the names users build alarms on. Labels never carry an e-mail, a key or a group."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from idsync import __version__
+from idsync.model import Lane
+from idsync.store import facts, jobs, ledger
+from idsync.store.db import Db
+
+REVOKE_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 14400)
+CALL_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+
+class Metrics:
+    """The series of one process. What the store knows is read from it at scrape time, never counted twice."""
+
+    def __init__(self, db: Callable[[], Db], now: Callable[[], float]) -> None:
+        self.registry = CollectorRegistry()
+        self._revoke = Histogram(
+            "idsync_time_to_revoke_seconds",
+            "Request received to verified",
+            ["source"],
+            buckets=REVOKE_BUCKETS,
+            registry=self.registry,
+        )
+        self._stage = Histogram(
+            "idsync_revocation_stage_seconds",
+            "Request received to this stage of a departure",
+            ["stage"],
+            buckets=REVOKE_BUCKETS,
+            registry=self.registry,
+        )
+        self._departures = Counter(
+            "idsync_departures", "Departures verified, by evidence", ["evidence"], registry=self.registry
+        )
+        self._scim = Counter(
+            "idsync_scim_requests", "SCIM requests", ["method", "resource", "code"], registry=self.registry
+        )
+        self._scim_time = Histogram(
+            "idsync_scim_request_duration_seconds",
+            "Time to answer a SCIM request",
+            ["method", "resource"],
+            buckets=CALL_BUCKETS,
+            registry=self.registry,
+        )
+        self._gateway = Counter(
+            "idsync_gateway_requests", "Calls to the gateway", ["endpoint", "code"], registry=self.registry
+        )
+        self._gateway_time = Histogram(
+            "idsync_gateway_request_duration_seconds",
+            "Time of a gateway call",
+            ["endpoint"],
+            buckets=CALL_BUCKETS,
+            registry=self.registry,
+        )
+        self._verification = Counter(
+            "idsync_verification", "Read-backs at the gateway, by result", ["result"], registry=self.registry
+        )
+        info = Gauge("idsync_build_info", "What is running", ["version", "python"], registry=self.registry)
+        info.labels(__version__, platform.python_version()).set(1)
+        self.chain_ok = Gauge(
+            "idsync_audit_chain_ok", "1: the audit chain was whole when last checked", registry=self.registry
+        )
+        self.registry.register(_StoreCollector(db, now))
+
+    # -- what the engine reports ------------------------------------------------------------------------------------
+
+    def stage(self, stage: str, seconds: float) -> None:
+        self._stage.labels(stage).observe(max(0.0, seconds))
+
+    def revoked(self, source_kind: str, evidence: str, seconds: float) -> None:
+        self._revoke.labels(source_kind).observe(max(0.0, seconds))
+        self._departures.labels(evidence).inc()
+
+    def verification(self, result: str) -> None:
+        self._verification.labels(result).inc()
+
+    # -- what the rims report -----------------------------------------------------------------------------------------
+
+    def scim_request(self, method: str, resource: str, code: int, seconds: float) -> None:
+        self._scim.labels(method, resource, str(code)).inc()
+        self._scim_time.labels(method, resource).observe(seconds)
+
+    def gateway_call(self, endpoint: str, code: int | str, seconds: float) -> None:
+        self._gateway.labels(endpoint, str(code)).inc()
+        self._gateway_time.labels(endpoint).observe(seconds)
+
+    def text(self) -> bytes:
+        """Return the exposition text (prometheus.io/docs/instrumenting/exposition_formats)."""
+        return generate_latest(self.registry)
+
+
+class _StoreCollector(Collector):
+    """Reads gauges from the store when they are asked for."""
+
+    def __init__(self, db: Callable[[], Db], now: Callable[[], float]) -> None:
+        self._db = db
+        self._now = now
+
+    def describe(self) -> Iterable[Metric]:
+        return []
+
+    def collect(self) -> Iterable[Metric]:
+        db = self._db()
+        yield _gauge("idsync_unverified_revocations", "Departures not yet proven", ledger.unverified(db))
+        yield _gauge("idsync_holds", "Holds that wait for a person", len(ledger.holds(db)))
+        yield from self._jobs(jobs.all_jobs(db))
+        yield from _sources(db)
+
+    def _jobs(self, open_jobs: list[jobs.Job]) -> Iterable[Metric]:
+        counts = GaugeMetricFamily("idsync_jobs", "Open jobs", labels=["lane", "state"])
+        oldest = GaugeMetricFamily("idsync_oldest_job_seconds", "Age of the oldest unfinished job", labels=["lane"])
+        for lane in Lane:
+            here = [job for job in open_jobs if job.lane is lane]
+            for state in ("ready", "running", "retrying", "waiting"):
+                counts.add_metric([lane.value, state], sum(1 for job in here if state_of(job) == state))
+            ages = [self._now() - job.created_at for job in here if not job.waiting]
+            oldest.add_metric([lane.value], max(ages, default=0.0))
+        yield counts
+        yield oldest
+
+
+def state_of(job: jobs.Job) -> str:
+    """Return the word for where a job stands."""
+    if job.leased:
+        return "running"
+    if job.waiting:
+        return "waiting"
+    return "retrying" if job.last_error else "ready"
+
+
+def _gauge(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, text, value=value)
+
+
+def _sources(db: Db) -> Iterable[Metric]:
+    success = GaugeMetricFamily(
+        "idsync_source_last_success_timestamp_seconds", "Last request accepted from a source", labels=["source"]
+    )
+    errors = GaugeMetricFamily(
+        "idsync_source_consecutive_errors", "Requests refused since the last accepted one", labels=["source"]
+    )
+    for source, (at, _) in sorted(facts.under(db, "source_success:").items()):
+        success.add_metric([source], float(at))
+        count = facts.get(db, f"source_errors:{source}")
+        errors.add_metric([source], float(count or 0))
+    yield success
+    yield errors

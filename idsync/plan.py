@@ -1,0 +1,240 @@
+"""What differs between what should be and what the gateway shows: sorted changes, each with its reason. Pure.
+
+the team at the gateway                   | adopt = false                     | adopt = true
+------------------------------------------+-----------------------------------+----------------------------------
+none of that id or alias                  | created                           | created
+one, made or adopted by idsync before     | its differences are updated       | its differences are updated
+one of that id or alias, not ours         | refused, with the setting to make | adopted, its differences updated
+two of that alias                         | refused: name one with id = "..." | refused: name one with id = "..."
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from idsync.model import GatewayKey, GatewayTeam, GatewayUser, Standing
+
+MANAGED = "idsync"
+"""Metadata key that marks a team idsync has made."""
+RANK = {
+    kind: rank
+    for rank, kind in enumerate(
+        (
+            "person.fence",
+            "key.block",
+            "key.delete",
+            "team.leave",
+            "team.refused",
+            "team.create",
+            "team.adopt",
+            "team.update",
+            "account.create",
+            "account.lift",
+            "role.set",
+            "team.join",
+        )
+    )
+}
+"""Revocations first; two runs print the same order."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """One difference. `subject` is the person or team, `target` what it is about, `why` a sentence."""
+
+    kind: str
+    subject: str
+    target: str
+    why: str
+    person_id: str | None = None
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class WantedTeam:
+    """A team as the configuration describes it. None: idsync leaves that setting alone."""
+
+    alias: str
+    team_id: str
+    adopt: bool
+    max_budget: float | None = None
+    soft_budget: float | None = None
+    budget_duration: str | None = None
+    models: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class WantedPerson:
+    """A person as policy and the ledger have them. `teams` and `leaving` are gateway team ids."""
+
+    person_id: str
+    label: str
+    account_id: str | None
+    standing: Standing
+    why: str
+    teams: frozenset[str] = frozenset()
+    leaving: Mapping[str, bool] = field(default_factory=dict)
+    role: str | None = None
+    delete_now: bool = False
+    own_fences: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Gatewayscape:
+    """Everything the gateway shows, read in one pass."""
+
+    users: Mapping[str, GatewayUser]
+    keys: Mapping[str, Sequence[GatewayKey]]
+    teams: Sequence[GatewayTeam]
+
+    @classmethod
+    def of(cls, users: Iterable[GatewayUser], keys: Iterable[GatewayKey], teams: Iterable[GatewayTeam]) -> Gatewayscape:
+        by_user: dict[str, list[GatewayKey]] = {}
+        for key in keys:
+            if key.user_id is not None:
+                by_user.setdefault(key.user_id, []).append(key)
+        return cls({user.user_id: user for user in users}, by_user, tuple(teams))
+
+
+def in_order(changes: Iterable[Change]) -> list[Change]:
+    return sorted(changes, key=lambda change: (RANK[change.kind], change.subject, change.target))
+
+
+def checksum(changes: Sequence[Change]) -> str:
+    """Return the fingerprint of a plan; two runs that would do the same have the same."""
+    lines = [f"{change.kind}|{change.subject}|{change.target}|{sorted(change.fields.items())}" for change in changes]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+# -- teams --------------------------------------------------------------------------------------------------------
+
+
+def plan_teams(wanted: Iterable[WantedTeam], shown: Sequence[GatewayTeam], known: Mapping[str, str]) -> list[Change]:
+    """Return what to do about teams. `known` maps aliases to the ids idsync has made or adopted."""
+    return in_order(change for team in wanted for change in _plan_team(team, shown, known))
+
+
+def _plan_team(team: WantedTeam, shown: Sequence[GatewayTeam], known: Mapping[str, str]) -> list[Change]:
+    ours = [found for found in shown if found.team_id == known.get(team.alias)]
+    same_id = [found for found in shown if found.team_id == team.team_id]
+    same_alias = [found for found in shown if found.alias == team.alias]
+    if ours:
+        return _update(team, ours[0])
+    candidates = same_id or same_alias
+    if not candidates:
+        fields = {"team_id": team.team_id, **_settings(team)}
+        return [Change("team.create", team.alias, team.team_id, "the configuration names it", fields=fields)]
+    if len(candidates) > 1:
+        ids = ", ".join(sorted(found.team_id for found in candidates))
+        why = f'the gateway has {len(candidates)} teams of this alias ({ids}); name one with id = "..."'
+        return [Change("team.refused", team.alias, ids, why)]
+    return _take_over(team, candidates[0])
+
+
+def _take_over(team: WantedTeam, found: GatewayTeam) -> list[Change]:
+    fields = {"team_id": found.team_id}
+    if MANAGED in found.metadata:
+        made = Change("team.adopt", team.alias, found.team_id, "idsync made it earlier", fields=fields)
+        return [made, *_update(team, found)]
+    if not team.adopt:
+        why = f"team {found.team_id} is there already and not ours; set adopt = true to take it over"
+        return [Change("team.refused", team.alias, found.team_id, why)]
+    adopted = Change("team.adopt", team.alias, found.team_id, "adopt = true", fields=fields)
+    return [adopted, *_update(team, found)]
+
+
+def _update(team: WantedTeam, found: GatewayTeam) -> list[Change]:
+    differing = {name: value for name, value in _settings(team).items() if not _same(value, _shown(found, name))}
+    if not differing:
+        return []
+    why = "; ".join(f"{name}: {_shown(found, name)!r} -> {value!r}" for name, value in sorted(differing.items()))
+    return [Change("team.update", team.alias, found.team_id, why, fields=differing)]
+
+
+def _settings(team: WantedTeam) -> dict[str, Any]:
+    every = {
+        "max_budget": team.max_budget,
+        "soft_budget": team.soft_budget,
+        "budget_duration": team.budget_duration,
+        "models": None if team.models is None else list(team.models),
+    }
+    return {name: value for name, value in every.items() if value is not None}
+
+
+def _shown(found: GatewayTeam, name: str) -> Any:
+    value = getattr(found, name)
+    return list(value) if name == "models" else value
+
+
+def _same(wanted: Any, shown: Any) -> bool:
+    if isinstance(wanted, list):
+        return sorted(wanted) == sorted(shown)
+    return bool(wanted == shown)
+
+
+# -- people -------------------------------------------------------------------------------------------------------
+
+
+def plan_people(wanted: Iterable[WantedPerson], scape: Gatewayscape) -> list[Change]:
+    """Return what the gateway shows otherwise than it should be, for people idsync knows."""
+    return in_order(change for person in wanted for change in _plan_person(person, scape))
+
+
+def _plan_person(person: WantedPerson, scape: Gatewayscape) -> list[Change]:
+    if person.standing in (Standing.DEPARTED, Standing.SUSPENDED):
+        return _plan_leaver(person, scape)
+    if person.standing is Standing.PRESENT:
+        return _plan_member(person, scape)
+    return []
+
+
+def _plan_leaver(person: WantedPerson, scape: Gatewayscape) -> list[Change]:
+    if person.account_id is None:
+        return []
+    user = scape.users.get(person.account_id)
+    changes = []
+    if user is not None and not user.fenced:
+        changes.append(_about(person, "person.fence", person.account_id))
+    changes += _end_keys(person, scape.keys.get(person.account_id, ()), delete=person.delete_now)
+    if person.delete_now:
+        changes += [_about(person, "team.leave", team.team_id) for team in _teams_with(person, scape)]
+    return changes
+
+
+def _end_keys(person: WantedPerson, keys: Iterable[GatewayKey], *, delete: bool) -> list[Change]:
+    blocks = [_about(person, "key.block", _key_name(key)) for key in keys if not key.blocked]
+    return blocks + ([_about(person, "key.delete", _key_name(key)) for key in keys] if delete else [])
+
+
+def _plan_member(person: WantedPerson, scape: Gatewayscape) -> list[Change]:
+    user = scape.users.get(person.account_id) if person.account_id else None
+    if user is None:
+        if not person.teams and person.role is None:
+            return []
+        made = _about(person, "account.create", person.account_id or person.person_id)
+        return [made, *(_about(person, "team.join", team) for team in sorted(person.teams))]
+    changes = []
+    if user.fenced and user.fence_tag in person.own_fences:
+        changes.append(_about(person, "account.lift", user.user_id))
+    inside = {team.team_id for team in _teams_with(person, scape)}
+    changes += [_about(person, "team.join", team) for team in sorted(person.teams - inside)]
+    for team, due in sorted(person.leaving.items()):
+        keys = [key for key in scape.keys.get(user.user_id, ()) if key.team_id == team]
+        changes += _end_keys(person, keys, delete=due)
+        changes += [_about(person, "team.leave", team)] if due and team in inside else []
+    return changes
+
+
+def _teams_with(person: WantedPerson, scape: Gatewayscape) -> list[GatewayTeam]:
+    return [team for team in scape.teams if person.account_id and team.has_member(person.account_id)]
+
+
+def _about(person: WantedPerson, kind: str, target: str) -> Change:
+    return Change(kind, person.label, target, person.why, person_id=person.person_id)
+
+
+def _key_name(key: GatewayKey) -> str:
+    return key.alias or key.name or key.id

@@ -1,0 +1,199 @@
+"""One pass: what should be, what the gateway shows, the plan between them, and its application.
+
+Teams are created, adopted and updated here; people are never changed here, only looked at: whoever differs gets a job,
+and the engine converges them as it would after a push.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import structlog
+
+from idsync.clock import Clock
+from idsync.errors import Conflicting, GatewayError
+from idsync.gateway.client import Gateway
+from idsync.model import DepartureState, Lane, Person, Standing
+from idsync.plan import MANAGED, Change, Gatewayscape, WantedPerson, WantedTeam, in_order, plan_people, plan_teams
+from idsync.standing import People
+from idsync.store import facts, journal, ledger, people
+from idsync.store.db import Db
+from idsync.store.ledger import Departure
+from idsync.store.sqlite import SqliteStore
+
+T = TypeVar("T")
+RETURNING = frozenset({"person.fence", "key.block", "key.delete", "team.leave"})
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What a pass found and, unless it was a dry run, did. `failed` maps a team to why it could not be set up."""
+
+    changes: tuple[Change, ...]
+    failed: Mapping[str, str]
+    held: int
+    extras: Mapping[str, int]
+
+    @property
+    def refused(self) -> tuple[Change, ...]:
+        return tuple(change for change in self.changes if change.kind == "team.refused")
+
+
+class Reconciler:
+    """Reads the gateway once a pass; holds no state."""
+
+    def __init__(
+        self, store: SqliteStore, gateway: Gateway, standing: People, clock: Clock, teams: Sequence[WantedTeam]
+    ) -> None:
+        self._store = store
+        self._gateway = gateway
+        self._standing = standing
+        self._clock = clock
+        self._teams = teams
+
+    async def plan(self) -> Pass:
+        """Return what differs, changing nothing.
+
+        Raises:
+            GatewayError: the gateway could not be read in full, so there is no plan.
+        """
+        scape = await self._scape()
+        db = self._store.reader()
+        changes = plan_teams(self._teams, scape.teams, _known_teams(db))
+        ids = _known_teams(db) | {
+            str(c.subject): str(c.target) for c in changes if c.kind in ("team.create", "team.adopt")
+        }
+        changes += plan_people(self._wanted(db, ids), scape)
+        return Pass(tuple(in_order(changes)), {}, len(ledger.holds(db)), self._extras(db, scape, ids))
+
+    async def apply(self) -> Pass:
+        """Set the teams up, then open a job for everybody the gateway shows otherwise than they should be."""
+        planned = await self.plan()
+        failed = {}
+        for change in planned.changes:
+            if change.kind in ("team.create", "team.adopt", "team.update"):
+                reason = await self._apply_team(change)
+                if reason:
+                    failed[change.subject] = reason
+        differing = {c.person_id: c for c in planned.changes if c.person_id is not None}
+        await self._write(lambda db: self._open_jobs(db, differing))
+        await self._write(lambda db: facts.put(db, "pass:reconcile", len(planned.changes), self._clock.now()))
+        return Pass(planned.changes, failed, planned.held, planned.extras)
+
+    async def _scape(self) -> Gatewayscape:
+        users, keys, teams = await asyncio.gather(
+            self._gateway.list_users(), self._gateway.list_keys(), self._gateway.list_teams()
+        )
+        return Gatewayscape.of(users, keys, teams)
+
+    async def _write(self, work: Callable[[Db], T]) -> T:
+        return await asyncio.wrap_future(self._store.submit(work))
+
+    # -- teams ----------------------------------------------------------------------------------------------------
+
+    async def _apply_team(self, change: Change) -> str | None:
+        """Carry out one change of a team; return why it failed. One failing team never stops the others."""
+        try:
+            if change.kind == "team.create":
+                await self._create(change)
+            elif change.kind == "team.update":
+                await self._gateway.update_team(change.target, **change.fields)
+        except GatewayError as error:
+            log.warning("team.failed", team=change.subject, change=change.kind, error=str(error))
+            return str(error)
+        await self._write(lambda db: self._remember(db, change))
+        return None
+
+    async def _create(self, change: Change) -> None:
+        fields: dict[str, Any] = {"max_budget": None, "soft_budget": None, "budget_duration": None, "models": []}
+        fields |= change.fields
+        try:
+            await self._gateway.create_team(alias=change.subject, metadata={MANAGED: "managed"}, **fields)
+        except Conflicting:
+            log.info("team.there_already", team=change.subject)  # an earlier answer was lost; the next pass adopts it
+
+    def _remember(self, db: Db, change: Change) -> None:
+        now = self._clock.now()
+        if change.kind in ("team.create", "team.adopt"):
+            facts.put(db, f"team:{change.subject}", change.target, now)
+        detail = {"team_id": change.target, "why": change.why, **change.fields}
+        journal.append(db, at=now, actor="reconcile", action=change.kind, subject=change.subject, detail=detail)
+
+    # -- people ---------------------------------------------------------------------------------------------------
+
+    def _open_jobs(self, db: Db, differing: Mapping[str, Change]) -> None:
+        for person_id, change in sorted(differing.items()):
+            lane = Lane.REVOKE if change.kind in RETURNING else Lane.GRANT
+            self._standing.open_job(db, person_id, lane)
+
+    def _wanted(self, db: Db, ids: Mapping[str, str]) -> Iterable[WantedPerson]:
+        for person in people.all_persons(db):
+            yield self._wanted_one(db, person, ids)
+
+    def _wanted_one(self, db: Db, person: Person, ids: Mapping[str, str]) -> WantedPerson:
+        departure = ledger.open_departure(db, person.id)
+        if departure is not None:
+            return self._departed(db, person, departure)
+        now = self._clock.now()
+        grants = people.grants(db, person.id)
+        granted = frozenset(ids[grant.team] for grant in grants if grant.state == "granted" and grant.team in ids)
+        leaving = {
+            ids[grant.team]: (grant.delete_at or now) <= now and not ledger.hold_is_open(db, grant.hold_id)
+            for grant in grants
+            if grant.state == "leaving" and grant.team in ids
+        }
+        return WantedPerson(
+            person_id=person.id,
+            label=person.label,
+            account_id=person.account_id,
+            standing=Standing.PRESENT if grants or person.role else Standing.UNMANAGED,
+            why=", ".join(reason.why for reason in self._standing.access_of(db, person).reasons) or "policy",
+            teams=granted,
+            leaving=leaving,
+            role=person.role,
+            own_fences=frozenset(entry.id for entry in ledger.departures_of(db, person.id)),
+        )
+
+    def _departed(self, db: Db, person: Person, departure: Departure) -> WantedPerson:
+        held = departure.state is DepartureState.HELD and departure.destroying_at is None
+        delete_now = (
+            not ledger.hold_is_open(db, departure.hold_id)
+            and departure.kind == "departure"
+            and departure.delete_at <= self._clock.now()
+        )
+        return WantedPerson(
+            person_id=person.id,
+            label=person.label,
+            account_id=None if held and not departure.fenced_at else person.account_id,
+            standing=Standing.DEPARTED,
+            why=f"{departure.evidence.value}: {departure.cause}",
+            delete_now=delete_now,
+        )
+
+    # -- only reported ----------------------------------------------------------------------------------------------
+
+    def _extras(self, db: Db, scape: Gatewayscape, ids: Mapping[str, str]) -> dict[str, int]:
+        """Count, by configured team, the roster entries that no source put there; they are left alone."""
+        given = {
+            (person.account_id, ids[grant.team])
+            for person in people.all_persons(db)
+            for grant in people.grants(db, person.id)
+            if grant.team in ids
+        }
+        by_id = {team.team_id: team for team in scape.teams}
+        extras = {}
+        for alias, team_id in sorted(ids.items()):
+            roster = by_id[team_id].members if team_id in by_id else ()
+            strangers = [m for m in roster if m.user_id != "default_user_id" and (m.user_id, team_id) not in given]
+            if strangers:
+                extras[alias] = len(strangers)
+        return extras
+
+
+def _known_teams(db: Db) -> dict[str, str]:
+    return {alias: str(team_id) for alias, (team_id, _) in facts.under(db, "team:").items()}

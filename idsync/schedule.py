@@ -1,0 +1,32 @@
+"""A metronome: APScheduler with its memory store. What is due is in our own store; this only says when to look."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+
+
+class Metronome:
+    """Calls coroutines at intervals on the running loop; a beat that is still going swallows the next one."""
+
+    def __init__(self) -> None:
+        self._scheduler = AsyncIOScheduler(
+            timezone=UTC, job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None}
+        )
+
+    def every(self, seconds: float, beat: Callable[[], Awaitable[None]]) -> None:
+        """Call `beat` now and then every so many seconds (at least one)."""
+
+        async def call() -> None:
+            await beat()
+
+        self._scheduler.add_job(call, "interval", seconds=max(1.0, seconds), next_run_time=datetime.now(UTC))
+
+    def start(self) -> None:
+        self._scheduler.start()
+
+    def stop(self) -> None:
+        """Stop the beats; one under way is not cut off by this."""
+        self._scheduler.shutdown(wait=False)

@@ -1,0 +1,162 @@
+"""Records as SCIM documents, and back: what is kept of a resource, and the JSON that is answered from rows.
+
+A stored document is JSON text already, so an answer is that text with id, groups, members and meta spliced in; no
+model is built. RFC 7643 §3.1 has the common attributes, §2.5 makes an empty list and an absent one the same.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any
+
+from idsync.model import GroupFacts, UserFacts
+from idsync.scim.attributes import ENTERPRISE, core
+
+LIST_RESPONSE = "urn:ietf:params:scim:api:messages:2.0:ListResponse"
+_DERIVED = frozenset({"id", "meta", "groups", "password"})
+_NAME = re.compile(r"[A-Za-z]+")
+PLACES = {"User": "Users", "Group": "Groups"}
+
+
+def etag(version: int) -> str:
+    """Return the weak entity tag of a record (RFC 7644 §3.14)."""
+    return f'W/"{version}"'
+
+
+# -- in ----------------------------------------------------------------------------------------------------------
+
+
+def user_facts(document: Mapping[str, Any], *, active: bool = True) -> UserFacts:
+    """Return what a validated user document says; without `active` in it, the given one counts."""
+    kept = {name: value for name, value in document.items() if name not in _DERIVED}
+    kept.setdefault("active", active)
+    return UserFacts(
+        user_name=kept["userName"],
+        external_id=kept.get("externalId") or None,
+        active=bool(kept["active"]),
+        email=_email(kept.get("emails")),
+        display_name=kept.get("displayName"),
+        doc=kept,
+    )
+
+
+def _email(emails: Any) -> str | None:
+    """Return the primary address, else the work one, else the first."""
+    known = [one for one in emails or () if one.get("value")]
+    known.sort(key=lambda one: (not one.get("primary"), str(one.get("type")).lower() != "work"))
+    return str(known[0]["value"]) if known else None
+
+
+def group_facts(document: Mapping[str, Any]) -> GroupFacts:
+    """Return what a validated group document says, members aside."""
+    kept = {name: value for name, value in document.items() if name not in _DERIVED and name != "members"}
+    return GroupFacts(kept["displayName"], kept.get("externalId") or None, kept)
+
+
+def member_ids(document: Mapping[str, Any]) -> list[str]:
+    """Return the ids a group document lists, each once; none when it has no members (RFC 7644 §3.5.1)."""
+    return list(dict.fromkeys(entry["value"] for entry in document.get("members") or ()))
+
+
+# -- out ---------------------------------------------------------------------------------------------------------
+
+
+def compact(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+@lru_cache(8192)
+def moment(at: float) -> str:
+    """Write epoch seconds as the core writes a dateTime, in whole milliseconds (RFC 7643 §2.3.5)."""
+    exact = datetime.fromtimestamp(at, UTC)
+    return exact.replace(microsecond=exact.microsecond // 1000 * 1000).isoformat().replace("+00:00", "Z")
+
+
+def location(base: str, kind: str, resource_id: str) -> str:
+    """Return where a resource lives: always under the published base, never what the request named."""
+    return f"{base}/{PLACES[kind]}/{resource_id}"
+
+
+_text = json.encoder.encode_basestring
+"""One string as JSON text; ids are ours, but what is spliced is always encoded."""
+
+
+def meta(row: Mapping[str, Any], kind: str, base: str) -> str:
+    """Return `meta` as JSON text."""
+    return (
+        f'{{"resourceType":"{kind}","created":"{moment(row["created_at"])}"'
+        f',"lastModified":"{moment(row["updated_at"])}","location":{_text(location(base, kind, row["id"]))}'
+        f',"version":"W/\\"{row["version"]}\\""}}'
+    )
+
+
+def groups_of(pairs: Iterable[tuple[str, str]], base: str) -> str:
+    """Return `groups` of a user from (id, displayName) pairs; they are direct memberships (RFC 7643 §4.1.2)."""
+    entries = [
+        f'{{"value":{_text(one)},"$ref":{_text(location(base, "Group", one))},"display":{_text(name)},"type":"direct"}}'
+        for one, name in pairs
+    ]
+    return ",".join(entries)
+
+
+def members_of(rows: Iterable[Mapping[str, Any]], base: str) -> str:
+    """Return `members` of a group from rows of member_id, member_type and label."""
+    start = {kind: _text(f"{base}/{place}/")[:-1] for kind, place in PLACES.items()}
+    entries = [
+        f'{{"value":{_text(one)},"$ref":{start[kind]}{_text(one)[1:]},"type":"{kind}","display":{_text(label)}}}'
+        for one, kind, label in ((row["member_id"], row["member_type"], row["label"]) for row in rows)
+    ]
+    return ",".join(entries)
+
+
+def render(row: Mapping[str, Any], kind: str, base: str, listed: str, keep: Projection | None = None) -> str:
+    """Return a resource as JSON text; `row["doc"]` is text, `listed` its groups or members as text."""
+    name = "groups" if kind == "User" else "members"
+    inner = f',"{name}":[{listed}]' if listed else ""
+    whole = f'{row["doc"][:-1]},"id":{_text(row["id"])}{inner},"meta":{meta(row, kind, base)}}}'
+    return whole if keep is None else compact(keep.apply(json.loads(whole)))
+
+
+def render_page(resources: Sequence[str], total: int, start: int) -> str:
+    """Return a ListResponse (RFC 7644 §3.4.2)."""
+    head = (
+        f'{{"schemas":["{LIST_RESPONSE}"],"totalResults":{total},"itemsPerPage":{len(resources)},"startIndex":{start}'
+    )
+    return f'{head},"Resources":[{",".join(resources)}]}}'
+
+
+class Projection:
+    """`attributes` or `excludedAttributes` in their simple form: whole attributes of the core schema (§3.9)."""
+
+    _ALWAYS = frozenset({"id", "schemas"})
+
+    def __init__(self, names: frozenset[str], *, excluding: bool) -> None:
+        self.names = names
+        self.excluding = excluding
+
+    def wants(self, name: str) -> bool:
+        """Tell whether an attribute is answered; only then is it worth reading."""
+        return name in self._ALWAYS or (name.lower() in self.names) != self.excluding
+
+    def apply(self, document: Mapping[str, Any]) -> dict[str, Any]:
+        kept = {name: value for name, value in document.items() if self.wants(name)}
+        if ENTERPRISE not in kept:
+            kept["schemas"] = [schema for schema in kept["schemas"] if schema != ENTERPRISE]
+        return kept
+
+
+def projection(query: Mapping[str, str], kind: str) -> tuple[Projection | None, bool]:
+    """Return the projection a query asks for, and whether it is one that rows can serve."""
+    only, without = query.get("attributes"), query.get("excludedAttributes")
+    if only is None and without is None:
+        return None, True
+    names = [name.strip().lower() for name in (only or without or "").split(",") if name.strip()]
+    known = {*core(kind), "id", "meta", "schemas"}
+    simple = bool(names) and all(_NAME.fullmatch(name) and name in known for name in names)
+    if not simple or (only and without) or (without and "id" in names):
+        return None, False
+    return Projection(frozenset(names), excluding=only is None), True

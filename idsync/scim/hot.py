@@ -1,0 +1,148 @@
+"""Recognise the requests that make up nearly all traffic and need no core.
+
+The core takes 224-390 ms to add one member to a group of 2,000, because it builds every member as a model; rows take
+a few milliseconds whatever the size. What is not recognised here, and only that, goes through the core.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+_ONE_MEMBER = re.compile(r'members\[\s*value\s+eq\s+("(?:[^"\\]|\\.)*")\s*\]', re.IGNORECASE)
+_EQUALS = re.compile(r'\s*([A-Za-z]+)\s+eq\s+("(?:[^"\\]|\\.)*")\s*', re.IGNORECASE)
+_ENTRY = frozenset({"value", "type", "$ref", "display"})
+
+
+@dataclass(frozen=True)
+class GroupChange:
+    """What a PATCH of a group comes to: `everyone` is the whole new list, or None when members come and go singly."""
+
+    add: tuple[str, ...] = ()
+    remove: tuple[str, ...] = ()
+    everyone: tuple[str, ...] | None = None
+    display_name: str | None = None
+    external_id: str | None = None
+
+    @property
+    def renames(self) -> bool:
+        return self.display_name is not None or self.external_id is not None
+
+
+class _Tally:
+    """The effect of operations one after the other: the last word on each member counts."""
+
+    def __init__(self) -> None:
+        self.everyone: dict[str, None] | None = None
+        self.last: dict[str, bool] = {}
+        self.named: dict[str, str] = {}
+
+    def add(self, ids: Sequence[str]) -> None:
+        for one in ids:
+            if self.everyone is not None:
+                self.everyone[one] = None
+            else:
+                self.last.pop(one, None)
+                self.last[one] = True
+
+    def remove(self, one: str) -> None:
+        if self.everyone is not None:
+            self.everyone.pop(one, None)
+        else:
+            self.last.pop(one, None)
+            self.last[one] = False
+
+    def replace(self, ids: Sequence[str]) -> None:
+        self.everyone = dict.fromkeys(ids)
+        self.last.clear()
+
+    def change(self) -> GroupChange:
+        return GroupChange(
+            add=tuple(one for one, there in self.last.items() if there),
+            remove=tuple(one for one, there in self.last.items() if not there),
+            everyone=None if self.everyone is None else tuple(self.everyone),
+            display_name=self.named.get("displayName"),
+            external_id=self.named.get("externalId"),
+        )
+
+
+def group_change(ops: Sequence[Mapping[str, Any]]) -> GroupChange | None:
+    """Return what a PATCH does to a group when it touches members, displayName and externalId only; else None."""
+    tally = _Tally()
+    for op in ops:
+        if not _count(tally, op):
+            return None
+    return tally.change()
+
+
+def _count(tally: _Tally, op: Mapping[str, Any]) -> bool:
+    name, path, value = op.get("op"), op.get("path"), op.get("value")
+    if not isinstance(path, str) or not op.keys() <= {"op", "path", "value"}:
+        return False
+    if path == "members":
+        return _count_members(tally, name, value, given="value" in op)
+    if path in ("displayName", "externalId"):
+        if name not in ("add", "replace") or not isinstance(value, str) or not value:
+            return False
+        tally.named[path] = value
+        return True
+    match = _ONE_MEMBER.fullmatch(path)
+    if match is None or name != "remove" or "value" in op:
+        return False
+    return _remove_one(tally, match[1])
+
+
+def _remove_one(tally: _Tally, literal: str) -> bool:
+    try:
+        tally.remove(json.loads(literal))
+    except ValueError:
+        return False
+    return True
+
+
+def _count_members(tally: _Tally, name: Any, value: Any, *, given: bool) -> bool:
+    if name == "remove":
+        if not given:
+            tally.replace(())
+        return not given
+    ids = _ids(value)
+    if ids is None or name not in ("add", "replace"):
+        return False
+    (tally.add if name == "add" else tally.replace)(ids)
+    return True
+
+
+def _ids(value: Any) -> list[str] | None:
+    if not isinstance(value, list):
+        return None
+    ids: list[str] = []
+    for entry in value:
+        one = entry.get("value") if isinstance(entry, dict) and entry.keys() <= _ENTRY else None
+        if not isinstance(one, str) or not one:
+            return None
+        ids.append(one)
+    return ids
+
+
+def active(ops: Sequence[Mapping[str, Any]]) -> bool | None:
+    """Return the new value when a PATCH of a user sets `active` and nothing else; else None."""
+    if len(ops) != 1 or ops[0].get("op") not in ("add", "replace"):
+        return None
+    path, value = ops[0].get("path"), ops[0].get("value")
+    if path is None and isinstance(value, dict) and list(value) == ["active"]:
+        path, value = "active", value["active"]
+    return value if path == "active" and isinstance(value, bool) else None
+
+
+def equality(text: str) -> tuple[str, str] | None:
+    """Return (attribute, value) of a filter that is one `eq` with a quoted text; else None."""
+    match = _EQUALS.fullmatch(text)
+    if match is None:
+        return None
+    try:
+        return match[1].lower(), json.loads(match[2])
+    except ValueError:
+        return None

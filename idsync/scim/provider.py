@@ -1,0 +1,129 @@
+"""What this service says about itself: schemas, resource types and capabilities, each of them true.
+
+The models are built from the discovery documents, because the hand-written `User` of scim2-models validates e-mail
+addresses by deliverability rules and so refuses `a@corp.local`.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from http import HTTPStatus
+from typing import Any
+
+from scim2_models import (
+    AuthenticationScheme,
+    Bulk,
+    ChangePassword,
+    Context,
+    ETag,
+    Filter,
+    Pagination,
+    Patch,
+    Resource,
+    ResponseParameters,
+    Schema,
+    ScimPolicy,
+    ScimProvider,
+    ServiceProviderConfig,
+    Sort,
+    Uniqueness,
+)
+from scim2_server.responses import ScimResponse
+from scim2_server.service import ScimService
+from scim2_server.utils import load_default_resource_types, load_default_schemas
+
+MAX_BODY = 1024 * 1024
+"""Bytes of a request body, bulk requests included."""
+MAX_OPERATIONS = 1000
+"""Operations of one PATCH or one bulk request."""
+MAX_MEMBERS = 10_000
+"""Members named by one request."""
+PAGE = 100
+"""Resources on a page when the client asks for no number."""
+MAX_PAGE = 200
+"""Most resources on a page."""
+SMALL_GROUP = 100
+"""Groups up to this size are answered in full after a change, larger ones with 204."""
+
+TOLERANT = ScimPolicy(
+    unknown=ScimPolicy.Unknown.ignore,
+    remove_value_as_filter=ScimPolicy.RemoveValue.apply,
+    unmatched_path_filter=ScimPolicy.UnmatchedPathFilter.create,
+)
+STRICT = ScimPolicy()
+
+
+def _config() -> ServiceProviderConfig:
+    """Announce only what is served and tested."""
+    return ServiceProviderConfig(
+        patch=Patch(supported=True),
+        bulk=Bulk(supported=True, max_operations=MAX_OPERATIONS, max_payload_size=MAX_BODY),
+        filter=Filter(supported=True, max_results=MAX_PAGE),
+        change_password=ChangePassword(supported=False),
+        sort=Sort(supported=True),
+        etag=ETag(supported=True),
+        pagination=Pagination(
+            cursor=False,
+            index=True,
+            default_pagination_method=Pagination.DefaultPaginationMethod.index,
+            default_page_size=PAGE,
+            max_page_size=MAX_PAGE,
+        ),
+        authentication_schemes=[
+            AuthenticationScheme(
+                type=AuthenticationScheme.Type.oauthbearertoken,
+                name="Bearer token",
+                description="The token of a source, made with `idsync token new SOURCE` (RFC 6750 §2.1)",
+                primary=True,
+            )
+        ],
+    )
+
+
+@cache
+def schemas() -> tuple[Schema, ...]:
+    """Return RFC 7643's schemas as this service keeps them.
+
+    `password` is left out: one that is sent is thrown away unread. A group's displayName is unique within its source,
+    which Entra needs in order to match (RFC 7643 §7 lets a provider say so).
+    """
+    loaded = tuple(load_default_schemas().values())
+    for schema in loaded:
+        schema.attributes = [one for one in schema.attributes or [] if one.name != "password"]
+        for attribute in schema.attributes:
+            if schema.name == "Group" and attribute.name == "displayName":
+                attribute.uniqueness = Uniqueness.server
+    return loaded
+
+
+@cache
+def provider(*, strict: bool) -> ScimProvider:
+    """Return the description of the service, once for tolerant and once for strict sources."""
+    return ScimProvider.from_discovery(
+        schemas(), load_default_resource_types().values(), config=_config(), policy=STRICT if strict else TOLERANT
+    )
+
+
+class Service(ScimService):
+    """The core with one choice of ours: a PATCH answers with the resource, unless it is a large group.
+
+    Entra and several test suites want the body of a user; RFC 7644 §3.5.2 allows 204, which spares a client two
+    thousand members it did not ask for.
+    """
+
+    def patch_response(
+        self, base_url: str, resource: Resource[Any], response_parameters: ResponseParameters[Any]
+    ) -> ScimResponse:
+        asked = response_parameters.attributes or response_parameters.excluded_attributes
+        if not asked and len(getattr(resource, "members", None) or ()) > SMALL_GROUP:
+            version = resource.meta.version if resource.meta else None
+            return ScimResponse(HTTPStatus.NO_CONTENT, None, {"ETag": version} if version else {})
+        return self.resource_response(
+            self.publish(base_url, resource), Context.RESOURCE_REPLACEMENT_RESPONSE, response_parameters
+        )
+
+
+@cache
+def service(*, strict: bool) -> Service:
+    """Return the protocol core for tolerant or for strict sources."""
+    return Service(provider(strict=strict))

@@ -1,0 +1,66 @@
+"""What `idsync status` shows, read from the store alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from idsync.clock import rfc3339
+from idsync.metrics import state_of
+from idsync.store import facts, jobs, ledger, people, tokens
+from idsync.store.db import Db
+
+WINDOW = 30 * 86400.0
+"""Seconds of the past that the time to revoke is taken from."""
+
+
+def status_of(db: Db, sources: Sequence[str], now: float) -> dict[str, Any]:
+    """Return everything an operator looks at first; ages in seconds."""
+    took = ledger.times_to_revoke(db, now - WINDOW)
+    beat = facts.under(db, "pass:").get("reconcile")
+    return {
+        "sources": [_source(db, name, now) for name in sources],
+        "last_pass": None if beat is None else {"age_seconds": now - beat[1], "changes": beat[0]},
+        "time_to_revoke": {"count": len(took), "p50": quantile(took, 0.5), "p99": quantile(took, 0.99)},
+        "unverified_departures": ledger.unverified(db),
+        "jobs": [_job(db, job) for job in jobs.all_jobs(db) if not job.waiting],
+        "waiting_jobs": sum(1 for job in jobs.all_jobs(db) if job.waiting),
+        "holds": [
+            {"id": hold.id, "reason": hold.reason, "people": len(ledger.items(db, hold.id))}
+            for hold in ledger.holds(db)
+        ],
+        "conflicts": [
+            {
+                "kind": conflict.kind,
+                "detail": conflict.detail,
+                "remedy": conflict.remedy,
+                "at": rfc3339(conflict.created_at),
+            }
+            for conflict in people.conflicts(db)
+        ],
+    }
+
+
+def _source(db: Db, name: str, now: float) -> dict[str, Any]:
+    seen = facts.get(db, f"source_success:{name}")
+    live = [token for token in tokens.live_tokens(db) if (token.kind, token.name) == ("source", name)]
+    return {"name": name, "age_seconds": None if seen is None else now - float(seen), "live_tokens": len(live)}
+
+
+def _job(db: Db, job: jobs.Job) -> dict[str, Any]:
+    person = people.person(db, job.person_id)
+    return {
+        "user": person.label if person is not None else job.person_id,
+        "lane": job.lane.value,
+        "state": state_of(job),
+        "attempts": job.attempts,
+        "error": job.last_error,
+    }
+
+
+def quantile(ordered: Sequence[float], q: float) -> float | None:
+    """Return the nearest-rank quantile of sorted values, None of nothing."""
+    if not ordered:
+        return None
+    return ordered[max(0, math.ceil(q * len(ordered)) - 1)]

@@ -1,0 +1,77 @@
+"""The command line's way into a running daemon: HTTP over a Unix socket beside the store, for our own user and root.
+
+The folder is 0700 and the kernel tells who is at the other end; a command never crosses a network.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import struct
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import structlog
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from idsync.errors import IdsyncError, StoreError
+from idsync.web.paths import socket_path
+
+Run = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
+LONGEST = 107
+"""Bytes of a socket's path (sun_path is 108 on Linux, with its closing zero)."""
+CREDENTIALS = struct.Struct("3i")
+
+log = structlog.get_logger(__name__)
+
+
+class PeerChecked(HttpToolsProtocol):
+    """Closes the connection of anybody who is neither us nor root."""
+
+    def connection_made(self, transport: Any) -> None:
+        raw = transport.get_extra_info("socket")
+        _, uid, _ = CREDENTIALS.unpack(raw.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size))
+        if uid not in (0, os.getuid()):
+            log.warning("local.refused", uid=uid)
+            transport.close()
+            return
+        super().connection_made(transport)
+
+
+def listen(store: Path) -> socket.socket:
+    """Make the folder and the socket; a dead daemon's socket is replaced, the store's lock says that it is dead."""
+    path = socket_path(store)
+    if len(str(path).encode()) > LONGEST:
+        msg = f"the store's path is too long for the command socket beside it ({path}); at most {LONGEST} bytes"
+        raise StoreError(msg)
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    path.parent.chmod(0o700)
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(str(path))
+    path.chmod(0o600)
+    return listener
+
+
+def local_app(run: Run) -> Starlette:
+    """Build the application: POST /v1/{command} with the parameters as JSON."""
+
+    async def command(request: Request) -> JSONResponse:
+        name = request.path_params["name"]
+        try:
+            params = json.loads(await request.body() or b"{}")
+            return JSONResponse({"result": await run(name, params)})
+        except IdsyncError as error:
+            return JSONResponse({"error": str(error), "exit_code": error.exit_code}, 409)
+        except Exception:
+            log.exception("local.crashed", command=name)
+            said = "the daemon failed unexpectedly; its log says more"
+            return JSONResponse({"error": said, "exit_code": 1}, 500)
+
+    return Starlette(routes=[Route("/v1/{name}", command, methods=["POST"])])

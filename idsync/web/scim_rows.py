@@ -1,0 +1,295 @@
+"""The short cuts: frequent reads answered from rows, frequent writes without building a model.
+
+Everything here gives the answer the core would give; what is not exactly one of these shapes goes through the core.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any
+
+from scim2_server.conditions import Conditions
+
+from idsync.model import Group, Origin, User
+from idsync.scim import hot, sql
+from idsync.scim.documents import (
+    Projection,
+    compact,
+    etag,
+    group_facts,
+    groups_of,
+    location,
+    member_ids,
+    members_of,
+    projection,
+    render,
+    render_page,
+    user_facts,
+)
+from idsync.scim.provider import MAX_PAGE, PAGE, SMALL_GROUP
+from idsync.store import directory
+from idsync.store.db import Db
+from idsync.web.scim_storage import Intake, live_group, live_user, not_found, unique_names
+
+LARGE = 16 * 1024
+"""Characters from which on an answer is worth keeping."""
+KEPT = 16 * 1024 * 1024
+"""Characters of answers that are kept for a source."""
+_COLUMN_FILTERS = {"User": {"username", "externalid", "id"}, "Group": {"displayname", "externalid", "id"}}
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer before it is sent; `body` is JSON text."""
+
+    status: int
+    body: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Call:
+    """One authenticated request for users or groups."""
+
+    kind: str
+    resource_id: str | None
+    query: Mapping[str, str]
+    conditions: Conditions
+    base: str
+    origin: Origin
+
+    @property
+    def source(self) -> str:
+        return self.origin.source
+
+
+class Memory:
+    """Answers that cost much and are asked for often, kept until their source changes anything.
+
+    A source's records change through this endpoint alone (promise 12), so its own commits are all there is to watch.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[str, dict[tuple[str, str], Any]] = {}
+        self._size: dict[str, int] = {}
+
+    def find(self, source: str, kind: str, key: str) -> Any:
+        return self._kept.get(source, {}).get((kind, key))
+
+    def keep(self, source: str, kind: str, key: str, value: Any, size: int = 64) -> None:
+        """Keep a value of about `size` characters, unless the source's share is used up."""
+        if self._size.get(source, 0) + size <= KEPT:
+            self._kept.setdefault(source, {})[kind, key] = value
+            self._size[source] = self._size.get(source, 0) + size
+
+    def forget(self, source: str) -> None:
+        """Drop everything that is kept of a source; safe from any thread."""
+        self._kept.pop(source, None)
+        self._size.pop(source, None)
+
+
+@contextmanager
+def snapshot(db: Db) -> Iterator[Db]:
+    """Read several tables as of one instant."""
+    db.execute("BEGIN")
+    try:
+        yield db
+    finally:
+        db.execute("COMMIT")
+
+
+# -- reads -------------------------------------------------------------------------------------------------------
+
+
+def read(db: Db, call: Call, memory: Memory) -> Reply | None:
+    """Answer GET of one resource or of a simple list, or None when it is for the core."""
+    keep, simple = projection(call.query, call.kind)
+    if not simple:
+        return None
+    with snapshot(db):
+        if call.resource_id is not None:
+            return _get(db, call, keep, memory)
+        return _list(db, call, keep, memory)
+
+
+def _get(db: Db, call: Call, keep: Projection | None, memory: Memory) -> Reply:
+    row = directory.scim_row(db, call.kind, call.source, call.resource_id or "")
+    if row is None:
+        raise not_found(call.kind)
+    tag = etag(row["version"])
+    if not call.conditions.check(tag, "GET"):
+        return Reply(HTTPStatus.NOT_MODIFIED, None, {"ETag": tag})
+    body = memory.find(call.source, "body", row["id"]) if keep is None else None
+    if body is None:
+        body = _render(db, [row], call, keep)[0]
+        if keep is None and len(body) > LARGE:
+            memory.keep(call.source, "body", row["id"], body, len(body))
+    return Reply(HTTPStatus.OK, body, _headers(call, row["id"], row["version"]))
+
+
+def _headers(call: Call, resource_id: str, version: int) -> dict[str, str]:
+    return {"ETag": etag(version), "Content-Location": location(call.base, call.kind, resource_id)}
+
+
+def _render(db: Db, rows: Any, call: Call, keep: Projection | None) -> list[str]:
+    if call.kind == "User":
+        wanted = keep is None or keep.wants("groups")
+        groups = directory.group_names_of(db, [row["id"] for row in rows]) if wanted else {}
+        return [render(row, "User", call.base, groups_of(groups.get(row["id"], ()), call.base), keep) for row in rows]
+    wanted = keep is None or keep.wants("members")
+    return [
+        render(
+            row,
+            "Group",
+            call.base,
+            members_of(directory.scim_members(db, row["id"]), call.base) if wanted else "",
+            keep,
+        )
+        for row in rows
+    ]
+
+
+def _list(db: Db, call: Call, keep: Projection | None, memory: Memory) -> Reply | None:
+    condition = _condition(call)
+    window = _window(call.query)
+    if condition is None or window is None:
+        return None
+    start, count = window
+    rows = directory.scim_page(
+        db, call.kind, call.source, condition.text, condition.params, limit=count, offset=start - 1
+    )
+    complete = start == 1 and len(rows) < count
+    total = len(rows) if complete else _total(db, call, condition, memory)
+    return Reply(HTTPStatus.OK, render_page(_render(db, rows, call, keep), total, start))
+
+
+def _total(db: Db, call: Call, condition: sql.Where, memory: Memory) -> int:
+    """Count the matches; the number of all records is kept, as an import asks for it with every page."""
+    known = memory.find(call.source, "total", call.kind) if condition.text == sql.ANY else None
+    if isinstance(known, int):
+        return known
+    counter = directory.count_users if call.kind == "User" else directory.count_groups
+    total = counter(db, call.source, condition.text, condition.params)
+    if condition.text == sql.ANY:
+        memory.keep(call.source, "total", call.kind, total)
+    return total
+
+
+def _condition(call: Call) -> sql.Where | None:
+    """Return the condition of a list: everything, or one `eq` on an indexed column; None for the core."""
+    if call.query.keys() & {"sortBy", "sortOrder", "cursor"}:
+        return None
+    text = call.query.get("filter")
+    if text is None:
+        return sql.Where()
+    asked = hot.equality(text)
+    if asked is None or asked[0] not in _COLUMN_FILTERS[call.kind]:
+        return None
+    column = sql.COLUMNS[call.kind][asked[0]]
+    return sql.Where(f"{column.key} = :f0", {"f0": column.shape(asked[1])})
+
+
+def _window(query: Mapping[str, str]) -> tuple[int, int] | None:
+    """Return startIndex and count within their bounds (RFC 7644 §3.4.2.4), or None when one is no number."""
+    try:
+        start, count = int(query.get("startIndex", "1")), int(query.get("count", str(PAGE)))
+    except ValueError:
+        return None
+    if start > 2**62:
+        return None
+    return max(1, start), min(max(0, count), MAX_PAGE)
+
+
+# -- writes ------------------------------------------------------------------------------------------------------
+
+
+def create(db: Db, intake: Intake, call: Call, document: Mapping[str, Any]) -> Reply:
+    """Create a resource from its validated document (RFC 7644 §3.3)."""
+    with unique_names():
+        if call.kind == "User":
+            made: User | Group = intake.create_user(db, user_facts(document), call.origin)
+        else:
+            made = intake.create_group(db, group_facts(document), member_ids(document), call.origin)
+    return _answer(db, call, made, HTTPStatus.CREATED)
+
+
+def replace_whole(db: Db, intake: Intake, call: Call, document: Mapping[str, Any]) -> Reply:
+    """Replace a resource by its validated document (RFC 7644 §3.5.1); a user without `active` keeps it."""
+    resource_id = call.resource_id or ""
+    with unique_names():
+        if call.kind == "User":
+            user = live_user(db, call.source, resource_id)
+            call.conditions.check(etag(user.version), "PUT")
+            facts = user_facts(document, active=user.active)
+            made: User | Group = intake.replace_user(db, user, facts, call.origin)
+        else:
+            group = live_group(db, call.source, resource_id)
+            call.conditions.check(etag(group.version), "PUT")
+            made = intake.replace_group(db, group, group_facts(document), member_ids(document), call.origin)
+    return _answer(db, call, made, HTTPStatus.OK)
+
+
+def set_active(db: Db, intake: Intake, call: Call, active: bool) -> Reply:
+    """Set `active` of a user: the request this program is for."""
+    user = live_user(db, call.source, call.resource_id or "")
+    call.conditions.check(etag(user.version), "PATCH")
+    facts = user_facts({**user.doc, "active": active})
+    return _answer(db, call, intake.replace_user(db, user, facts, call.origin), HTTPStatus.OK)
+
+
+def change_group(db: Db, intake: Intake, call: Call, change: hot.GroupChange) -> Reply:
+    """Add, remove and replace members, rename, or all of these, at a cost that does not grow with the group."""
+    group = live_group(db, call.source, call.resource_id or "")
+    call.conditions.check(etag(group.version), "PATCH")
+    named = {"displayName": change.display_name, "externalId": change.external_id}
+    facts = group_facts({**group.doc, **{name: value for name, value in named.items() if value is not None}})
+    with unique_names():
+        if change.everyone is not None:
+            made = intake.replace_group(db, group, facts, change.everyone, call.origin)
+        else:
+            renamed = facts if change.renames else None
+            made = intake.change_members(db, group, change.add, change.remove, call.origin, facts=renamed)
+    if directory.has_more_members_than(db, group.id, SMALL_GROUP):
+        return Reply(HTTPStatus.NO_CONTENT, None, {"ETag": etag(made.version)})
+    return _answer(db, call, made, HTTPStatus.OK)
+
+
+def nothing_to_do(db: Db, call: Call) -> Reply:
+    """Answer a PATCH whose every operation is true already, such as a password that is not kept."""
+    if call.kind == "User":
+        found: User | Group = live_user(db, call.source, call.resource_id or "")
+    else:
+        found = live_group(db, call.source, call.resource_id or "")
+    call.conditions.check(etag(found.version), "PATCH")
+    return _answer(db, call, found, HTTPStatus.OK)
+
+
+def delete(db: Db, intake: Intake, call: Call) -> Reply:
+    """Delete a resource (RFC 7644 §3.6)."""
+    resource_id = call.resource_id or ""
+    if call.kind == "User":
+        user = live_user(db, call.source, resource_id)
+        call.conditions.check(etag(user.version), "DELETE")
+        intake.delete_user(db, user, call.origin)
+    else:
+        group = live_group(db, call.source, resource_id)
+        call.conditions.check(etag(group.version), "DELETE")
+        intake.delete_group(db, group, call.origin)
+    return Reply(HTTPStatus.NO_CONTENT)
+
+
+def _answer(db: Db, call: Call, made: User | Group, status: HTTPStatus) -> Reply:
+    row = {
+        "id": made.id,
+        "doc": compact(made.doc),
+        "created_at": made.created_at,
+        "updated_at": made.updated_at,
+        "version": made.version,
+    }
+    headers = _headers(call, made.id, made.version)
+    if status == HTTPStatus.CREATED:
+        headers["Location"] = headers["Content-Location"]
+    return Reply(status, _render(db, [row], call, None)[0], headers)

@@ -1,0 +1,375 @@
+"""The directory of one source as the storage of the SCIM core: reads from rows, writes through the intake.
+
+One object serves one request, on one connection: read-only for queries, the writer's transaction for changes.
+Records of another source do not exist here (promise 12).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from typing import Any, Protocol, TypeVar
+
+from scim2_models import (
+    NotFoundException,
+    NotImplementedException,
+    PreconditionFailedException,
+    Resource,
+    ResourceType,
+    ResponseParameters,
+    SCIMException,
+    ScimFilter,
+    ScimProvider,
+    SearchRequest,
+    UniquenessException,
+)
+from scim2_server.bulk import BulkPlan, BulkStep
+from scim2_server.handler import ScimHandler
+from scim2_server.requests import ScimRequest
+from scim2_server.service import ScimService
+from scim2_server.storage import ScimStorage, SearchPage
+
+from idsync.errors import NameTaken
+from idsync.model import Group, GroupFacts, Origin, User, UserFacts
+from idsync.scim import sql
+from idsync.scim.documents import etag, group_facts, member_ids, moment, user_facts
+from idsync.store import directory
+from idsync.store.db import Db
+
+T = TypeVar("T")
+SCAN = 500
+"""Most records that are looked at one by one for a filter that no index and no column can answer."""
+
+
+class Store(Protocol):
+    """What the endpoint needs of the store."""
+
+    def submit(self, run: Callable[[Db], T], /) -> Future[T]:
+        """Queue a write; the future resolves once it is on disk, or with what `run` raised after it was undone."""
+
+    def reader(self) -> Db:
+        """Return this thread's read-only connection."""
+
+
+class Intake(Protocol):
+    """The one way to change a directory; every call runs inside the writer's transaction."""
+
+    def create_user(self, db: Db, facts: UserFacts, origin: Origin) -> User: ...
+    def replace_user(self, db: Db, user: User, facts: UserFacts, origin: Origin) -> User: ...
+    def delete_user(self, db: Db, user: User, origin: Origin) -> None: ...
+    def create_group(self, db: Db, facts: GroupFacts, members: Sequence[str], origin: Origin) -> Group: ...
+    def replace_group(
+        self, db: Db, group: Group, facts: GroupFacts, members: Sequence[str] | None, origin: Origin
+    ) -> Group: ...
+    def change_members(
+        self,
+        db: Db,
+        group: Group,
+        add: Sequence[str],
+        remove: Sequence[str],
+        origin: Origin,
+        *,
+        facts: GroupFacts | None = None,
+    ) -> Group: ...
+    def delete_group(self, db: Db, group: Group, origin: Origin) -> None: ...
+
+
+class TooManyToScan(SCIMException):
+    """A filter would have to look at more records than is reasonable (RFC 7644 §3.12, tooMany)."""
+
+    status = 400
+    scim_type = "tooMany"
+    _default_detail = (
+        "This filter or sort order has no index here and would read too many records; "
+        "use userName, externalId, displayName, emails, active, id, meta or members."
+    )
+
+
+@contextmanager
+def unique_names() -> Iterator[None]:
+    """Turn a name in use into a 409 with scimType uniqueness."""
+    try:
+        yield
+    except NameTaken as error:
+        raise UniquenessException(detail=f"{error}.") from error
+
+
+def not_found(kind: str) -> NotFoundException:
+    return NotFoundException(detail=f"There is no {kind} of this id.")
+
+
+def live_user(db: Db, source: str, user_id: str) -> User:
+    """Return a user of the source.
+
+    Raises:
+        NotFoundException: it has none of that id.
+    """
+    user = directory.user(db, source, user_id)
+    if user is None:
+        raise not_found("User")
+    return user
+
+
+def live_group(db: Db, source: str, group_id: str) -> Group:
+    """Return a group of the source; see `live_user`."""
+    group = directory.group(db, source, group_id)
+    if group is None:
+        raise not_found("Group")
+    return group
+
+
+def _kind(resource_type: ResourceType) -> str:
+    return str(resource_type.name)
+
+
+def _check(version: int, expected: str | None) -> None:
+    if expected is not None and expected != etag(version):
+        raise PreconditionFailedException
+
+
+class DirectoryStorage(ScimStorage):
+    """Reads and writes one source's directory for one request."""
+
+    def __init__(self, db: Db, intake: Intake, source: str, origin: Origin, provider: ScimProvider) -> None:
+        self.db = db
+        self.intake = intake
+        self.source = source
+        self.origin = origin
+        self.provider = provider
+        self._depth = 0
+
+    # -- rows to models ------------------------------------------------------------------------------------------
+
+    def _model(self, kind: str) -> type[Resource[Any]]:
+        model: Any = self.provider.model_for(kind)
+        return model  # type: ignore[no-any-return]
+
+    def _build(self, kind: str, row: Mapping[str, Any], listed: Sequence[Mapping[str, Any]]) -> Resource[Any]:
+        document = {
+            **json.loads(row["doc"]),
+            "id": row["id"],
+            "meta": {
+                "resourceType": kind,
+                "created": moment(row["created_at"]),
+                "lastModified": moment(row["updated_at"]),
+                "version": etag(row["version"]),
+            },
+        }
+        if listed:
+            document["groups" if kind == "User" else "members"] = listed
+        return self._model(kind).model_validate(document)
+
+    def _users(self, rows: Sequence[Mapping[str, Any]]) -> list[Resource[Any]]:
+        groups = directory.group_names_of(self.db, [row["id"] for row in rows])
+        return [
+            self._build(
+                "User",
+                row,
+                [
+                    {"value": one, "$ref": f"Groups/{one}", "display": name, "type": "direct"}
+                    for one, name in groups.get(row["id"], ())
+                ],
+            )
+            for row in rows
+        ]
+
+    def _group(self, row: Mapping[str, Any], *, with_members: bool = True) -> Resource[Any]:
+        listed = [
+            {
+                "value": one.member_id,
+                "$ref": f"{one.member_type}s/{one.member_id}",
+                "type": one.member_type,
+                "display": one.label,
+            }
+            for one in (directory.members(self.db, row["id"]) if with_members else ())
+        ]
+        return self._build("Group", row, listed)
+
+    def _resources(self, kind: str, rows: Sequence[Mapping[str, Any]], *, members: bool) -> list[Resource[Any]]:
+        if kind == "User":
+            return self._users(rows)
+        return [self._group(row, with_members=members) for row in rows]
+
+    # -- reading -------------------------------------------------------------------------------------------------
+
+    def get(
+        self,
+        resource_type: ResourceType,
+        resource_id: str,
+        *,
+        response_parameters: ResponseParameters[Any] | None = None,
+    ) -> Resource[Any]:
+        """Return a resource, members of a group only when the answer keeps them."""
+        kind = _kind(resource_type)
+        row = directory.scim_row(self.db, kind, self.source, resource_id)
+        if row is None:
+            raise not_found(kind)
+        return self._resources(kind, [row], members=_keeps_members(response_parameters))[0]
+
+    def search(
+        self, resource_types: list[ResourceType], search_request: SearchRequest[Any], *, position: Any = None
+    ) -> SearchPage:
+        """Return a page and the number of all matches, in a stable order (RFC 7644 §3.4.2.4)."""
+        if position is not None:
+            raise NotImplementedException(detail="Pagination by cursor is not supported.")
+        kinds = list(dict.fromkeys(map(_kind, resource_types)))
+        node = search_request.filter.ast if search_request.filter is not None else None
+        conditions = {kind: sql.where(node, kind) for kind in kinds}
+        path = str(search_request.sort_by) if search_request.sort_by else None
+        descending = search_request.sort_order == SearchRequest.SortOrder.descending
+        orders = {kind: sql.order(path, kind, descending=descending) for kind in kinds}
+        in_sql = all(one.exact for one in conditions.values()) and None not in orders.values()
+        if in_sql and (len(kinds) == 1 or path is None):
+            return self._search_rows(conditions, orders, search_request)
+        return self._search_models(conditions, search_request)
+
+    def _search_rows(
+        self, conditions: Mapping[str, sql.Where], orders: Mapping[str, str | None], request: SearchRequest[Any]
+    ) -> SearchPage:
+        """Let the database filter, sort and page; several types follow one another."""
+        skip = request.start_index_0 or 0
+        room = request.count
+        total, found = 0, list[Resource[Any]]()
+        for kind, condition in conditions.items():
+            count = _count(self.db, kind, self.source, condition)
+            first = max(0, skip - total)
+            total += count
+            left = count if room is None else room - len(found)
+            if first < count and left > 0:
+                rows = directory.scim_page(
+                    self.db,
+                    kind,
+                    self.source,
+                    condition.text,
+                    condition.params,
+                    limit=left,
+                    offset=first,
+                    order=orders[kind] or "created_at, id",
+                )
+                found += self._resources(kind, rows, members=_keeps_members(request))
+        return SearchPage(total, found)
+
+    def _search_models(self, conditions: Mapping[str, sql.Where], request: SearchRequest[Any]) -> SearchPage:
+        """Look at the candidates one by one with the filter itself."""
+        found: list[Resource[Any]] = []
+        for kind, condition in conditions.items():
+            found += self._quickly(kind, condition, request) or self._matches(kind, condition.text, condition, request)
+        if request.sort_by is not None:
+            found.sort(
+                key=lambda one: _sort_key(request, one),
+                reverse=request.sort_order == SearchRequest.SortOrder.descending,
+            )
+        start = request.start_index_0 or 0
+        stop = None if request.count is None else start + request.count
+        return SearchPage(len(found), found[start:stop])
+
+    def _quickly(self, kind: str, condition: sql.Where, request: SearchRequest[Any]) -> list[Resource[Any]]:
+        return self._matches(kind, condition.quick, condition, request) if condition.quick else []
+
+    def _matches(self, kind: str, text: str, condition: sql.Where, request: SearchRequest[Any]) -> list[Resource[Any]]:
+        rows = directory.scim_page(
+            self.db, kind, self.source, text, condition.params, limit=SCAN + 1, offset=0, order="created_at, id"
+        )
+        if len(rows) > SCAN:
+            raise TooManyToScan
+        resources = self._resources(kind, rows, members=True)
+        if request.filter is None:
+            return resources
+        model: Any = self._model(kind)
+        bound: Any = ScimFilter[model](str(request.filter))
+        return [one for one in resources if bound.match(one)]
+
+    # -- writing -------------------------------------------------------------------------------------------------
+
+    def create(self, resource_type: ResourceType, resource: Resource[Any]) -> Resource[Any]:
+        """Hand a new user or group to the intake."""
+        document = resource.model_dump()
+        with unique_names():
+            if _kind(resource_type) == "User":
+                made: User | Group = self.intake.create_user(self.db, user_facts(document), self.origin)
+            else:
+                made = self.intake.create_group(self.db, group_facts(document), member_ids(document), self.origin)
+        return self.get(resource_type, made.id)
+
+    def update(
+        self, resource_type: ResourceType, resource: Resource[Any], *, expected_version: str | None = None
+    ) -> Resource[Any]:
+        """Hand the whole new state to the intake; a user without `active` keeps the stored value."""
+        document = resource.model_dump()
+        resource_id = str(resource.id)
+        with unique_names():
+            if _kind(resource_type) == "User":
+                user = live_user(self.db, self.source, resource_id)
+                _check(user.version, expected_version)
+                self.intake.replace_user(self.db, user, user_facts(document, active=user.active), self.origin)
+            else:
+                group = live_group(self.db, self.source, resource_id)
+                _check(group.version, expected_version)
+                self.intake.replace_group(self.db, group, group_facts(document), member_ids(document), self.origin)
+        return self.get(resource_type, resource_id)
+
+    def delete(self, resource_type: ResourceType, resource_id: str, *, expected_version: str | None = None) -> None:
+        """Hand a removal to the intake."""
+        if _kind(resource_type) == "User":
+            user = live_user(self.db, self.source, resource_id)
+            _check(user.version, expected_version)
+            self.intake.delete_user(self.db, user, self.origin)
+        else:
+            group = live_group(self.db, self.source, resource_id)
+            _check(group.version, expected_version)
+            self.intake.delete_group(self.db, group, self.origin)
+
+    @contextmanager
+    def operation(self) -> Iterator[None]:
+        """Undo a failed operation of a bulk request without undoing its neighbours (RFC 7644 §3.7)."""
+        self._depth += 1
+        name = f"operation{self._depth}"
+        self.db.execute(f"SAVEPOINT {name}")
+        try:
+            yield
+        except BaseException:
+            self.db.execute(f"ROLLBACK TO {name}")
+            raise
+        finally:
+            self.db.execute(f"RELEASE {name}")
+            self._depth -= 1
+
+
+class BulkHandler(ScimHandler):
+    """The core's handler, to which some operations of a bulk request come as refused already (RFC 7644 §3.7.3)."""
+
+    def __init__(self, service: ScimService, storage: ScimStorage, failures: Mapping[int, SCIMException]) -> None:
+        super().__init__(service, storage)
+        self._failures = failures
+
+    def run_bulk_step(
+        self, request: ScimRequest, plan: BulkPlan, step: BulkStep
+    ) -> tuple[dict[str, Any], Resource[Any] | None]:
+        failure = self._failures.get(step.index)
+        if failure is None:
+            return super().run_bulk_step(request, plan, step)
+        outcome = self.service.bulk_outcome(request.base_url, plan.operation(step))
+        return self.service.bulk_failure(outcome, failure), None
+
+
+def _count(db: Db, kind: str, source: str, condition: sql.Where) -> int:
+    count = directory.count_users if kind == "User" else directory.count_groups
+    return count(db, source, condition.text, condition.params)
+
+
+def _keeps_members(parameters: ResponseParameters[Any] | None) -> bool:
+    """Tell whether an answer shows members, when they are asked for or left out as a whole."""
+    if parameters is None:
+        return True
+    excluded = {str(path).lower() for path in parameters.excluded_attributes or ()}
+    if "members" in excluded:
+        return False
+    only = [str(path).lower() for path in parameters.attributes or ()]
+    return not only or any("members" in path for path in only)
+
+
+def _sort_key(request: SearchRequest[Any], resource: Resource[Any]) -> tuple[bool, Any, str]:
+    value = request.sort_value(resource)
+    return value is None, "" if value is None else value, str(resource.id)

@@ -1,0 +1,133 @@
+"""The applications of the two ports, and uvicorn around them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+
+from idsync.clock import Clock, rfc3339
+from idsync.config import Config
+from idsync.intake import Intake
+from idsync.metrics import Metrics, state_of
+from idsync.store import directory, facts, jobs, ledger, people
+from idsync.store.db import Db
+from idsync.store.sqlite import SqliteStore
+from idsync.web.auth import ScimSource, Tokens
+from idsync.web.ops import ops_app, probe_routes
+from idsync.web.scim import ScimApp, ScimMount, scim_app
+
+
+def public_app(
+    config: Config,
+    *,
+    store: SqliteStore,
+    intake: Intake,
+    clock: Clock,
+    metrics: Metrics,
+    ready: Callable[[], list[str]],
+) -> tuple[ScimApp, Starlette]:
+    """Build the public port: SCIM and the two probes, nothing else."""
+    sources = {
+        source.name: ScimSource(source.name, source.strict, tuple(map(ipaddress.ip_network, source.allow_from)))
+        for source in config.scim.sources
+    }
+    scim = scim_app(
+        store=store,
+        intake=intake,
+        sources=sources,
+        clock=clock,
+        public_url=config.server.public_url.rstrip("/"),
+        observe=metrics.scim_request,
+    )
+    return scim, Starlette(routes=[*probe_routes(ready), ScimMount("/scim/v2", scim)])
+
+
+def operations_app(
+    *, store: SqliteStore, clock: Clock, metrics: Metrics, tokens: Tokens, ready: Callable[[], list[str]]
+) -> Starlette:
+    """Build the operations port: metrics and health."""
+
+    def now_healthy() -> dict[str, Any]:
+        return health(store.reader(), clock.now())
+
+    return ops_app(ready=ready, metrics=metrics.text, health=now_healthy, tokens=tokens)
+
+
+def health(db: Db, now: float) -> dict[str, Any]:
+    """Return the components with their state and age in seconds."""
+    open_jobs = jobs.all_jobs(db)
+    late = [job for job in open_jobs if not job.waiting]
+    beat = facts.under(db, "pass:").get("reconcile")
+    return {
+        "unverified_departures": ledger.unverified(db),
+        "open_holds": len(ledger.holds(db)),
+        "conflicts": len(people.conflicts(db)),
+        "pending_members": directory.count_pending(db),
+        "jobs": {
+            state: sum(1 for job in open_jobs if state_of(job) == state) for state in sorted(map(state_of, open_jobs))
+        },
+        "oldest_job_seconds": round(max((now - job.created_at for job in late), default=0.0), 1),
+        "last_pass": None if beat is None else {"at": rfc3339(beat[1]), "age_seconds": round(now - beat[1], 1)},
+        "sources": {
+            name: {"last_change_at": rfc3339(at), "age_seconds": round(now - at, 1)}
+            for name, (_, at) in sorted(facts.under(db, "source_success:").items())
+        },
+    }
+
+
+class _Quiet(uvicorn.Server):
+    """uvicorn without its own signal handlers: `app.py` decides when to stop."""
+
+    def __init__(self, settings: uvicorn.Config) -> None:
+        super().__init__(settings)
+        self.answering = asyncio.Event()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=sockets)
+        self.answering.set()
+
+
+class Server:
+    """One application on one socket that is bound already."""
+
+    def __init__(
+        self, app: Starlette, listener: socket.socket, *, proxies: Sequence[str] = (), http: Any = "httptools"
+    ) -> None:
+        settings = uvicorn.Config(
+            app,
+            http=http,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            proxy_headers=bool(proxies),
+            forwarded_allow_ips=list(proxies) or None,
+            timeout_keep_alive=65,
+            timeout_graceful_shutdown=10,
+            backlog=2048,
+        )
+        self._server = _Quiet(settings)
+        self._listener = listener
+
+    async def run(self) -> None:
+        await self._server.serve(sockets=[self._listener])
+
+    async def started(self) -> None:
+        """Wait until it answers."""
+        await self._server.answering.wait()
+
+    def stop(self) -> None:
+        self._server.should_exit = True

@@ -1,0 +1,176 @@
+"""Membership: what the identity providers send, and what must never happen to it."""
+
+from __future__ import annotations
+
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from scim_serving import GROUP, Client
+
+
+def name() -> str:
+    return f"team-{uuid.uuid4().hex[:10]}"
+
+
+@pytest.fixture
+def people(okta: Client) -> list[str]:
+    return [okta.user(name())["id"] for _ in range(3)]
+
+
+REMOVALS = {
+    "Entra, as documented": lambda one: {"path": "members", "value": [{"$ref": None, "value": one}]},
+    "Entra": lambda one: {"path": "members", "value": [{"value": one}]},
+    "with display": lambda one: {"path": "members", "value": [{"value": one, "display": "x", "type": "User"}]},
+    "with strange keys": lambda one: {
+        "path": "members",
+        "value": [{"value": one, "displayName": "x", "deleted": True}],
+    },
+    "an object": lambda one: {"path": "members", "value": {"value": one}},
+    "an id": lambda one: {"path": "members", "value": [one]},
+    "filtered": lambda one: {"path": f'members[value eq "{one}"]'},
+    "filtered, bare": lambda one: {"path": f"members[value eq {one}]"},
+    "filtered, URN": lambda one: {"path": f'{GROUP}:members[value eq "{one}"]'},
+}
+
+
+@pytest.mark.parametrize("spelling", REMOVALS)
+def test_exactly_the_named_member_leaves(okta: Client, people: list[str], spelling: str) -> None:
+    group = okta.group(name(), *people)
+    got = okta.patch(f"/Groups/{group['id']}", {"op": "Remove", **REMOVALS[spelling](people[1])})
+    assert got.status == 200
+    assert okta.members(group["id"]) == {people[0], people[2]}
+
+
+def test_removing_nobody_removes_nobody(okta: Client, people: list[str]) -> None:
+    group = okta.group(name(), *people)
+    assert okta.patch(f"/Groups/{group['id']}", {"op": "remove", "path": "members", "value": []}).status == 200
+    assert okta.patch(f"/Groups/{group['id']}", {"op": "remove", "path": "members", "value": [{}]}).is_scim_error(
+        400, "invalidValue"
+    )
+    assert okta.members(group["id"]) == set(people)
+
+
+def test_remove_without_a_value_and_replace_by_nothing_empty_a_group(okta: Client, people: list[str]) -> None:
+    for operation in ({"op": "remove", "path": "members"}, {"op": "replace", "path": "members", "value": []}):
+        group = okta.group(name(), *people)
+        assert okta.patch(f"/Groups/{group['id']}", operation).status == 200
+        assert okta.members(group["id"]) == set()
+
+
+def test_a_put_without_members_empties(okta: Client, people: list[str]) -> None:
+    group = okta.group(name(), *people)
+    bare = {"schemas": [GROUP], "displayName": group["displayName"]}
+    assert okta.send("PUT", f"/Groups/{group['id']}", bare).status == 200
+    assert okta.members(group["id"]) == set()
+
+
+def test_adding_again_changes_nothing(okta: Client, people: list[str]) -> None:
+    group = okta.group(name(), *people)
+    add = {"op": "Add", "path": "members", "value": [{"value": people[0]}]}
+    assert okta.patch(f"/Groups/{group['id']}", add).headers["etag"] == group["meta"]["version"]
+
+
+def test_the_last_word_on_a_member_counts(okta: Client, people: list[str]) -> None:
+    group = okta.group(name(), people[0])
+    okta.patch(
+        f"/Groups/{group['id']}",
+        {"op": "add", "path": "members", "value": [{"value": people[1]}]},
+        {"op": "remove", "path": f'members[value eq "{people[1]}"]'},
+        {"op": "remove", "path": f'members[value eq "{people[0]}"]'},
+        {"op": "add", "path": "members", "value": [{"value": people[0]}]},
+    )
+    assert okta.members(group["id"]) == {people[0]}
+
+
+def test_an_unknown_member_does_not_cost_the_others_their_place(okta: Client, people: list[str]) -> None:
+    group = okta.group(name())
+    listed = [{"value": one} for one in (str(uuid.uuid4()), people[0])]
+    assert okta.patch(f"/Groups/{group['id']}", {"op": "add", "path": "members", "value": listed}).status == 200
+    assert okta.members(group["id"]) == {people[0]}
+
+
+def test_rename_and_members_in_one_request(okta: Client, people: list[str]) -> None:
+    group, fresh = okta.group(name()), name()
+    renamed = {"op": "replace", "value": {"id": group["id"], "displayName": fresh}}
+    added = {"op": "add", "path": "members", "value": [{"value": people[0]}]}
+    got = okta.patch(f"/Groups/{group['id']}", renamed, added).json
+    assert (got["displayName"], [one["value"] for one in got["members"]]) == (fresh, [people[0]])
+    other = {"op": "replace", "value": {"id": str(uuid.uuid4()), "displayName": name()}}
+    assert okta.patch(f"/Groups/{group['id']}", other).is_scim_error(400, "mutability")
+
+
+def test_a_name_in_use_is_a_conflict_and_undoes_the_rest(okta: Client, people: list[str]) -> None:
+    taken, group = okta.group(name()), okta.group(name())
+    renamed = {"op": "replace", "path": "displayName", "value": taken["displayName"].upper()}
+    added = {"op": "add", "path": "members", "value": [{"value": people[0]}]}
+    assert okta.patch(f"/Groups/{group['id']}", added, renamed).is_scim_error(409, "uniqueness")
+    assert okta.members(group["id"]) == set()
+
+
+def test_members_and_groups_are_shown_from_both_sides(okta: Client, served: Any) -> None:
+    user = okta.user(name())
+    group = okta.group(name(), user["id"])
+    outer = okta.group(name(), group["id"])
+    assert group["members"] == [
+        {
+            "value": user["id"],
+            "$ref": f"{served.base}/Users/{user['id']}",
+            "type": "User",
+            "display": user["userName"],
+        }
+    ]
+    assert outer["members"][0]["type"] == "Group"
+    assert outer["members"][0]["$ref"] == f"{served.base}/Groups/{group['id']}"
+    shown = {
+        "value": group["id"],
+        "$ref": f"{served.base}/Groups/{group['id']}",
+        "display": group["displayName"],
+        "type": "direct",
+    }
+    for path in (f"/Users/{user['id']}", f"/Users/{user['id']}?attributes=groups,name.givenName"):
+        assert okta.get(path).json["groups"] == [shown]
+
+
+def test_sixteen_parallel_adds_lose_nobody(okta: Client) -> None:
+    people = [okta.user(name())["id"] for _ in range(16)]
+    group = okta.group(name())
+
+    def add(one: str) -> int:
+        operation = {"op": "Add", "path": "members", "value": [{"value": one}]}
+        return okta.patch(f"/Groups/{group['id']}", operation).status
+
+    with ThreadPoolExecutor(16) as pool:
+        assert set(pool.map(add, people)) == {200}
+    assert okta.members(group["id"]) == set(people)
+
+
+def test_parallel_creates_of_one_name_make_one_user(okta: Client) -> None:
+    wanted = name()
+
+    def create(_: int) -> int:
+        return okta.send("POST", "/Users", {"userName": wanted}).status
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sorted(pool.map(create, range(8))) == [201] + [409] * 7
+
+
+def test_a_large_group_is_answered_with_204(okta: Client) -> None:
+    people = [okta.user(name())["id"] for _ in range(101)]
+    group = okta.group(name(), *people)
+    for operation in (
+        {"op": "add", "path": "members", "value": [{"value": people[0]}]},
+        {"op": "add", "path": 'members[value eq "x"].display', "value": "y"},
+    ):
+        got = okta.patch(f"/Groups/{group['id']}", operation)
+        assert (got.status, got.raw, "etag" in got.headers) in ((204, b"", True), (400, got.raw, False))
+
+
+def test_more_members_than_one_request_may_name(okta: Client) -> None:
+    group = okta.group(name())
+    crowd = [{"value": str(number)} for number in range(10_001)]
+    assert okta.patch(f"/Groups/{group['id']}", {"op": "add", "path": "members", "value": crowd}).is_scim_error(413)
+    assert okta.send("POST", "/Groups", {"displayName": name(), "members": crowd}).is_scim_error(413)
+    many = [{"op": "remove", "path": f'members[value eq "{number}"]'} for number in range(1001)]
+    assert okta.patch(f"/Groups/{group['id']}", *many).is_scim_error(413)

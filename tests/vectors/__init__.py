@@ -1,0 +1,1 @@
+"""Scripted sessions of identity providers as SCIM clients, and the player for them."""
