@@ -141,7 +141,8 @@ class People:
         ledger.put_departure(db, opened)
         for grant in people.grants(db, person.id):
             ledger.drop_items(db, person.id, grant.team)
-        people.drop_grants(db, person.id)
+            leaving = replace(grant, state="leaving", evidence=evidence, lost_at=grant.lost_at or now)
+            people.put_grant(db, replace(leaving, delete_at=opened.delete_at, hold_id=None))
         people.update_person(db, person.id, label=person.label, role=None, ever_had_access=person.ever_had_access)
         self._guard_push(db, opened, cause, now)
         detail = {"departure": opened.id, "evidence": evidence.value, "kind": kind, "cause": cause.what}
@@ -204,11 +205,18 @@ class People:
         return lane
 
     def _come_back(self, db: Db, departure: Departure, cause: Cause, now: float) -> None:
-        """Close a departure: cancelled when nothing was destroyed yet, else it is left as far as it came."""
+        """Close a departure: cancelled when nothing was destroyed yet, else it is left as far as it came.
+
+        Teams that do not come back with the person go on leaving, as after the loss of a group.
+        """
         cancelled = departure.destroying_at is None
         state = DepartureState.CANCELLED if cancelled else departure.state
         ledger.put_departure(db, replace(departure, state=state, closed_at=now))
         ledger.drop_items(db, departure.person_id, "")
+        if departure.hold_id is not None or departure.evidence in AT_ONCE:
+            for grant in people.grants(db, departure.person_id):
+                later = now + self.rules.group_loss_delete_after
+                people.put_grant(db, replace(grant, evidence=Evidence.GROUP_LOSS, delete_at=later))
         detail = {"departure": departure.id, "cancelled": cancelled, "cause": cause.what}
         self._audit(db, cause.origin, "departure.ended", departure.label, detail)
 

@@ -290,6 +290,7 @@ class _Leaver:
             )
             ledger.put_departure(db, done)
             people.forget_blocked(db, sorted(self.doomed))
+            people.drop_grants(db, self.person.id)
             self._tell(db, done, now, untouched=untouched)
 
         return Outcome(record, settle_at)

@@ -23,7 +23,8 @@ OLD_CORE = re.compile(r"urn:scim:schemas:core:[12]\.0(?::(?:user|group))?", re.I
 OLD_ENTERPRISE = re.compile(r"urn:scim:schemas:extension:enterprise:[12]\.0(?::user)?", re.IGNORECASE)
 
 _PATH = re.compile(
-    r"(?:(?P<urn>urn:[^\[\]\"\s]+):)?(?P<attr>[A-Za-z$][\w$-]*)(?P<filter>\[.*\])?(?:\.(?P<sub>[\w$-]+))?", re.DOTALL
+    r"(?:(?P<urn>urn:[^\[\]\"\s]+):)?(?P<attr>[A-Za-z$][\w$-]*)(?P<filter>\[.*\])?(?:\.(?P<sub>[\w$-]+))?",
+    re.DOTALL | re.IGNORECASE,
 )
 
 

@@ -73,12 +73,11 @@ class Op:
 
 @dataclass
 class Notes:
-    """What was forgiven, for the log: names of attributes, never their values."""
+    """The resource a request is about, and what was left out of it: names of attributes, never their values."""
 
     resource: str
     resource_id: str | None = None
     unknown: list[str] = field(default_factory=list)
-    applied: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True)
@@ -239,6 +238,10 @@ def _understand(op: Op, notes: Notes) -> Iterator[Op]:
         yield op  # an explicit path to what is read-only: the core refuses it
         return
     guard(op.path, InvalidPathException)
+    schema = schema_of(op.path, notes.resource)
+    if schema is not None:
+        yield from _schema_path(op, schema, notes)
+        return
     found = target_of(quote_values(op.path), notes.resource)
     if isinstance(found, Target):
         yield replace(op, target=found)
@@ -246,18 +249,17 @@ def _understand(op: Op, notes: Notes) -> Iterator[Op]:
         notes.unknown.append(op.path)
     elif isinstance(found, Unknown):
         raise InvalidPathException(path=op.path, detail=f"There is no attribute {op.path!r} here.")
-    elif (schema := schema_of(op.path, notes.resource)) is not None:
-        yield replace(op, path=schema)
     else:
         yield op  # not a path at all: the core says where it breaks
 
 
-def _extension_object(op: Op, notes: Notes) -> Iterator[Op]:
-    if op.path == ENTERPRISE and op.target is None and isinstance(op.value, dict):
-        for name, value in op.value.items():
-            yield from _understand(Op(op.op, f"{ENTERPRISE}:{name}", value, spread=True), notes)
+def _schema_path(op: Op, schema: str, notes: Notes) -> Iterator[Op]:
+    """Take the object on a schema's own path apart (the core can do the rest: it removes whole extensions)."""
+    if not isinstance(op.value, dict):
+        yield replace(op, path=schema)
         return
-    yield op
+    for name, value in op.value.items():
+        yield from _understand(Op(op.op, f"{schema}:{name}", value, spread=True), notes)
 
 
 def _read_only(op: Op, notes: Notes) -> Iterator[Op]:
@@ -324,8 +326,7 @@ PATCH_RULES = (
     Rule("op in any letter case", "Entra sends Add, Replace, Remove", _lower_op),
     Rule("object without a path: one operation per key", "Okta OIN; Entra's dotted, filtered and URN keys", _spread),
     Rule("password is accepted and thrown away", "Okta password sync", _drop_password),
-    Rule("URN-qualified core paths, bare enterprise names, unquoted values", "Entra, zulip#39773", _understand),
-    Rule("object on the enterprise schema's own path", "RFC 7644 §3.5.2 leaves it open", _extension_object),
+    Rule("URN-qualified paths, bare enterprise names, unquoted values", "Entra, zulip#39773", _understand),
     Rule("read-only attributes echoed inside an object", "Okta sends id along with a rename", _read_only),
     Rule("JSON as text", "Entra's AppRoleAssignmentsComplex", _json_text),
     Rule("manager as an id, an array of one, or nothing", "Entra, its tutorial and validator", _manager),
@@ -372,10 +373,7 @@ def patch(document: Any, notes: Notes) -> list[dict[str, Any]]:
     """
     ops = operations(document)
     for rule in PATCH_RULES:
-        before = ops
-        ops = [one for op in before for one in rule.apply(op, notes)]
-        if ops != before:
-            notes.applied.add(rule.name)
+        ops = [one for op in ops for one in rule.apply(op, notes)]
     if not ops and notes.unknown:
         raise InvalidPathException(detail=f"None of these attributes is known here: {', '.join(notes.unknown)}.")
     return count_members([op.document() for op in ops])

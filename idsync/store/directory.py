@@ -370,7 +370,8 @@ def count_pending(db: Db) -> int:
 
 # -- rows for the SCIM answers that need no model ------------------------------------------------------------------
 
-_ROW = "id, external_id, doc, created_at, updated_at, version"
+_TABLES = {"User": "users", "Group": "groups"}
+_ROW = "id, doc, created_at, updated_at, version"
 
 
 def scim_row(db: Db, kind: str, source: str, resource_id: str) -> Row | None:
@@ -435,6 +436,3 @@ def group_names_of(db: Db, member_ids: Sequence[str]) -> dict[str, list[tuple[st
     for row in rows:
         found.setdefault(row["member_id"], []).append((row["id"], row["display_name"]))
     return found
-
-
-_TABLES = {"User": "users", "Group": "groups"}

@@ -41,7 +41,7 @@ from idsync.store.tokens import live_tokens
 from idsync.web import scim_rows
 from idsync.web.auth import Caller, ScimSource, Tokens, scim_caller
 from idsync.web.limits import Gone, Receive, TooLarge, TooSlow, read_body
-from idsync.web.scim_rows import Call, Memory, Reply
+from idsync.web.scim_rows import LARGE, Call, Memory, Reply
 from idsync.web.scim_storage import BulkHandler, DirectoryStorage, Intake, Store
 
 log = structlog.get_logger("idsync.scim")
@@ -221,15 +221,24 @@ class ScimApp:
             return await self._patch(incoming, call, document, notes)
         resource = tolerance.resource(document, notes, strict=incoming.strict)
         if operation is Operation.create:
-            made = _validated(incoming, call.kind, resource, Context.RESOURCE_CREATION_REQUEST)
+            made = await self._judge(incoming, call.kind, resource, Context.RESOURCE_CREATION_REQUEST)
             reply = await self._commit(call.source, lambda db: scim_rows.create(db, self._intake, call, made))
         elif "attributes" in incoming.query or "excludedAttributes" in incoming.query:
             reply = await self._core_write(replace(incoming, body=json.dumps(resource).encode()))
         else:
-            made = _validated(incoming, call.kind, resource, Context.RESOURCE_REPLACEMENT_REQUEST)
+            made = await self._judge(incoming, call.kind, resource, Context.RESOURCE_REPLACEMENT_REQUEST)
             reply = await self._commit(call.source, lambda db: scim_rows.replace_whole(db, self._intake, call, made))
         _tell(incoming, notes)
         return reply
+
+    async def _judge(
+        self, incoming: Incoming, kind: str, document: Mapping[str, Any], context: Context
+    ) -> dict[str, Any]:
+        """Validate a whole resource, a large one in a thread so that the others do not wait for it."""
+        if len(incoming.body) < LARGE:
+            return _validated(incoming, kind, document, context)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, _validated, incoming, kind, document, context)
 
     async def _patch(self, incoming: Incoming, call: Call, document: Any, notes: tolerance.Notes) -> Reply:
         ops = (tolerance.strict_patch if incoming.strict else tolerance.patch)(document, notes)
