@@ -34,6 +34,7 @@ from idsync.store import directory
 from idsync.store.db import Db
 from idsync.web.scim_storage import Intake, live_group, live_user, not_found, unique_names
 
+IN_ORDER = "created_at, id"
 LARGE = 16 * 1024
 """Characters from which on an answer is worth keeping."""
 KEPT = 16 * 1024 * 1024
@@ -158,8 +159,9 @@ def _list(db: Db, call: Call, keep: Projection | None, memory: Memory) -> Reply 
     if condition is None or window is None:
         return None
     start, count = window
+    order = IN_ORDER if condition.text == sql.ANY else "id"  # by time, the planner would leave the index of an eq
     rows = directory.scim_page(
-        db, call.kind, call.source, condition.text, condition.params, limit=count, offset=start - 1
+        db, call.kind, call.source, condition.text, condition.params, limit=count, offset=start - 1, order=order
     )
     complete = start == 1 and len(rows) < count
     total = len(rows) if complete else _total(db, call, condition, memory)

@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
 from scim2_models import (
@@ -255,7 +256,7 @@ class DirectoryStorage(ScimStorage):
         """Look at the candidates one by one with the filter itself."""
         found: list[Resource[Any]] = []
         for kind, condition in conditions.items():
-            found += self._quickly(kind, condition, request) or self._matches(kind, condition.text, condition, request)
+            found += self._quickly(kind, condition, request) or self._matches(kind, condition, request)
         if request.sort_by is not None:
             found.sort(
                 key=lambda one: _sort_key(request, one),
@@ -266,11 +267,16 @@ class DirectoryStorage(ScimStorage):
         return SearchPage(len(found), found[start:stop])
 
     def _quickly(self, kind: str, condition: sql.Where, request: SearchRequest[Any]) -> list[Resource[Any]]:
-        return self._matches(kind, condition.quick, condition, request) if condition.quick else []
+        """Try the index of primary addresses first; this order keeps the planner on that index."""
+        if condition.quick is None:
+            return []
+        return self._matches(kind, replace(condition, text=condition.quick), request, order="id")
 
-    def _matches(self, kind: str, text: str, condition: sql.Where, request: SearchRequest[Any]) -> list[Resource[Any]]:
+    def _matches(
+        self, kind: str, condition: sql.Where, request: SearchRequest[Any], *, order: str = "created_at, id"
+    ) -> list[Resource[Any]]:
         rows = directory.scim_page(
-            self.db, kind, self.source, text, condition.params, limit=SCAN + 1, offset=0, order="created_at, id"
+            self.db, kind, self.source, condition.text, condition.params, limit=SCAN + 1, offset=0, order=order
         )
         if len(rows) > SCAN:
             raise TooManyToScan

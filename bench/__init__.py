@@ -1,0 +1,1 @@
+"""Benchmarks: ratios and percentiles, printed; never part of the tests."""
