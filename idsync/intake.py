@@ -238,7 +238,7 @@ class Intake:
         """
         now = self._clock.now()
         renamed = self._rename(db, group, facts, origin, now)
-        before = directory.count_members(db, group.id)
+        before = directory.count_members(db, group.id) if remove else 0
         removed, losers = self._remove(db, group, remove)
         added, winners = self._add(db, group, add, now)
         if not removed and not added:

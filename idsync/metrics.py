@@ -68,6 +68,22 @@ class Metrics:
         self.chain_ok = Gauge(
             "idsync_audit_chain_ok", "1: the audit chain was whole when last checked", registry=self.registry
         )
+        self._source_success = Gauge(
+            "idsync_source_last_success_timestamp_seconds",
+            "Last request of a source that was served",
+            ["source"],
+            registry=self.registry,
+        )
+        self._source_errors = Gauge(
+            "idsync_source_consecutive_errors",
+            "Requests of a source that failed through our fault since the last that was served",
+            ["source"],
+            registry=self.registry,
+        )
+        self._now = now
+        for source, (at, _) in facts.under(db(), "source_success:").items():
+            self._source_success.labels(source).set(float(at))
+            self._source_errors.labels(source).set(0)
         self.registry.register(_StoreCollector(db, now))
 
     # -- what the engine reports ------------------------------------------------------------------------------------
@@ -81,6 +97,14 @@ class Metrics:
 
     def verification(self, result: str) -> None:
         self._verification.labels(result).inc()
+
+    def source_contact(self, source: str, code: int) -> None:
+        """Note a request of a source: served, or failed through our fault (5xx)."""
+        if code >= 500:
+            self._source_errors.labels(source).inc()
+        else:
+            self._source_errors.labels(source).set(0)
+            self._source_success.labels(source).set(self._now())
 
     # -- what the rims report -----------------------------------------------------------------------------------------
 
@@ -112,7 +136,6 @@ class _StoreCollector(Collector):
         yield _gauge("idsync_unverified_revocations", "Departures not yet proven", ledger.unverified(db))
         yield _gauge("idsync_holds", "Holds that wait for a person", len(ledger.holds(db)))
         yield from self._jobs(jobs.all_jobs(db))
-        yield from _sources(db)
 
     def _jobs(self, open_jobs: list[jobs.Job]) -> Iterable[Metric]:
         counts = GaugeMetricFamily("idsync_jobs", "Open jobs", labels=["lane", "state"])
@@ -138,18 +161,3 @@ def state_of(job: jobs.Job) -> str:
 
 def _gauge(name: str, text: str, value: float) -> Metric:
     return GaugeMetricFamily(name, text, value=value)
-
-
-def _sources(db: Db) -> Iterable[Metric]:
-    success = GaugeMetricFamily(
-        "idsync_source_last_success_timestamp_seconds", "Last request accepted from a source", labels=["source"]
-    )
-    errors = GaugeMetricFamily(
-        "idsync_source_consecutive_errors", "Requests refused since the last accepted one", labels=["source"]
-    )
-    for source, (at, _) in sorted(facts.under(db, "source_success:").items()):
-        success.add_metric([source], float(at))
-        count = facts.get(db, f"source_errors:{source}")
-        errors.add_metric([source], float(count or 0))
-    yield success
-    yield errors

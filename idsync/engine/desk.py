@@ -33,12 +33,13 @@ class Telemetry(Protocol):
 
 @dataclass(frozen=True)
 class EngineSettings:
-    """How the engine works. Times in seconds."""
+    """How the engine works. Times in seconds. `workers` people are revoked side by side, `grants` are granted to;
+    how many calls that makes at a time is the gateway client's to bound."""
 
     on_departure: str = "delete"
     cache_time: float = 60.0
     lease: float = 60.0
-    workers: int = 64
+    workers: int = 1024
     grants: int = 8
     slowest_retry: float = 60.0
 

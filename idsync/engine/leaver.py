@@ -17,6 +17,7 @@ from idsync.engine.accounts import accounts_of, identity_of
 from idsync.engine.desk import Desk, every
 from idsync.errors import StillAlive, Superseded, Unsupported
 from idsync.gateway.receipts import recorder
+from idsync.gateway.slots import FENCE, REVOKE, urgency
 from idsync.model import FENCE_FLAG, FENCE_TAG, Call, DepartureState, GatewayKey, GatewayUser, Person
 from idsync.store import journal, ledger, people
 from idsync.store.db import Db
@@ -86,15 +87,19 @@ class _Leaver:
         }
         self.left: set[str] = set()
         self.fence = "assumed"
+        self.fence_sent_at: float | None = None
         self.deleted_at: float | None = None
 
     async def run(self) -> Outcome:
+        urgency.set(FENCE)
         identity = identity_of(self.desk, self.person)
         accounts = await accounts_of(self.desk, self.person, identity)
         users = await every(map(self.desk.gateway.get_user, accounts))
         if await self._last_admin(users):
             return self._hold_last_admin()
         sights = [await self._fence(account, user) for account, user in zip(accounts, users, strict=True)]
+        if not any(sight.keys or sight.teams for sight in sights):
+            sights = await every(map(self._look, accounts))
         for _ in range(ROUNDS):
             if await self._alive(sights) is None:
                 return self._verified(sights)
@@ -112,7 +117,7 @@ class _Leaver:
     # -- looking --------------------------------------------------------------------------------------------------
 
     async def _look(self, account_id: str) -> Sight:
-        """Read the user, every page of their keys, and the rosters, side by side."""
+        """Read the user, every page of their keys, and every roster that has them, side by side."""
         gateway = self.desk.gateway
         user, keys, teams = await asyncio.gather(
             gateway.get_user(account_id), gateway.list_keys(user_id=account_id), gateway.teams_of(account_id)
@@ -121,6 +126,15 @@ class _Leaver:
         claimed = await every(map(gateway.get_team, sorted(set(user.teams if user else ()) - rosters)))
         rosters |= {team.team_id for team in claimed if team is not None and team.has_member(account_id)}
         return Sight(account_id, user, tuple(keys), tuple(sorted(rosters)))
+
+    async def _glance(self, account_id: str) -> Sight:
+        """Read the user and their keys; teams as the user's own row has them.
+
+        Enough to act on, never enough to close on: rosters of large teams cost a hundred times a user row.
+        """
+        gateway = self.desk.gateway
+        user, keys = await asyncio.gather(gateway.get_user(account_id), gateway.list_keys(user_id=account_id))
+        return Sight(account_id, user, tuple(keys), user.teams if user is not None else ())
 
     async def _alive(self, sights: Sequence[Sight]) -> str | None:
         """Say what of the person is still there; None when the gateway's own answers agree that nothing is."""
@@ -150,7 +164,8 @@ class _Leaver:
         """
         for _ in range(ROUNDS):
             await self._write_fence(user)
-            sight = await self._look(account_id)
+            urgency.set(REVOKE)
+            sight = await self._glance(account_id)
             user = sight.user
             if not self._wants_fence(user):
                 break
@@ -163,6 +178,7 @@ class _Leaver:
         metadata = {**user.metadata, FENCE_FLAG: False, FENCE_TAG: self.departure.id}
         try:
             await self.desk.gateway.update_user(user, metadata=metadata)
+            self.fence_sent_at = self.fence_sent_at or self.desk.clock.now()
         except Unsupported:
             self.fence = "unsupported"
 
@@ -184,7 +200,7 @@ class _Leaver:
         def write(db: Db) -> None:
             for key in live:
                 people.note_blocked(db, self._row(sight.account_id, key, doomed=False), now)
-            times = {"fenced_at": now} if fenced else {}
+            times = {"fenced_at": self.fence_sent_at or now} if fenced else {}
             state = DepartureState.FENCED if fenced else DepartureState.ACCEPTED
             self._advance(db, state, account_id=sight.account_id, **times)
 

@@ -57,6 +57,7 @@ class Engine:
         self.telemetry = telemetry
         self.owner = new_id()
         self._running: dict[Lane, set[asyncio.Task[None]]] = {Lane.REVOKE: set(), Lane.GRANT: set()}
+        self._serving: set[str] = set()
         self._wanted = asyncio.Event()
         self._progress = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -127,13 +128,17 @@ class Engine:
             free = places - len(self._running[lane])
             if free > 0 and not self._stopping:
                 for job in await self._claim(lane, free):
+                    if job.person_id in self._serving:
+                        continue  # it took longer than its lease; claiming it again has renewed that
+                    self._serving.add(job.person_id)
                     task = asyncio.create_task(self._serve(job))
                     self._running[lane].add(task)
-                    task.add_done_callback(self._finished(lane))
+                    task.add_done_callback(self._finished(lane, job.person_id))
 
-    def _finished(self, lane: Lane) -> Callable[[asyncio.Task[None]], None]:
+    def _finished(self, lane: Lane, person_id: str) -> Callable[[asyncio.Task[None]], None]:
         def done(task: asyncio.Task[None]) -> None:
             self._running[lane].discard(task)
+            self._serving.discard(person_id)
             self._wanted.set()
             self._progress.set()
             self._progress = asyncio.Event()

@@ -31,6 +31,7 @@ from idsync.gateway.gate import Gate
 from idsync.gateway.listing import PAGE, read_all
 from idsync.gateway.parse import key_from, team_from, text_of, user_from
 from idsync.gateway.receipts import record, recorder
+from idsync.gateway.slots import Slots
 from idsync.gateway.transport import NoAnswer, Transport
 from idsync.gateway.trial import KeyTrial, try_key
 from idsync.model import Call, GatewayKey, GatewayTeam, GatewayUser
@@ -90,7 +91,7 @@ class Gateway:
         self._verbs = Verbs(self._operations, learned or {}, on_learn)
         self._absent: set[str] = set()
         self._gate = Gate(clock)
-        self._slots = asyncio.Semaphore(settings.concurrency)
+        self._slots = Slots(settings.concurrency)
         self._transport: Transport | None = None
 
     def __repr__(self) -> str:

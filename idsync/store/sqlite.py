@@ -253,6 +253,8 @@ class SqliteStore:
             return False
 
     def _run_one(self, db: SqliteDb, work: _Work, done: list[tuple[_Work, Any]]) -> None:
+        if not work.future.set_running_or_notify_cancel():
+            return  # whoever asked has gone away before it began
         hooks = len(db.hooks)
         db.connection.execute("SAVEPOINT work")
         try:

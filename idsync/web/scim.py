@@ -71,6 +71,10 @@ class Observe(Protocol):
     def __call__(self, method: str, resource: str, code: int, seconds: float, /) -> None: ...
 
 
+Contact = Callable[[str, int], None]
+"""Notes that a source was here: its name and the status it was answered."""
+
+
 @dataclass(frozen=True)
 class Incoming:
     """One authenticated request with its body read."""
@@ -124,6 +128,7 @@ class ScimApp:
         clock: Clock,
         public_url: str,
         observe: Observe,
+        contact: Contact,
         body_seconds: float = BODY_SECONDS,
     ) -> None:
         self.tokens = Tokens(lambda: live_tokens(store.reader()), clock)
@@ -133,6 +138,7 @@ class ScimApp:
         self._clock = clock
         self._base = f"{public_url.rstrip('/')}/scim/v2"
         self._observe = observe
+        self._contact = contact
         self._body_seconds = body_seconds
         self._memory = Memory()
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="idsync-scim")
@@ -150,6 +156,8 @@ class ScimApp:
         except Gone:
             return
         await _send(send, reply)
+        if "idsync.source" in scope:
+            self._contact(scope["idsync.source"], int(reply.status))
         method = scope["method"] if scope["method"] in _METHODS else "OTHER"
         self._observe(method, _resource(_path(scope)), int(reply.status), self._clock.monotonic() - started)
 
@@ -159,6 +167,7 @@ class ScimApp:
             caller = scim_caller(scope, self.tokens, self._sources)
             if caller is None:
                 return UNAUTHORIZED
+            scope["idsync.source"] = caller.source.name
             return await self._serve(await self._read(scope, receive, caller, received_at))
         except Gone:
             raise
@@ -318,6 +327,7 @@ def scim_app(
     clock: Clock,
     public_url: str,
     observe: Observe,
+    contact: Contact = lambda source, code: None,
     body_seconds: float = BODY_SECONDS,
 ) -> ScimApp:
     """Build the endpoint; locations are published under `public_url`, never under what a request names."""
@@ -328,6 +338,7 @@ def scim_app(
         clock=clock,
         public_url=public_url,
         observe=observe,
+        contact=contact,
         body_seconds=body_seconds,
     )
 

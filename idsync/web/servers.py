@@ -45,6 +45,7 @@ def public_app(
         clock=clock,
         public_url=config.server.public_url.rstrip("/"),
         observe=metrics.scim_request,
+        contact=metrics.source_contact,
     )
     return scim, Starlette(routes=[*probe_routes(ready), ScimMount("/scim/v2", scim)])
 

@@ -1,0 +1,55 @@
+"""How many calls run side by side, and which goes first when there are more: the most urgent, then the oldest.
+
+A thousand people who leave at once are all fenced before the first of their keys is looked at, because a fence ends
+every key a person holds with one call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from contextvars import ContextVar
+from types import TracebackType
+from typing import Final
+
+FENCE: Final = 0
+REVOKE: Final = 1
+OTHER: Final = 2
+urgency: ContextVar[int] = ContextVar("idsync_gateway_urgency", default=OTHER)
+"""How urgent the calls made here are; tasks inherit it."""
+
+
+class Slots:
+    """A semaphore whose waiters are served by urgency. For one event loop."""
+
+    def __init__(self, count: int) -> None:
+        self._free = count
+        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._counter = 0
+
+    async def __aenter__(self) -> None:
+        if self._free > 0:
+            self._free -= 1
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._counter += 1
+        heapq.heappush(self._waiting, (urgency.get(), self._counter, turn))
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self._hand_on()
+            raise
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._hand_on()
+
+    def _hand_on(self) -> None:
+        while self._waiting:
+            _, _, turn = heapq.heappop(self._waiting)
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._free += 1

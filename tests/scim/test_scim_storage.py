@@ -1,0 +1,116 @@
+"""The core's own contract for storages, over a real database and the real intake."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from scim2_models import (
+    NotFoundException,
+    NotImplementedException,
+    Resource,
+    ResourceType,
+    ScimProvider,
+    SearchRequest,
+    UniquenessException,
+)
+from scim2_server.testing import ScimStorageContract
+
+from idsync.clock import ManualClock
+from idsync.intake import Intake
+from idsync.model import Origin
+from idsync.policy import Rules
+from idsync.scim.provider import provider as described
+from idsync.store import directory
+from idsync.store.sqlite import SqliteDb, migrate
+from idsync.web.scim_storage import SCAN, DirectoryStorage, TooManyToScan
+
+
+@pytest.fixture
+def db() -> Iterator[SqliteDb]:
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    migrate(connection)
+    yield SqliteDb(connection)
+    connection.close()
+
+
+def storage_of(db: SqliteDb, source: str) -> DirectoryStorage:
+    intake = Intake(Rules(idp_of={"okta": "okta", "entra": "entra"}), ManualClock())
+    return DirectoryStorage(db, intake, source, Origin(source, "test", 0.0), described(strict=False))
+
+
+class TestDirectoryStorage(ScimStorageContract):
+    @pytest.fixture
+    def provider(self) -> ScimProvider:
+        return described(strict=False)
+
+    @pytest.fixture
+    def storage(self, db: SqliteDb) -> DirectoryStorage:
+        return storage_of(db, "okta")
+
+
+@pytest.fixture
+def user_type() -> ResourceType:
+    return next(one for one in described(strict=False).resource_types if one.name == "User")
+
+
+def user(name: str, **more: Any) -> Resource[Any]:
+    model: Any = described(strict=False).model_for("User")
+    made: Resource[Any] = model(user_name=name, **more)
+    return made
+
+
+def search(text: str | None = None, **more: Any) -> SearchRequest[Any]:
+    model: Any = described(strict=False).model_for("User")
+    request: SearchRequest[Any] = SearchRequest[model].model_validate({"filter": text, **more} if text else more)
+    return request
+
+
+def test_another_source_has_other_records(db: SqliteDb, user_type: ResourceType) -> None:
+    okta, entra = storage_of(db, "okta"), storage_of(db, "entra")
+    made = okta.create(user_type, user("ann"))
+    with pytest.raises(NotFoundException):
+        entra.get(user_type, str(made.id))
+    with pytest.raises(NotFoundException):
+        entra.delete(user_type, str(made.id))
+    with pytest.raises(UniquenessException):
+        okta.create(user_type, user("ANN"))
+    entra.create(user_type, user("ann"))
+    assert okta.search([user_type], search()).total == 1
+
+
+def test_a_failed_operation_is_undone_and_its_neighbours_are_not(db: SqliteDb, user_type: ResourceType) -> None:
+    storage = storage_of(db, "okta")
+    with storage.operation():
+        storage.create(user_type, user("kept"))
+
+    def fail() -> None:
+        with storage.operation():
+            storage.create(user_type, user("undone"))
+            raise NotFoundException
+
+    with pytest.raises(NotFoundException):
+        fail()
+    assert [
+        one.user_name for one in directory.search_users(db, "okta", "1 = 1", {}, order="id", limit=9, offset=0)
+    ] == ["kept"]
+
+
+def test_a_filter_without_an_index_looks_at_a_bounded_number(db: SqliteDb, user_type: ResourceType) -> None:
+    storage = storage_of(db, "okta")
+    for number in range(SCAN + 1):
+        storage.create(user_type, user(f"u{number}", title="same"))
+    with pytest.raises(TooManyToScan):
+        storage.search([user_type], search('title co "am"'))
+    with pytest.raises(TooManyToScan):
+        storage.search([user_type], search('title eq "SAME"'))
+    storage.create(user_type, user("odd", title="Other"))
+    assert storage.search([user_type], search('title eq "other"')).total == 1
+    assert storage.search([user_type], search('userName sw "u" and active eq true', count=3)).total == SCAN + 1
+
+
+def test_a_cursor_is_not_read(db: SqliteDb, user_type: ResourceType) -> None:
+    with pytest.raises(NotImplementedException):
+        storage_of(db, "okta").search([user_type], search(), position="x")
