@@ -133,7 +133,7 @@ class _StoreCollector(Collector):
 
     def collect(self) -> Iterable[Metric]:
         db = self._db()
-        yield _gauge("idsync_unverified_revocations", "Departures not yet proven", ledger.unverified(db))
+        yield _gauge("idsync_unverified_revocations", "Departures not yet proven", ledger.unverified(db, self._now()))
         yield _gauge("idsync_holds", "Holds that wait for a person", len(ledger.holds(db)))
         yield from self._jobs(jobs.all_jobs(db))
 

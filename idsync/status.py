@@ -23,7 +23,7 @@ def status_of(db: Db, sources: Sequence[str], now: float) -> dict[str, Any]:
         "sources": [_source(db, name, now) for name in sources],
         "last_pass": None if beat is None else {"age_seconds": now - beat[1], "changes": beat[0]},
         "time_to_revoke": {"count": len(took), "p50": quantile(took, 0.5), "p99": quantile(took, 0.99)},
-        "unverified_departures": ledger.unverified(db),
+        "unverified_departures": ledger.unverified(db, now),
         "jobs": [_job(db, job) for job in jobs.all_jobs(db) if not job.waiting],
         "waiting_jobs": sum(1 for job in jobs.all_jobs(db) if job.waiting),
         "holds": [

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from idsync.engine.accounts import address
 from idsync.errors import NotFound, Unsupported
 from idsync.gateway.client import Gateway
 from idsync.model import GatewayKey
@@ -73,6 +74,8 @@ def _waiting(db: Db, departure: Departure, now: float) -> str | None:
         return f"deletion waits for hold {departure.hold_id}"
     if departure.kind == "suspension":
         return "suspended: blocked, not deleted"
+    if (departure.receipt or {}).get("ended_by") == "block" and departure.verified_at is not None:
+        return "policy.on_departure = block: blocked, not deleted"
     if departure.verified_at is None and departure.delete_at > now:
         return "deletion waits for policy.group_loss_delete_after"
     return None

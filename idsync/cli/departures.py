@@ -60,5 +60,9 @@ def _print(view: dict[str, Any], *, with_receipt: bool) -> None:
         click.echo(
             f"    {call['at']}  {call['method']:6} {call['path']}  {call['target']}  -> {call['status']}  {call['ms']} ms"
         )
+    for key in receipt.get("shared_keys") or []:
+        click.echo(f"    may be known to them: {key['alias'] or key['name'] or key['id']} (team {key['team_id']})")
+    for account in receipt.get("other_accounts") or []:
+        click.echo(f"    another account with their e-mail: {account}")
     for sentence in receipt.get("left_standing", []):
         click.echo(f"    left standing: {sentence}")

@@ -22,6 +22,7 @@ class Identity:
     email: str | None
     external_id: str | None
     display_name: str | None
+    emails: tuple[str, ...]
     trusted_emails: tuple[str, ...]
     external_ids: tuple[str, ...]
 
@@ -39,6 +40,7 @@ def identity_of(desk: Desk, person: Person) -> Identity:
         email=address(first) if first else None,
         external_id=first.external_id if first else None,
         display_name=first.display_name if first else None,
+        emails=tuple(dict.fromkeys(email for user in newest if (email := address(user)) is not None)),
         trusted_emails=tuple(emails),
         external_ids=tuple(external),
     )

@@ -12,8 +12,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import structlog
+
 from idsync.clock import rfc3339
-from idsync.engine.accounts import accounts_of, identity_of
+from idsync.engine.accounts import Identity, accounts_of, identity_of
 from idsync.engine.desk import Desk, every
 from idsync.errors import StillAlive, Superseded, Unsupported
 from idsync.gateway.receipts import recorder
@@ -26,6 +28,7 @@ from idsync.store.people import BlockedKey
 
 ROUNDS = 3
 """How often one run repeats what did not hold before it gives the job back for a later try."""
+log = structlog.get_logger(__name__)
 LAST_ADMIN = "last_admin"
 ORDER = (
     DepartureState.ACCEPTED,
@@ -87,6 +90,7 @@ class _Leaver:
         }
         self.left: set[str] = set()
         self.fence = "assumed"
+        self.standing: dict[str, Any] = {}
         self.fence_sent_at: float | None = None
         self.deleted_at: float | None = None
 
@@ -102,7 +106,7 @@ class _Leaver:
             sights = await every(map(self._look, accounts))
         for _ in range(ROUNDS):
             if await self._alive(sights) is None:
-                return self._verified(sights)
+                return await self._proven(sights, identity)
             await self._block(sights)
             if not self._may_delete():
                 return await self._access_ended(sights)
@@ -110,7 +114,7 @@ class _Leaver:
             sights = await every(map(self._look, accounts))
         alive = await self._alive(sights)
         if alive is None:
-            return self._verified(sights)
+            return await self._proven(sights, identity)
         self.desk.telemetry.verification("alive")
         raise StillAlive(f"the gateway still shows {alive} of {self.person.label} after saying it was gone")
 
@@ -266,29 +270,55 @@ class _Leaver:
         return moved
 
     async def _access_ended(self, sights: Sequence[Sight]) -> Outcome:
-        """Access has ended and deletion waits: prove that much, and come back when it is due."""
+        """Access has ended and deletion waits, or is not wanted: prove that much, and come back when it is due."""
         fresh = await every(self._look(sight.account_id) for sight in sights)
         open_keys = [key for sight in fresh for key in sight.keys if not key.blocked]
-        if open_keys or not all(sight.fenced for sight in fresh):
+        if open_keys or not all(sight.fenced or self.fence == "unsupported" for sight in fresh):
             raise StillAlive(f"{self.person.label} is not fenced and blocked yet ({len(open_keys)} key(s) open)")
         held = ledger.hold_is_open(self.desk.db, self.departure.hold_id)
-        forever = held or self.departure.kind != "departure" or self.desk.settings.on_departure != "delete"
+        final = self.desk.settings.on_departure == "block" and self.departure.kind == "departure"
         now = self.desk.clock.now()
 
         def record(db: Db) -> None:
             moved = self._advance(db, DepartureState.BLOCKED, blocked_at=now)
+            if final and not held:
+                moved = self._advance(db, DepartureState.VERIFIED, verified_at=now)
             state = DepartureState.HELD if held else moved.state
-            receipt = self._receipt(moved, fresh)
-            ledger.put_departure(db, replace(moved, state=state, fence="assumed", receipt=receipt))
+            receipt = {**self._receipt(moved, fresh), "ended_by": "block"}
+            ledger.put_departure(db, replace(moved, state=state, fence=self.fence, receipt=receipt))
 
-        return Outcome(record, None if forever else self.departure.delete_at)
+        waits = not held and not final and self.departure.kind == "departure"
+        return Outcome(record, self.departure.delete_at if waits else None)
+
+    async def _proven(self, sights: Sequence[Sight], identity: Identity) -> Outcome:
+        """Close on what the gateway shows; at the second look, also name what is left standing on purpose."""
+        if self._is_second_look():
+            self.standing = await self._left_standing(sights, identity)
+        return self._verified(sights)
+
+    def _is_second_look(self) -> bool:
+        due = self.departure.settle_at
+        return self.departure.verified_at is not None and due is not None and self.desk.clock.now() >= due
+
+    async def _left_standing(self, sights: Sequence[Sight], identity: Identity) -> dict[str, Any]:
+        """Name the shared keys of the teams that were left, and further accounts with the same e-mail."""
+        gateway = self.desk.gateway
+        own = {sight.account_id for sight in sights}
+        teams = sorted((self.departure.receipt or {}).get("teams", []))
+        lists = await every(gateway.list_keys(team_id=team) for team in teams)
+        found = await every(gateway.find_users(email=email) for email in sorted(identity.emails))
+        others = {user.user_id for users in found for user in users} - own
+        unknown = [user for user in sorted(others) if people.person_of_account(self.desk.db, user) is None]
+        return {
+            "shared_keys": [_key_entry(key) for keys in lists for key in keys if key.user_id is None],
+            "other_accounts": unknown,
+        }
 
     def _verified(self, sights: Sequence[Sight]) -> Outcome:
         """The gateway's own answers agree. After its cache time everything is looked at once more."""
         now = self.desk.clock.now()
-        second_look = self.departure.verified_at is not None and now >= (self.departure.settle_at or now)
         untouched = not self.doomed and not self.left
-        settled = second_look and untouched
+        settled = self._is_second_look() and untouched
         settle_at = None if settled else now + self.desk.settings.cache_time
         fence = self.fence if any(sight.user for sight in sights) else "none"
 
@@ -321,6 +351,14 @@ class _Leaver:
             "teams": sorted(self.left),
             "fence": done.fence,
         }
+        tell = log.warning if again else log.info
+        tell(
+            action,
+            departure=done.id,
+            keys=len(self.doomed),
+            teams=len(self.left),
+            seconds=round(now - done.received_at, 3),
+        )
         journal.append(db, at=now, actor="engine", action=action, subject=done.label, detail=detail)
         self.desk.telemetry.verification("gone")
         if first and self.departure.hold_id is None and self.departure.delete_at <= self.departure.accepted_at:
@@ -337,6 +375,8 @@ class _Leaver:
             "keys": [keys[key_id] for key_id in sorted(keys)],
             "teams": sorted({*earlier.get("teams", []), *self.left}),
             "calls": [*earlier.get("calls", []), *map(_call_entry, self.calls)][-500:],
+            "shared_keys": self.standing.get("shared_keys", earlier.get("shared_keys")),
+            "other_accounts": self.standing.get("other_accounts", earlier.get("other_accounts")),
             "left_standing": [
                 "keys the API does not list (dashboard sessions) are ended by the fence alone",
                 "keys without an owner (shared team keys) are not touched when somebody leaves",

@@ -12,7 +12,7 @@ from dataclasses import replace
 from idsync.engine.accounts import Identity, accounts_of, free_the_address, identity_of
 from idsync.engine.desk import Desk, every
 from idsync.engine.leaver import Outcome
-from idsync.errors import Missing, StillAlive, Transient, Unsupported
+from idsync.errors import Conflicting, Missing, NeedsPerson, StillAlive, Transient, Unsupported
 from idsync.model import FENCE_FLAG, FENCE_TAG, DepartureState, GatewayKey, GatewayUser, Person
 from idsync.policy import ADMIN_ROLES
 from idsync.store import journal, ledger, people
@@ -77,13 +77,17 @@ class _Member:
         if identity.email:
             await free_the_address(self.desk, self.person, identity.email)
         self.desk.still_wanted()
-        await self.desk.gateway.create_user(
-            user_id=user_id,
-            email=identity.email,
-            role=self.person.role,
-            sso_user_id=identity.external_id,
-            alias=identity.display_name,
-        )
+        try:
+            await self.desk.gateway.create_user(
+                user_id=user_id,
+                email=identity.email,
+                role=self.person.role,
+                sso_user_id=identity.external_id,
+                alias=identity.display_name,
+            )
+        except Conflicting as error:
+            msg = f"the gateway has an account with the e-mail of {self.person.label} that may not be linked by e-mail"
+            raise NeedsPerson("account", msg, f"idsync link {self.person.label} GATEWAY_USER_ID") from error
         await self.desk.write(lambda db: people.link_account(db, self.person.id, user_id))
         user = await self.desk.gateway.get_user(user_id)
         if user is None:

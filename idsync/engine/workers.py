@@ -31,6 +31,7 @@ IDLE = 5.0
 PARKED_AFTER = 900.0
 """Seconds between tries of a job that only a person can unblock."""
 ADMIN_KEY_PAUSE = 60.0
+STORE_PAUSE = 1.0
 ADMIN_KEY_REMEDY = "put a valid admin key into routero.admin_key_file; it is read again at every try"
 
 log = structlog.get_logger(__name__)
@@ -77,7 +78,11 @@ class Engine:
         self._loop = asyncio.get_running_loop()
         while not self._stopping:
             self._wanted.clear()
-            await self._claim_all()
+            try:
+                await self._claim_all()
+            except StoreError as error:
+                log.error("engine.store_refused", error=str(error))  # a full disk: go on when there is room again
+                await self.progress(STORE_PAUSE)
             await self._rest()
         await asyncio.gather(*self._running[Lane.REVOKE], *self._running[Lane.GRANT])
 

@@ -130,8 +130,11 @@ def hurry(db: Db, now: float) -> int:
 
 
 def next_due(db: Db) -> float | None:
-    """Return when the earliest job nobody works on falls due."""
-    row = db.one("SELECT MIN(run_at) AS at FROM jobs WHERE owner IS NULL")
+    """Return when the earliest job can be claimed: due and free, or its lease run out."""
+    row = db.one(
+        "SELECT MIN(CASE WHEN lease_until IS NOT NULL AND lease_until > run_at THEN lease_until ELSE run_at END) AS at"
+        " FROM jobs"
+    )
     return row["at"] if row else None
 
 

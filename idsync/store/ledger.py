@@ -175,9 +175,13 @@ def pushed_since(db: Db, source: str, since: float) -> int:
     return int(row["n"]) if row else 0
 
 
-def unverified(db: Db) -> int:
-    """Count the open departures whose keys are not yet proven gone and that nobody holds back."""
-    row = db.one("SELECT COUNT(*) AS n FROM departures WHERE closed_at IS NULL AND verified_at IS NULL")
+def unverified(db: Db, now: float) -> int:
+    """Count the departures that should be proven by now and are not; what waits on purpose does not count."""
+    row = db.one(
+        "SELECT COUNT(*) AS n FROM departures WHERE closed_at IS NULL AND verified_at IS NULL"
+        " AND kind = 'departure' AND delete_at <= :now AND state <> 'held'",
+        now=now,
+    )
     return int(row["n"]) if row else 0
 
 

@@ -67,7 +67,7 @@ def health(db: Db, now: float) -> dict[str, Any]:
     late = [job for job in open_jobs if not job.waiting]
     beat = facts.under(db, "pass:").get("reconcile")
     return {
-        "unverified_departures": ledger.unverified(db),
+        "unverified_departures": ledger.unverified(db, now),
         "open_holds": len(ledger.holds(db)),
         "conflicts": len(people.conflicts(db)),
         "pending_members": directory.count_pending(db),
