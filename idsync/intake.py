@@ -238,7 +238,6 @@ class Intake:
         """
         now = self._clock.now()
         renamed = self._rename(db, group, facts, origin, now)
-        before = directory.count_members(db, group.id) if remove else 0
         removed, losers = self._remove(db, group, remove)
         added, winners = self._add(db, group, add, now)
         if not removed and not added:
@@ -247,8 +246,8 @@ class Intake:
         directory.put_group(db, updated)
         detail = {"id": group.id, "added": added, "removed": removed}
         self._audit(db, origin, "group.members", updated.display_name, detail)
-        emptied = before >= MAPPED_GROUP_FLOOR and directory.count_members(db, group.id) == 0
-        mass = self._mass(db, group, f"emptied in one request ({before} members)") if emptied else None
+        emptied = removed >= MAPPED_GROUP_FLOOR and not directory.has_more_members_than(db, group.id, 0)
+        mass = self._mass(db, group, f"emptied in one request ({removed} members)") if emptied else None
         what = f"{origin.source} changed the members of group {updated.display_name}"
         self.people.look_again(db, losers | winners, Cause(origin, what, mass))
         return updated

@@ -104,7 +104,8 @@ async def _keys_alive(gateway: Gateway, key_ids: Sequence[str]) -> list[str]:
 
 async def _other_accounts(db: Db, gateway: Gateway, departure: Departure, own: Sequence[str]) -> list[str]:
     """Name accounts that carry the leaver's e-mail and belong to nobody else we know."""
-    emails = {user.email for user in directory.users_of_person_any(db, departure.person_id) if user.email is not None}
+    users = directory.users_of_person_any(db, departure.person_id)
+    emails = {email for user in users if (email := address(user)) is not None}
     found = []
     for email in sorted(emails):
         for account in await gateway.find_users(email=email):
