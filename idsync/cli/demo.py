@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import tempfile
 from pathlib import Path
 
@@ -49,13 +50,13 @@ def _keep(folder: Path) -> int:
     from idsync.demo.stage import staged
 
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
-    with staged(folder, dialect="litellm", fence=True, ports=(8080, 9090), gateway_port=4000) as stage:
+    with staged(folder, dialect="litellm", fence=True, ports=(8080, 9090, 4000)) as stage:
         token = stage.tokens["okta"]
         click.echo(f"SCIM      {stage.scim_url}   (source okta)")
         click.echo(f"token     {token}")
         click.echo(f"gateway   {stage.sandbox.url}   (stand-in, 3 replicas; its log: {stage.sandbox.url}/_sandbox/log)")
         click.echo(f"metrics   {stage.ops_url}/metrics")
-        click.echo(f"commands  idsync -c {folder}/config.toml status")
+        click.echo(f"commands  {sys.argv[0]} -c {folder}/config.toml status")
         click.echo("")
         click.echo("try:")
         body = '{"schemas":["urn:ietf:params:scim:schemas:core:2.0:User"],"userName":"ada@example.com","active":true}'

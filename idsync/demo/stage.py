@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -139,14 +140,15 @@ def until(what: str, look: Callable[[], T | None], seconds: float = DEADLINE) ->
 
 
 @contextlib.contextmanager
-def staged(
-    folder: Path, *, dialect: str, fence: bool, ports: tuple[int, int] = (0, 0), gateway_port: int = 0
-) -> Iterator[Stage]:
-    """Start gateway and daemon, wait until the daemon has set the teams up, and stop both in the end."""
+def staged(folder: Path, *, dialect: str, fence: bool, ports: tuple[int, int, int] = (0, 0, 0)) -> Iterator[Stage]:
+    """Start gateway and daemon, wait until the daemon has set the teams up, and stop both in the end.
+
+    `ports` are those wished for: SCIM, operations, gateway; a taken one, or 0, becomes any free one.
+    """
+    port, ops_port, gateway_port = map(_free_port, ports)
     options = Options(dialect=dialect, replicas=3, cache_ttl=60.0, fence=fence, port=gateway_port)
     with Sandbox(options) as sandbox:
         _write(folder, "admin.key", options.admin_key)
-        port, ops_port = ports
         text = CONFIG.format(folder=folder, gateway=sandbox.url, dialect=dialect, port=port, ops_port=ops_port)
         _write(folder, "config.toml", text)
         headers = {"Authorization": f"Bearer {options.admin_key}", "Content-Type": "application/json"}
@@ -155,6 +157,16 @@ def staged(
             stage.tokens = {source: stage.idsync("token", "new", source) for source in ("okta", "entra")}
             until("the teams", lambda: len(stage.state()["teams"]) == 3)
             yield stage
+
+
+def _free_port(wished: int) -> int:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", wished))
+        except OSError:
+            probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def _write(folder: Path, name: str, text: str) -> None:
