@@ -192,7 +192,7 @@ def _take_token(db: Db, core: Core, source: configuration.ScimSource) -> None:
     if digest is not None and all(token.digest != digest for token in earlier):
         now = core.clock.now()
         made = f"{token_id}-{digest[:6]}"
-        tokens.revive_token(db, id=made, kind="source", name=source.name, scope="scim", digest=digest, at=now)
+        tokens.put_token(db, id=made, kind="source", name=source.name, scope="scim", digest=digest, at=now)
 
 
 @asynccontextmanager

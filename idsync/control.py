@@ -274,7 +274,7 @@ class Control:
         token_id = new_id()[:8]
         digest = hashlib.sha256(secret.encode()).hexdigest()
         now = self.clock.now()
-        tokens.add_token(db, id=token_id, kind=kind, name=name, scope=scope, digest=digest, at=now)
+        tokens.put_token(db, id=token_id, kind=kind, name=name, scope=scope, digest=digest, at=now)
         note(db, self.clock, Origin("cli", by, now), "token.made", name, {"id": token_id, "kind": kind})
         return {"id": token_id, "token": secret}
 

@@ -43,21 +43,8 @@ def all_tokens(db: Db) -> list[TokenRow]:
     return [_token(row) for row in db.all("SELECT * FROM tokens ORDER BY created_at, id")]
 
 
-def add_token(db: Db, *, id: str, kind: str, name: str, scope: str, digest: str, at: float) -> None:
-    db.execute(
-        "INSERT INTO tokens (id, kind, name, scope, digest, created_at)"
-        " VALUES (:id, :kind, :name, :scope, :digest, :at)",
-        id=id,
-        kind=kind,
-        name=name,
-        scope=scope,
-        digest=digest,
-        at=at,
-    )
-
-
-def revive_token(db: Db, *, id: str, kind: str, name: str, scope: str, digest: str, at: float) -> None:
-    """Make a token that a file holds live, whether it was here before or not."""
+def put_token(db: Db, *, id: str, kind: str, name: str, scope: str, digest: str, at: float) -> None:
+    """Make a token live, whether it was here before (a file may bring one back) or not."""
     db.execute(
         "INSERT INTO tokens (id, kind, name, scope, digest, created_at)"
         " VALUES (:id, :kind, :name, :scope, :digest, :at)"

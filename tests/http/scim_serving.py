@@ -132,7 +132,7 @@ def add_token(store: SqliteStore, source: str, secret: str, kind: str = "source"
     """Make a token the way `idsync token new` does."""
     name = f"token-{secret}"
     store.write(
-        lambda db: tokens.add_token(db, id=name, kind=kind, name=source, scope="", digest=digest(secret), at=0.0)
+        lambda db: tokens.put_token(db, id=name, kind=kind, name=source, scope="", digest=digest(secret), at=0.0)
     )
 
 
