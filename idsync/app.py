@@ -15,6 +15,7 @@ from typing import Any
 import structlog
 
 from idsync import config as configuration
+from idsync.audit import GENESIS, first_break
 from idsync.clock import Clock, SystemClock, end_of_day
 from idsync.commands import Commands
 from idsync.config import Config
@@ -165,7 +166,8 @@ def _core(config: Config, clock: Clock, store: SqliteStore) -> Core:
     settings = EngineSettings(on_departure=config.policy.on_departure, cache_time=config.routero.cache_time)
     engine = Engine(store, gateway, clock, rules, settings, metrics)
     intake.people.on_jobs = engine.wake
-    reconciler = Reconciler(store, gateway, intake.people, clock, wanted_teams(config))
+    deletes = config.policy.on_departure == "delete"
+    reconciler = Reconciler(store, gateway, intake.people, clock, wanted_teams(config), deletes=deletes)
     control = Control(intake, config, clock)
     return Core(config, clock, store, metrics, intake, control, gateway, engine, reconciler)
 
@@ -213,6 +215,7 @@ class Daemon:
         self._on_ready = on_ready
         self._stopping = asyncio.Event()
         self._ready = False
+        self._checked = (0, GENESIS)
 
     def stop(self) -> None:
         self._stopping.set()
@@ -281,6 +284,8 @@ class Daemon:
 
     async def _pass(self, core: Core) -> None:
         """One scheduled pass; a gateway that is down is met again at the next beat."""
+        await asyncio.to_thread(self._check_chain, core)
+        await asyncio.wrap_future(core.store.submit(core.control.look_at_protected))
         try:
             done = await core.reconciler.apply()
         except GatewayError as error:
@@ -289,6 +294,17 @@ class Daemon:
         for change in done.refused:
             log.warning("team.refused", team=change.subject, why=change.why)
         log.info("pass.done", changes=len(done.changes), failed=len(done.failed), holds=done.held)
+
+    def _check_chain(self, core: Core) -> None:
+        """Check the audit entries that came since the last check (all of them at the first)."""
+        seq, sealed = self._checked
+        events = list(journal.events(core.store.reader(), after=seq))
+        broken = first_break(events, seq, sealed)
+        core.metrics.chain_ok.set(0 if broken else 1)
+        if broken:
+            log.critical("audit.chain_broken", entry=broken, remedy="idsync audit verify; compare with a backup")
+        elif events:
+            self._checked = (events[-1].seq, events[-1].hash)
 
     def _problems(self) -> list[str]:
         if self._stopping.is_set():

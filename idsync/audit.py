@@ -40,9 +40,12 @@ def digest(prev: str, seq: int, at: float, actor: str, action: str, subject: str
     return hashlib.sha256(sealed.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def first_break(events: Iterable[AuditEvent]) -> int | None:
-    """Return the number of the first entry that does not fit the chain, or None when all do."""
-    prev, expected = GENESIS, 1
+def first_break(events: Iterable[AuditEvent], after: int = 0, prev: str = GENESIS) -> int | None:
+    """Return the number of the first entry that does not fit the chain, or None when all do.
+
+    `after` and `prev` are the number and the hash of the last entry that was checked before these.
+    """
+    expected = after + 1
     for event in events:
         sealed = digest(prev, event.seq, event.at, event.actor, event.action, event.subject, detail_text(event.detail))
         if event.seq != expected or event.prev != prev or event.hash != sealed:

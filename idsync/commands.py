@@ -182,7 +182,15 @@ class Commands:
 
     def _revoked(self, banned: dict[str, Any]) -> dict[str, Any]:
         departure = ledger.open_departure(self.store.reader(), banned["person"])
-        return {**banned, "departure": departure_view(departure) if departure is not None else None}
+        job = jobs.get(self.store.reader(), banned["person"])
+        pending = job is not None and not job.waiting
+        error = job.last_error if job is not None and pending else None
+        return {
+            **banned,
+            "pending": pending,
+            "error": error,
+            "departure": departure_view(departure) if departure is not None else None,
+        }
 
     async def restore(self, **params: Any) -> dict[str, Any]:
         result = await self._write(lambda db: self.control.restore(db, **params))

@@ -396,9 +396,13 @@ def _check_networks(config: Config) -> list[tuple[str, str]]:
 def _check_binding(config: Config) -> list[tuple[str, str]]:
     """A token must not cross a network in clear: a public bind needs TLS in front of it."""
     server = config.server
-    if server.host in LOOPBACK or server.trusted_proxies:
+    if server.trusted_proxies:
         return []
-    return [("server.host", f"{server.host} is reachable from outside; set server.trusted_proxies to the TLS proxy")]
+    return [
+        (f"server.{name}", f"{host} is reachable from outside; set server.trusted_proxies to the TLS proxy")
+        for name, host in (("host", server.host), ("ops_host", server.ops_host))
+        if host not in LOOPBACK
+    ]
 
 
 def _check_roles(config: Config) -> list[tuple[str, str]]:

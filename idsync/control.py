@@ -164,13 +164,14 @@ class Control:
             raise HeldByGuard(msg)
         now = self.clock.now()
         ledger.decide_hold(db, hold.id, "approved", by, now)
-        for person_id in sorted({item.person_id for item in held}):
-            self._let_go(db, person_id, hold.id, now)
         origin = Origin("cli", by, now)
+        for person_id in sorted({item.person_id for item in held}):
+            self._let_go(db, person_id, hold.id, origin)
         note(db, self.clock, origin, "hold.approved", hold.kind, {"hold": hold.id, "items": len(held)})
         return {"id": hold.id, "released": len(held)}
 
-    def _let_go(self, db: Db, person_id: str, hold_id: str, now: float) -> None:
+    def _let_go(self, db: Db, person_id: str, hold_id: str, origin: Origin) -> None:
+        now = self.clock.now()
         departure = ledger.open_departure(db, person_id)
         if departure is not None and departure.hold_id == hold_id:
             state = DepartureState.ACCEPTED if departure.state is DepartureState.HELD else departure.state
@@ -180,6 +181,7 @@ class Control:
                 evidence = grant.evidence or Evidence.CONFIGURATION
                 gone = replace(grant, state="leaving", evidence=evidence, lost_at=grant.lost_at or now, delete_at=now)
                 people.put_grant(db, gone)
+        self.intake.people.look_again(db, [person_id], Cause(origin, "a hold was approved"))
         self.intake.people.open_job(db, person_id, Lane.REVOKE)
 
     def reject(self, db: Db, hold_id: str, *, by: str) -> dict[str, Any]:
@@ -290,6 +292,14 @@ class Control:
             raise NotFound(msg)
         note(db, self.clock, Origin("cli", by, now), "token.revoked", token_id, {})
         return {"id": token_id}
+
+    def look_at_protected(self, db: Db) -> None:
+        """Ask policy again about everybody a protection names: one that has expired shields nobody any more."""
+        cause = Cause(Origin("config", "sweep", self.clock.now()), "a protection has expired")
+        for entry in self.intake.rules.protected:
+            named = {user.person_id for user in directory.find_users_any(db, entry.match)}
+            linked = people.person_of_account(db, entry.match)
+            self.intake.people.look_again(db, named | ({linked.id} if linked else set()), cause)
 
     # -- the configuration ------------------------------------------------------------------------------------------
 

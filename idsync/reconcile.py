@@ -48,8 +48,17 @@ class Reconciler:
     """Reads the gateway once a pass; holds no state."""
 
     def __init__(
-        self, store: SqliteStore, gateway: Gateway, standing: People, clock: Clock, teams: Sequence[WantedTeam]
+        self,
+        store: SqliteStore,
+        gateway: Gateway,
+        standing: People,
+        clock: Clock,
+        teams: Sequence[WantedTeam],
+        *,
+        deletes: bool = True,
     ) -> None:
+        """`deletes` is false under `policy.on_departure = "block"`: keys of leavers stay, blocked."""
+        self._deletes = deletes
         self._store = store
         self._gateway = gateway
         self._standing = standing
@@ -86,9 +95,8 @@ class Reconciler:
         return Pass(planned.changes, failed, planned.held, planned.extras)
 
     async def _scape(self) -> Gatewayscape:
-        users, keys, teams = await asyncio.gather(
-            self._gateway.list_users(), self._gateway.list_keys(), self._gateway.list_teams()
-        )
+        teams = await self._gateway.list_teams()  # alone: after an outage the gate lets one call through to ask
+        users, keys = await asyncio.gather(self._gateway.list_users(), self._gateway.list_keys())
         return Gatewayscape.of(users, keys, teams)
 
     async def _write(self, work: Callable[[Db], T]) -> T:
@@ -164,6 +172,7 @@ class Reconciler:
         delete_now = (
             not ledger.hold_is_open(db, departure.hold_id)
             and departure.kind == "departure"
+            and self._deletes
             and departure.delete_at <= self._clock.now()
         )
         return WantedPerson(

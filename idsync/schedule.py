@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
@@ -20,7 +22,8 @@ class Metronome:
         """Call `beat` now and then every so many seconds (at least one)."""
 
         async def call() -> None:
-            await beat()
+            with contextlib.suppress(asyncio.CancelledError):  # the daemon stops; the next start beats at once
+                await beat()
 
         self._scheduler.add_job(call, "interval", seconds=max(1.0, seconds), next_run_time=datetime.now(UTC))
 

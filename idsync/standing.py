@@ -98,7 +98,7 @@ class People:
         if access.evidence is Evidence.GROUP_LOSS and self._keeps_something(db, person):
             lane = self._stay(db, person, Access(Standing.PRESENT, role=person.role), departure, cause)
         elif cause.configuration and departure is None and access.standing is not Standing.PRESENT:
-            self._hold_everything(db, person, cause)
+            self._hold_everything(db, person, access, cause)
         elif access.standing in (Standing.DEPARTED, Standing.SUSPENDED):
             lane = self._leave(db, person, access, departure, cause)
         elif access.standing is Standing.PRESENT:
@@ -153,7 +153,8 @@ class People:
         self, db: Db, departure: Departure, evidence: Evidence, kind: str, cause: Cause, now: float
     ) -> Lane | None:
         """Turn a departure that waits, or a suspension, into one on stronger evidence; never the other way."""
-        if kind != "departure" or evidence not in AT_ONCE or departure.evidence in AT_ONCE:
+        by_hand = evidence is Evidence.REVOKED and ledger.hold_is_open(db, departure.hold_id)
+        if kind != "departure" or evidence not in AT_ONCE or (departure.evidence in AT_ONCE and not by_hand):
             return None
         hastened = replace(
             departure,
@@ -250,12 +251,20 @@ class People:
 
     # -- holds --------------------------------------------------------------------------------------------------
 
-    def _hold_everything(self, db: Db, person: Person, cause: Cause) -> None:
-        """Hold what only a changed configuration would take; the person keeps it until somebody decides."""
+    def _hold_everything(self, db: Db, person: Person, access: Access, cause: Cause) -> None:
+        """Hold what only a changed configuration would take; the person keeps it until somebody decides.
+
+        Somebody a source says has left, and whom only the old configuration kept (a protection that was removed), is
+        held as a whole: approving looks at them again.
+        """
         now = self._clock.now()
+        reason = f"only the configuration changed: {cause.what}"
         for grant in people.grants(db, person.id):
             if grant.state == "granted" and grant.hold_id is None:
-                self._hold_grant(db, grant, "configuration", f"only the configuration changed: {cause.what}", now)
+                self._hold_grant(db, grant, "configuration", reason, now)
+        if access.evidence in AT_ONCE:
+            hold = self._join_hold(db, "configuration", reason, now)
+            ledger.add_item(db, HoldItem(hold, person.id, "", str(access.evidence), str(person.generation)))
 
     def hold_leavers_of(self, db: Db, team: str, reason: str) -> None:
         """Hold the deletions of everybody who is losing this team."""

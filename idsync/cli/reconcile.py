@@ -35,6 +35,8 @@ def reconcile(ctx: click.Context, source: str | None, dry_run: bool, as_json: bo
     config = settings(ctx)
     if source is not None and source not in config.source_names:
         raise UsageError(f"the configuration has no source {source!r}")
+    if source is not None:
+        raise UsageError(f"{source} pushes to idsync; there is nothing to poll. Leave out --source for a full pass")
     result = ask(config, "reconcile", dry_run=dry_run)
     if as_json:
         show(result)

@@ -71,7 +71,9 @@ def _print_radius(radius: dict[str, Any]) -> None:
 def _print(result: dict[str, Any]) -> None:
     departure = result["departure"] or {}
     click.echo(f"{result['user']}: banned; departure {departure.get('state', 'unknown')}")
-    if departure.get("time_to_revoke_seconds") is not None:
+    if result["error"]:
+        click.echo(f"  not proven again yet: {result['error']}")
+    elif departure.get("time_to_revoke_seconds") is not None and not result["pending"]:
         click.echo(f"  verified {departure['time_to_revoke_seconds']:.3f} s after the command")
     if departure.get("problem"):
         click.echo(f"  not further yet: {departure['problem']}")
@@ -79,10 +81,10 @@ def _print(result: dict[str, Any]) -> None:
 
 def _exit_code(result: dict[str, Any], wait: float) -> int:
     departure = result["departure"] or {}
-    if departure.get("state") in ("verified", "settled"):
+    if departure.get("state") in ("verified", "settled") and not result["pending"]:
         return 0
     if departure.get("state") == "held":
         return 4
-    if departure.get("problem") or wait > 0:
+    if departure.get("problem") or result["error"] or wait > 0:
         return 5
     return 0

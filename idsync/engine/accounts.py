@@ -51,13 +51,16 @@ def address(user: User) -> str | None:
     return user.email or (user.user_name if "@" in user.user_name else None)
 
 
-async def accounts_of(desk: Desk, person: Person, identity: Identity) -> tuple[str, ...]:
+async def accounts_of(desk: Desk, person: Person, identity: Identity, *, stays: bool) -> tuple[str, ...]:
     """Return the user_ids of a person's accounts, the primary first; empty when they have none.
 
     Raises:
+        Transient: `stays`, and a leaver of the same e-mail has not been revoked yet; the account may be theirs.
         NeedsPerson: several accounts, a protected one or an admin's would match.
     """
     if person.account_id is None:
+        if stays:
+            _refuse_before_a_leaver(desk, person, identity)
         found = await _find(desk, person, identity)
         if found is None:
             return ()
@@ -66,6 +69,16 @@ async def accounts_of(desk: Desk, person: Person, identity: Identity) -> tuple[s
     else:
         primary = person.account_id
     return (primary, *people.further_accounts(desk.db, person.id))
+
+
+def _refuse_before_a_leaver(desk: Desk, person: Person, identity: Identity) -> None:
+    """Nobody takes over an account by e-mail while somebody of that e-mail is still being revoked."""
+    for email in identity.emails:
+        for other in directory.persons_with_email_any(desk.db, email):
+            departure = ledger.open_departure(desk.db, other) if other != person.id else None
+            if departure is not None and departure.verified_at is None:
+                msg = f"{departure.label} had the e-mail of {person.label} and is not proven revoked yet"
+                raise Transient(msg)
 
 
 async def _find(desk: Desk, person: Person, identity: Identity) -> str | None:

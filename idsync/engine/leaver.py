@@ -90,6 +90,7 @@ class _Leaver:
         }
         self.left: set[str] = set()
         self.fence = "assumed"
+        self.blocks = True
         self.standing: dict[str, Any] = {}
         self.fence_sent_at: float | None = None
         self.deleted_at: float | None = None
@@ -97,7 +98,7 @@ class _Leaver:
     async def run(self) -> Outcome:
         urgency.set(FENCE)
         identity = identity_of(self.desk, self.person)
-        accounts = await accounts_of(self.desk, self.person, identity)
+        accounts = await accounts_of(self.desk, self.person, identity, stays=False)
         users = await every(map(self.desk.gateway.get_user, accounts))
         if await self._last_admin(users):
             return self._hold_last_admin()
@@ -116,6 +117,7 @@ class _Leaver:
         if alive is None:
             return await self._proven(sights, identity)
         self.desk.telemetry.verification("alive")
+        await self.desk.write(lambda db: self._advance(db, DepartureState.DELETED, deleted_at=self.deleted_at))
         raise StillAlive(f"the gateway still shows {alive} of {self.person.label} after saying it was gone")
 
     # -- looking --------------------------------------------------------------------------------------------------
@@ -226,7 +228,7 @@ class _Leaver:
         try:
             await self.desk.gateway.block_key(key.id)
         except Unsupported:
-            return  # a gateway without key/block: the fence and the deletion have to do
+            self.blocks = False  # a gateway without key/block: the fence and the deletion have to do
 
     def _may_delete(self) -> bool:
         held = ledger.hold_is_open(self.desk.db, self.departure.hold_id)
@@ -272,8 +274,9 @@ class _Leaver:
     async def _access_ended(self, sights: Sequence[Sight]) -> Outcome:
         """Access has ended and deletion waits, or is not wanted: prove that much, and come back when it is due."""
         fresh = await every(self._look(sight.account_id) for sight in sights)
+        fenced = all(sight.fenced for sight in fresh)
         open_keys = [key for sight in fresh for key in sight.keys if not key.blocked]
-        if open_keys or not all(sight.fenced or self.fence == "unsupported" for sight in fresh):
+        if (open_keys and (self.blocks or not fenced)) or not (fenced or self.fence == "unsupported"):
             raise StillAlive(f"{self.person.label} is not fenced and blocked yet ({len(open_keys)} key(s) open)")
         held = ledger.hold_is_open(self.desk.db, self.departure.hold_id)
         final = self.desk.settings.on_departure == "block" and self.departure.kind == "departure"

@@ -51,7 +51,8 @@ class _Member:
             self.left = [grant.team for grant in self.leaving]
             return Outcome(self._record, None)
         await self._take(user)
-        await self._lift_fence(user)
+        for account in (user, *await self._further(user)):
+            await self._lift_fence(account)
         await self._lift_blocks()
         await self._join(user)
         await self._set_role(user)
@@ -64,7 +65,7 @@ class _Member:
     async def _account(self) -> GatewayUser | None:
         """Find the person's account, or make one when they should have something and have none."""
         identity = identity_of(self.desk, self.person)
-        accounts = await accounts_of(self.desk, self.person, identity)
+        accounts = await accounts_of(self.desk, self.person, identity, stays=True)
         if accounts:
             user = await self.desk.gateway.get_user(accounts[0])
             if user is not None:
@@ -115,8 +116,9 @@ class _Member:
         now = self.desk.clock.now()
         due = (grant.delete_at or now) <= now and not self._held(grant)
         await self.desk.write(lambda db: self._note(db, user, theirs, now, doomed=due, grant=grant))
-        await every(self._block(key.id) for key in theirs if not key.blocked)
+        blocked = await every(self._block(key.id) for key in theirs if not key.blocked)
         if not due:
+            await self._check_blocks(user, team_id, all(blocked))
             return
         await self._delete(sorted(key.id for key in theirs))
         await self.desk.gateway.remove_member(team_id, user.user_id)
@@ -139,11 +141,21 @@ class _Member:
         if doomed:
             people.put_grant(db, replace(grant, destroyed=True))
 
-    async def _block(self, key_id: str) -> None:
+    async def _block(self, key_id: str) -> bool:
+        """Block a key; False on a gateway without key/block: the keys of a lost team live until they are deleted."""
         try:
             await self.desk.gateway.block_key(key_id)
         except Unsupported:
-            return  # a gateway without key/block: the keys of this team live until the deletion is due
+            return False
+        return True
+
+    async def _check_blocks(self, user: GatewayUser, team_id: str, supported: bool) -> None:
+        keys = await self.desk.gateway.list_keys(user_id=user.user_id)
+        open_keys = [key for key in keys if key.team_id == team_id and not key.blocked]
+        if open_keys and supported:
+            raise StillAlive(
+                f"the gateway still shows {len(open_keys)} open key(s) of {self.person.label} in {team_id}"
+            )
 
     async def _delete(self, key_ids: Sequence[str]) -> None:
         """Delete keys in one call and ask for each by id: only that proves it."""
@@ -156,6 +168,11 @@ class _Member:
             raise StillAlive(f"the gateway still shows {len(left)} deleted key(s) of {self.person.label}")
         self.desk.telemetry.verification("gone")
         self.gone += key_ids
+
+    async def _further(self, user: GatewayUser) -> list[GatewayUser]:
+        """Read the person's other accounts; they are fenced with the first one, and lifted with it."""
+        ids = [account for account in people.further_accounts(self.desk.db, self.person.id) if account != user.user_id]
+        return [account for account in await every(map(self.desk.gateway.get_user, ids)) if account is not None]
 
     # -- giving back ----------------------------------------------------------------------------------------------
 

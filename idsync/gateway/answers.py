@@ -124,7 +124,7 @@ def error_of(answer: Answer, *, now: float, secrets: Iterable[str] = ()) -> Gate
     if status == 405:
         return Unsupported("the gateway does not take this verb", status=status)
     if 300 <= status < 400:
-        return Transient(f"{_redirect(answer)}; idsync follows none: check gateway.base_url", status=status)
+        return Transient(f"{_redirect(answer)}; idsync follows none: check routero.base_url", status=status)
     shape = _Shape.of(answer)
     if shape is None:
         return _not_the_gateway(answer)

@@ -131,7 +131,7 @@ def _why(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return "no answer from the gateway in time"
     if isinstance(error, (aiohttp.ClientConnectorCertificateError, aiohttp.ClientSSLError)):
-        return "the gateway's certificate is not trusted (gateway.ca_file adds an authority)"
+        return "the gateway's certificate is not trusted (http.ca_file adds an authority)"
     if isinstance(error, aiohttp.ClientConnectorError):
         return "no connection to the gateway"
     if isinstance(error, aiohttp.ClientPayloadError):

@@ -94,6 +94,14 @@ def live_users_by_email(db: Db, email: str) -> list[User]:
     return [user_from(row) for row in rows]
 
 
+def persons_with_email_any(db: Db, email: str) -> list[str]:
+    """Return everybody whose records carry this e-mail, tombstones included."""
+    rows = db.all(
+        "SELECT DISTINCT person_id FROM users WHERE email_key = :key OR user_name_key = :key", key=fold(email)
+    )
+    return [row["person_id"] for row in rows]
+
+
 def users_of_person_any(db: Db, person_id: str) -> list[User]:
     """Return every record that was ever linked to a person, oldest first, tombstones included."""
     rows = db.all("SELECT * FROM users WHERE person_id = :person ORDER BY created_at, id", person=person_id)

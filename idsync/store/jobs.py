@@ -97,7 +97,7 @@ def wait(db: Db, person_id: str, owner: str, generation: int, run_at: float) -> 
 def retry(db: Db, person_id: str, owner: str, generation: int, run_at: float, error: str) -> None:
     """Give a failed job back, to be tried again at `run_at`; one that was raised meanwhile stays due as it is."""
     db.execute(
-        "UPDATE jobs SET owner = NULL, lease_until = NULL, last_error = :error,"
+        "UPDATE jobs SET owner = NULL, lease_until = NULL, last_error = :error, waiting = 0,"
         " attempts = CASE WHEN wanted = :generation THEN attempts + 1 ELSE attempts END,"
         " run_at = CASE WHEN wanted = :generation THEN :run_at ELSE run_at END"
         " WHERE person_id = :person AND owner = :owner",

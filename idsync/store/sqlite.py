@@ -304,6 +304,9 @@ def _reader(url: str) -> Iterator[sqlite3.Connection]:
         raise StoreError(msg) from error
     try:
         yield connection
+    except sqlite3.DatabaseError as error:
+        msg = f"the store {path} cannot be read ({error}); check the disk, restore a backup"
+        raise StoreError(msg) from error
     finally:
         connection.close()
 
