@@ -36,6 +36,9 @@ from idsync.store.sqlite import SqliteStore
 DRAIN = 20.0
 """Seconds that work under way may take after SIGTERM; Kubernetes kills after 30."""
 
+FROM_FILE = "file-"
+"""Ids of tokens that a file or the environment holds begin so."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -183,17 +186,20 @@ def _prepare(db: Db, core: Core) -> None:
 
 def _take_token(db: Db, core: Core, source: configuration.ScimSource) -> None:
     """Make the token of `token_file` (or of the environment) the live one of its kind; an older one of it ends."""
-    token_id = f"file-{source.name}"
     secret = source.token.get_secret_value() if source.token else ""
     secret = configuration.read_secret(source.token_file) if source.token_file else secret
     digest = hashlib.sha256(secret.encode()).hexdigest() if secret else None
-    earlier = [token for token in tokens.live_tokens(db) if token.id.startswith(token_id)]
+    earlier = [
+        token
+        for token in tokens.live_tokens(db)
+        if (token.kind, token.name) == ("source", source.name) and token.id.startswith(FROM_FILE)
+    ]
     for token in earlier:
         if token.digest != digest:
             tokens.revoke_token(db, token.id, core.clock.now())
     if digest is not None and all(token.digest != digest for token in earlier):
         now = core.clock.now()
-        made = f"{token_id}-{digest[:6]}"
+        made = f"{FROM_FILE}{source.name}-{digest[:6]}"
         tokens.put_token(db, id=made, kind="source", name=source.name, scope="scim", digest=digest, at=now)
 
 
@@ -298,7 +304,7 @@ class Daemon:
     def _check_chain(self, core: Core) -> None:
         """Check the audit entries that came since the last check (all of them at the first)."""
         seq, sealed = self._checked
-        events = list(journal.events(core.store.reader(), after=seq))
+        events = list(journal.events(core.store.reader(), after=seq or None))
         broken = first_break(events, seq, sealed)
         core.metrics.chain_ok.set(0 if broken else 1)
         if broken:

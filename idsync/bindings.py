@@ -20,22 +20,26 @@ class Bindings:
         self._standing = standing
         self._clock = clock
 
-    def bind_by_name(self, db: Db, group: Group) -> None:
-        """Bind a group to every team and role whose configuration names it and that is not yet bound there."""
-        now = self._clock.now()
-        for rule in self._standing.rules.rules:
-            for spec in rule.groups:
-                if _names_group(spec, group):
-                    self._bind(db, rule, spec, group, now)
+    def bind_by_name(self, db: Db, group: Group) -> bool:
+        """Bind a group to every team and role whose configuration names it and that is not yet bound there.
 
-    def _bind(self, db: Db, rule: Rule, spec: GroupSpec, group: Group, now: float) -> None:
+        Returns whether that made a binding.
+        """
+        now = self._clock.now()
+        named = [
+            (rule, spec) for rule in self._standing.rules.rules for spec in rule.groups if _names_group(spec, group)
+        ]
+        made = [self._bind(db, rule, spec, group, now) for rule, spec in named]
+        return any(made)
+
+    def _bind(self, db: Db, rule: Rule, spec: GroupSpec, group: Group, now: float) -> bool:
         same = [
             binding
             for binding in people.bindings(db)
             if (binding.kind, binding.target, binding.spec) == (rule.kind, rule.target, spec.text)
         ]
         if any(binding.group_id == group.id for binding in same):
-            return
+            return False
         idp = self._standing.rules.idp_of.get(group.source)
         foreign = [binding for binding in same if self._standing.rules.idp_of.get(binding.source) != idp]
         earlier = [binding for binding in same if binding.source == group.source]
@@ -51,6 +55,8 @@ class Bindings:
             journal.append(
                 db, at=now, actor="idsync", action="binding.made", subject=f"{rule.kind} {rule.target}", detail=made
             )
+            return True
+        return False
 
     def _other_group_of_that_name(
         self, db: Db, rule: Rule, group: Group, earlier: Sequence[Binding], remedy: str, now: float

@@ -12,8 +12,9 @@ from idsync.control import Control, departure_view, find_person
 from idsync.engine.workers import Engine
 from idsync.errors import NotFound, UsageError
 from idsync.gateway.client import Gateway
-from idsync.model import Person
+from idsync.model import GatewayUser, Person
 from idsync.plan import Change, checksum
+from idsync.policy import protection
 from idsync.reconcile import Pass, Reconciler
 from idsync.store import jobs, ledger
 from idsync.store.db import Db
@@ -114,19 +115,20 @@ class Commands:
             known = person.id
             banned = await self._write(lambda db: self.control.revoke(db, known, **asked))
         else:
-            unknown = account or user
-            banned = await self._write(lambda db: self.control.revoke_account(db, unknown, user, **asked))
+            unknown = account.user_id if account is not None else user
+            email = account.email if account is not None else None
+            banned = await self._write(lambda db: self.control.revoke_account(db, unknown, user, email=email, **asked))
         if self.alone:
             await self._work_until_verified(banned["person"], max(wait, 30.0))
         else:
             await self._wait_for(banned["person"], wait)
         return self._revoked(banned)
 
-    async def _whom(self, user: str) -> tuple[Person | None, str | None]:
+    async def _whom(self, user: str) -> tuple[Person | None, GatewayUser | None]:
         """Find whom a name means: a person of a source, else an account of the gateway."""
         person = find_person(self.store.reader(), user)
         if person is not None:
-            return person, person.account_id
+            return person, None
         account = await self.gateway.get_user(user)
         found = [account] if account is not None else []
         if not found and "@" in user:
@@ -138,12 +140,17 @@ class Commands:
         if not found:
             msg = f"neither a source nor the gateway knows {user!r}; give an e-mail, a userName or a gateway user_id"
             raise NotFound(msg)
-        return None, found[0].user_id
+        return None, found[0]
 
-    async def _blast_radius(self, user: str, person: Person | None, account: str | None) -> dict[str, Any]:
+    async def _blast_radius(self, user: str, person: Person | None, unknown: GatewayUser | None) -> dict[str, Any]:
+        if person is not None:
+            account, shield = person.account_id, self.control.intake.people.protected(self.store.reader(), person)
+        else:
+            account = unknown.user_id if unknown is not None else None
+            names = [user, account, unknown.email if unknown is not None else None]
+            shield = protection(names, self.control.intake.rules, self.clock.now())
         keys = await self.gateway.list_keys(user_id=account) if account else []
         teams = await self.gateway.teams_of(account) if account else []
-        shield = self.control.protected(self.store.reader(), person) if person is not None else None
         return {
             "user": person.label if person else user,
             "gateway_user_id": account,
@@ -234,7 +241,10 @@ def _pass_view(done: Pass, left: list[jobs.Job]) -> dict[str, Any]:
         "checksum": checksum(done.changes),
         "refused": [_change_view(change) for change in done.refused],
         "failed": dict(done.failed),
-        "unfinished": [{"person": job.person_id, "attempts": job.attempts, "error": job.last_error} for job in left],
+        "unfinished": [
+            {"person": job.person_id, "attempts": job.attempts, "error": job.last_error, "alive": job.alive}
+            for job in left
+        ],
         "open_holds": done.held,
         "extra_members": dict(done.extras),
     }

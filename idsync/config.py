@@ -35,13 +35,13 @@ def _seconds(value: Any) -> Any:
     return parse_duration(value) if isinstance(value, str) else value
 
 
-Seconds = Annotated[float, BeforeValidator(_seconds), Field(ge=0)]
+Seconds = Annotated[float, BeforeValidator(_seconds), Field(ge=0, allow_inf_nan=False)]
 Network = Annotated[str, Field(min_length=1)]
 NonEmpty = Annotated[str, Field(min_length=1)]
 
 
 class Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, str_strip_whitespace=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Server(Table):
@@ -244,7 +244,8 @@ def _secrets_in_file(tree: Mapping[str, Any]) -> list[tuple[str, str]]:
     if isinstance(tree.get("routero"), dict) and "admin_key" in tree["routero"]:
         problems.append(("routero.admin_key", f"a secret; use admin_key_file, or {ENV}ROUTERO__ADMIN_KEY"))
     scim = tree.get("scim")
-    entries = scim.get("sources", []) if isinstance(scim, dict) else []
+    sources = scim.get("sources", []) if isinstance(scim, dict) else []
+    entries = sources if isinstance(sources, list) else []
     named = [entry.get("name") for entry in entries if isinstance(entry, dict) and "token" in entry]
     instead = "a secret; use token_file, or `idsync token new`"
     return problems + [(f"scim.sources.{name}.token", instead) for name in named]
@@ -357,12 +358,19 @@ def _check_urls(config: Config) -> list[tuple[str, str]]:
     for path, url in [("routero.base_url", config.routero.base_url), *_replicas(config)]:
         if url:
             problems += [(path, what) for what in _url_problems(url)]
-    public = urlsplit(config.server.public_url)
-    if public.scheme not in ("http", "https") or not public.hostname:
+    if not _is_web_address(config.server.public_url):
         problems.append(("server.public_url", "must be the http(s) address the identity provider uses"))
     if not config.store.url.startswith("sqlite:///"):
         problems.append(("store.url", "must be sqlite:////absolute/path.db in this release"))
     return problems
+
+
+def _is_web_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname)
 
 
 def _replicas(config: Config) -> list[tuple[str, str]]:
@@ -370,7 +378,10 @@ def _replicas(config: Config) -> list[tuple[str, str]]:
 
 
 def _url_problems(url: str) -> list[str]:
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return ["must be an http(s) address"]
     if parts.scheme not in ("http", "https") or not parts.hostname:
         return ["must be an http(s) address"]
     if parts.username or parts.password:

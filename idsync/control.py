@@ -50,9 +50,26 @@ class Control:
         return self._ban(db, person, reason=reason, override=override, by=by, received_at=received_at)
 
     def revoke_account(
-        self, db: Db, account_id: str, label: str, *, reason: str, override: bool, by: str, received_at: float
+        self,
+        db: Db,
+        account_id: str,
+        label: str,
+        *,
+        email: str | None,
+        reason: str,
+        override: bool,
+        by: str,
+        received_at: float,
     ) -> dict[str, Any]:
-        """Revoke a gateway account that no source knows."""
+        """Revoke a gateway account that no source knows.
+
+        Raises:
+            UsageError: one of its names is protected and `override` is not set.
+        """
+        shield = protection([account_id, label, email], self.intake.rules, self.clock.now())
+        if shield is not None and not override:
+            msg = f"{label} is protected ({shield}); add --override-protection and a --reason to revoke anyway"
+            raise UsageError(msg)
         person = people.person_of_account(db, account_id)
         if person is None:
             made = people.new_person(db, label, self.clock.now(), account_id=account_id)
@@ -64,7 +81,7 @@ class Control:
     def _ban(
         self, db: Db, person: Person, *, reason: str, override: bool, by: str, received_at: float
     ) -> dict[str, Any]:
-        shield = self.protected(db, person)
+        shield = self.intake.people.protected(db, person)
         if shield is not None and not override:
             msg = f"{person.label} is protected ({shield}); add --override-protection and a --reason to revoke anyway"
             raise UsageError(msg)
@@ -77,12 +94,6 @@ class Control:
         if ledger.open_departure(db, person.id) is not None:
             self.intake.people.open_job(db, person.id, Lane.REVOKE)
         return {"person": person.id, "user": person.label, "gateway_user_id": person.account_id}
-
-    def protected(self, db: Db, person: Person) -> str | None:
-        names: list[str | None] = [person.account_id, person.label]
-        for user in directory.users_of_person_any(db, person.id):
-            names += [user.user_name, user.email]
-        return protection(names, self.intake.rules, self.clock.now())
 
     def restore(self, db: Db, user: str, *, reason: str, by: str) -> dict[str, Any]:
         """Lift the bans of a person; what their sources say counts again.
@@ -118,6 +129,7 @@ class Control:
         elif owner is None:
             people.add_further_account(db, person.id, account_id, self.clock.now())
         people.resolve_conflicts(db, "account", person.id, self.clock.now())
+        facts.put(db, f"unlinked:{person.id}:{account_id}", False, self.clock.now())
         origin = Origin("cli", by, self.clock.now())
         note(db, self.clock, origin, "account.linked", person.label, {"account": account_id})
         self._reopen(db, person)
@@ -133,6 +145,7 @@ class Control:
         if not people.drop_account(db, person.id, account_id):
             msg = f"{person.label} is not linked to gateway account {account_id}"
             raise NotFound(msg)
+        facts.put(db, f"unlinked:{person.id}:{account_id}", True, self.clock.now())
         origin = Origin("cli", by, self.clock.now())
         note(db, self.clock, origin, "account.unlinked", person.label, {"account": account_id})
         return {"user": person.label, "gateway_user_id": account_id}
@@ -172,6 +185,9 @@ class Control:
 
     def _let_go(self, db: Db, person_id: str, hold_id: str, origin: Origin) -> None:
         now = self.clock.now()
+        person = people.person(db, person_id)
+        if person is None or (self.intake.people.protected(db, person) and people.live_ban(db, person_id) is None):
+            return  # protected since the hold was opened
         departure = ledger.open_departure(db, person_id)
         if departure is not None and departure.hold_id == hold_id:
             state = DepartureState.ACCEPTED if departure.state is DepartureState.HELD else departure.state

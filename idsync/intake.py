@@ -63,6 +63,7 @@ class Intake:
         waited = directory.take_pending(db, origin.source, _names(user), now)
         for group_id in waited:
             directory.add_member(db, group_id, user.id, "User", now)
+        directory.touch_groups(db, waited, now)
         self._audit(db, origin, "user.created", user.user_name, {"id": user.id, "active": user.active})
         self.people.look_again(db, [person_id], Cause(origin, f"{origin.source} created {user.user_name}"))
         return user
@@ -75,7 +76,7 @@ class Intake:
         """
         now = self._clock.now()
         if _facts_of(user) == facts:
-            directory.put_user(db, replace(user, observed_at=now))
+            self._observe_again(db, user, origin, now)
             return user
         self._refuse_user_name(db, user.source, facts.user_name, user.id)
         changed = replace(
@@ -93,6 +94,8 @@ class Intake:
             observed_at=now,
         )
         directory.put_user(db, changed)
+        if changed.person_id != user.person_id:  # whoever takes a record over does not inherit its groups
+            directory.touch_groups(db, directory.drop_memberships_of(db, user.id), now)
         self._audit(db, origin, "user.changed", changed.user_name, {"id": user.id, "changed": _changed(user, changed)})
         what = f"{origin.source} set active={str(changed.active).lower()} for {changed.user_name}"
         self.people.look_again(db, {user.person_id, changed.person_id}, Cause(origin, what))
@@ -101,7 +104,7 @@ class Intake:
     def delete_user(self, db: Db, user: User, origin: Origin) -> None:
         """Turn a user into a tombstone that SCIM cannot see, and end its memberships."""
         now = self._clock.now()
-        directory.drop_memberships_of(db, user.id)
+        directory.touch_groups(db, directory.drop_memberships_of(db, user.id), now)
         gone = replace(
             user,
             active=False,
@@ -115,6 +118,13 @@ class Intake:
         self._audit(db, origin, "user.deleted", user.user_name, {"id": user.id})
         self.people.look_again(db, [user.person_id], Cause(origin, f"{origin.source} deleted {user.user_name}"))
 
+    def _observe_again(self, db: Db, user: User, origin: Origin, now: float) -> None:
+        """Note that a source still says the same; among several records of a person the newest one decides."""
+        directory.put_user(db, replace(user, observed_at=now))
+        if len(directory.users_of_person_any(db, user.person_id)) > 1:
+            cause = Cause(origin, f"{origin.source} repeated {user.user_name}")
+            self.people.look_again(db, [user.person_id], cause)
+
     def _refuse_user_name(self, db: Db, source: str, user_name: str, own_id: str | None) -> None:
         taken = directory.user_by_name(db, source, user_name)
         if taken is not None and taken.id != own_id:
@@ -124,10 +134,24 @@ class Intake:
     def _person_for(self, db: Db, source: str, facts: UserFacts, now: float) -> str:
         """Find the person of a new record: by immutable id within the directory, else by trusted e-mail across."""
         if facts.external_id:
-            known = directory.users_by_external_any(db, self._sources_beside(source), facts.external_id)
-            if known:
+            every = directory.users_by_external_any(db, self._sources_beside(source), facts.external_id)
+            known = [user for user in every if user.source != source or user.deleted_at is not None]
+            if len(known) < len(every):
+                self._two_of_one_id(db, source, facts, now)
+            elif known:
                 return known[0].person_id
         return self._person_by_email(db, source, facts, now) or people.new_person(db, facts.user_name, now)
+
+    def _two_of_one_id(self, db: Db, source: str, facts: UserFacts, now: float) -> None:
+        """An id that two live users of one source share is no id: nobody is linked by it."""
+        people.open_conflict(
+            db,
+            "external_id",
+            facts.user_name,
+            f"{source} gave {facts.user_name} the externalId of another live user; taken as two people",
+            "map externalId to an immutable, unique attribute (for Entra: objectId)",
+            now,
+        )
 
     def _person_by_email(self, db: Db, source: str, facts: UserFacts, now: float) -> str | None:
         if source not in self.rules.trust_email or not facts.email:
@@ -237,17 +261,23 @@ class Intake:
             NameTaken: `facts` renames the group to a name that is in use.
         """
         now = self._clock.now()
-        renamed = self._rename(db, group, facts, origin, now)
+        renamed, winners = self._rename(db, group, facts, origin, now)
         removed, losers = self._remove(db, group, remove)
-        added, winners = self._add(db, group, add, now)
+        added, more = self._add(db, group, add, now)
+        winners |= more
         if not removed and not added:
+            cause = Cause(origin, f"{origin.source} renamed group {renamed.display_name}")
+            self.people.look_again(db, winners, cause)
             return renamed
         updated = replace(renamed, updated_at=now, version=group.version + 1)
         directory.put_group(db, updated)
         detail = {"id": group.id, "added": added, "removed": removed}
         self._audit(db, origin, "group.members", updated.display_name, detail)
-        emptied = removed >= MAPPED_GROUP_FLOOR and not directory.has_more_members_than(db, group.id, 0)
-        mass = self._mass(db, group, f"emptied in one request ({removed} members)") if emptied else None
+        emptied = len(losers) >= MAPPED_GROUP_FLOOR and not directory.persons_under(db, group.id)
+        mapped = emptied and self._is_mapped(db, group)
+        mass = (
+            f"mapped group {group.display_name} was emptied in one request ({len(losers)} people)" if mapped else None
+        )
         what = f"{origin.source} changed the members of group {updated.display_name}"
         self.people.look_again(db, losers | winners, Cause(origin, what, mass))
         return updated
@@ -255,13 +285,13 @@ class Intake:
     def delete_group(self, db: Db, group: Group, origin: Origin) -> None:
         """Turn a group into a tombstone; its binding stays, so that a new group of its name is not taken for it."""
         now = self._clock.now()
-        before = directory.count_members(db, group.id)
         touched = directory.persons_under(db, group.id)
-        directory.drop_memberships_of(db, group.id)
+        mapped = len(touched) >= MAPPED_GROUP_FLOOR and self._is_mapped(db, group)
+        directory.touch_groups(db, directory.drop_memberships_of(db, group.id), now)
         directory.drop_members(db, group.id)
         directory.put_group(db, replace(group, updated_at=now, version=group.version + 1, deleted_at=now))
-        self._audit(db, origin, "group.deleted", group.display_name, {"id": group.id, "members": before})
-        mass = self._mass(db, group, f"deleted ({before} members)") if before >= MAPPED_GROUP_FLOOR else None
+        self._audit(db, origin, "group.deleted", group.display_name, {"id": group.id, "people": len(touched)})
+        mass = f"mapped group {group.display_name} was deleted ({len(touched)} people)" if mapped else None
         self.people.look_again(db, touched, Cause(origin, f"{origin.source} deleted group {group.display_name}", mass))
 
     def _refuse_display_name(self, db: Db, source: str, display_name: str, own_id: str | None) -> None:
@@ -270,13 +300,16 @@ class Intake:
             msg = f"displayName {display_name!r} is in use"
             raise NameTaken(msg)
 
-    def _rename(self, db: Db, group: Group, facts: GroupFacts | None, origin: Origin, now: float) -> Group:
+    def _rename(
+        self, db: Db, group: Group, facts: GroupFacts | None, origin: Origin, now: float
+    ) -> tuple[Group, set[str]]:
+        """Give a group new facts; return it, and the persons a binding that its new name made reaches."""
         if facts is None or (facts.display_name, facts.external_id, facts.doc) == (
             group.display_name,
             group.external_id,
             group.doc,
         ):
-            return group
+            return group, set()
         self._refuse_display_name(db, group.source, facts.display_name, group.id)
         renamed = replace(
             group,
@@ -287,11 +320,13 @@ class Intake:
             version=group.version + 1,
         )
         directory.put_group(db, renamed)
-        if facts.display_name != group.display_name:
-            detail = {"id": group.id, "from": group.display_name}
-            self._audit(db, origin, "group.renamed", renamed.display_name, detail)
-            self.bindings.bind_by_name(db, renamed)
-        return renamed
+        if facts.display_name == group.display_name:
+            self._audit(db, origin, "group.changed", renamed.display_name, {"id": group.id})
+            return renamed, set()
+        detail = {"id": group.id, "from": group.display_name}
+        self._audit(db, origin, "group.renamed", renamed.display_name, detail)
+        made = self.bindings.bind_by_name(db, renamed)
+        return renamed, set(directory.persons_under(db, group.id)) if made else set()
 
     def _add(self, db: Db, group: Group, values: Sequence[str], now: float) -> tuple[int, set[str]]:
         """Add members; return how many rows that made and which persons it reaches."""
@@ -316,11 +351,10 @@ class Intake:
                 touched |= {user.person_id} if user else set(directory.persons_under(db, value))
         return rows, touched
 
-    def _mass(self, db: Db, group: Group, what: str) -> str | None:
-        """Return the reason of a hold when the group is bound to something."""
-        if not people.bindings_of_group(db, group.id):
-            return None
-        return f"mapped group {group.display_name} was {what}"
+    def _is_mapped(self, db: Db, group: Group) -> bool:
+        """Tell whether a group, or one it is nested in, is bound to something."""
+        outer = {group.id, *directory.groups_of(db, group.id)}
+        return any(people.bindings_of_group(db, group_id) for group_id in outer)
 
     def _audit(self, db: Db, origin: Origin, action: str, subject: str, detail: dict[str, Any]) -> None:
         note(db, self._clock, origin, action, subject, detail)

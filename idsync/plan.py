@@ -75,6 +75,7 @@ class WantedPerson:
     account_id: str | None
     standing: Standing
     why: str
+    further: tuple[str, ...] = ()
     teams: frozenset[str] = frozenset()
     leaving: Mapping[str, bool] = field(default_factory=dict)
     role: str | None = None
@@ -192,16 +193,19 @@ def _plan_person(person: WantedPerson, scape: Gatewayscape) -> list[Change]:
 
 
 def _plan_leaver(person: WantedPerson, scape: Gatewayscape) -> list[Change]:
-    if person.account_id is None:
-        return []
-    user = scape.users.get(person.account_id)
     changes = []
-    if user is not None and not user.fenced:
-        changes.append(_about(person, "person.fence", person.account_id))
-    changes += _end_keys(person, scape.keys.get(person.account_id, ()), delete=person.delete_now)
-    if person.delete_now:
-        changes += [_about(person, "team.leave", team.team_id) for team in _teams_with(person, scape)]
+    for account in _accounts(person):
+        user = scape.users.get(account)
+        if user is not None and not user.fenced:
+            changes.append(_about(person, "person.fence", account))
+        changes += _end_keys(person, scape.keys.get(account, ()), delete=person.delete_now)
+        if person.delete_now:
+            changes += [_about(person, "team.leave", team) for team in _teams_with(account, scape)]
     return changes
+
+
+def _accounts(person: WantedPerson) -> tuple[str, ...]:
+    return (person.account_id, *person.further) if person.account_id is not None else person.further
 
 
 def _end_keys(person: WantedPerson, keys: Iterable[GatewayKey], *, delete: bool) -> list[Change]:
@@ -219,17 +223,26 @@ def _plan_member(person: WantedPerson, scape: Gatewayscape) -> list[Change]:
     changes = []
     if user.fenced and user.fence_tag in person.own_fences:
         changes.append(_about(person, "account.lift", user.user_id))
-    inside = {team.team_id for team in _teams_with(person, scape)}
+    inside = set(_teams_with(user.user_id, scape))
     changes += [_about(person, "team.join", team) for team in sorted(person.teams - inside)]
+    for account in _accounts(person):
+        changes += _plan_leaving(person, account, scape)
+    return changes
+
+
+def _plan_leaving(person: WantedPerson, account: str, scape: Gatewayscape) -> list[Change]:
+    """End one account's keys and memberships of the teams the person is losing."""
+    changes = []
+    inside = _teams_with(account, scape)
     for team, due in sorted(person.leaving.items()):
-        keys = [key for key in scape.keys.get(user.user_id, ()) if key.team_id == team]
+        keys = [key for key in scape.keys.get(account, ()) if key.team_id == team]
         changes += _end_keys(person, keys, delete=due)
         changes += [_about(person, "team.leave", team)] if due and team in inside else []
     return changes
 
 
-def _teams_with(person: WantedPerson, scape: Gatewayscape) -> list[GatewayTeam]:
-    return [team for team in scape.teams if person.account_id and team.has_member(person.account_id)]
+def _teams_with(account: str, scape: Gatewayscape) -> list[str]:
+    return [team.team_id for team in scape.teams if team.has_member(account)]
 
 
 def _about(person: WantedPerson, kind: str, target: str) -> Change:

@@ -131,10 +131,13 @@ def decide(
     if protected is not None:
         return Access(Standing.UNMANAGED, reasons=(Reason("left alone", f"protected: {protected}"),))
     known = [record for record in records if record.source in rules.idp_of]
-    verdict = _verdict(known, rules)
+    newest = _newest(known, rules)
+    verdict = _verdict(list(newest.values()), rules)
     if verdict is not None:
         return verdict
-    return _from_groups(known, bound, rules, ever_had_access)
+    here = {idp for idp, record in newest.items() if record.observation is Observation.PRESENT}
+    present = [record for record in known if rules.idp_of[record.source] in here]
+    return _from_groups(present, bound, rules, ever_had_access)
 
 
 def protection(names: Iterable[str | None], rules: Rules, now: float) -> str | None:
@@ -151,8 +154,8 @@ def _gone(evidence: Evidence, what: str, why: str) -> Access:
     return Access(standing, evidence=evidence, reasons=(Reason(what, why),))
 
 
-def _verdict(records: Sequence[Record], rules: Rules) -> Access | None:
-    """Ask each directory whether the person is there; `policy.departed` says how many must deny it."""
+def _newest(records: Sequence[Record], rules: Rules) -> dict[str, Record]:
+    """Return what each directory says: its newest observation that says anything."""
     newest: dict[str, Record] = {}
     for record in records:
         idp = rules.idp_of[record.source]
@@ -160,7 +163,12 @@ def _verdict(records: Sequence[Record], rules: Rules) -> Access | None:
             continue
         if idp not in newest or _is_newer(record, newest[idp]):
             newest[idp] = record
-    denials = [record for record in newest.values() if record.observation is not Observation.PRESENT]
+    return newest
+
+
+def _verdict(newest: Sequence[Record], rules: Rules) -> Access | None:
+    """Ask each directory whether the person is there; `policy.departed` says how many must deny it."""
+    denials = [record for record in newest if record.observation is not Observation.PRESENT]
     if not denials or (rules.departed == "all" and len(denials) < len(newest)):
         return None
     left = [record for record in denials if record.observation is not Observation.SUSPENDED]

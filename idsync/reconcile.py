@@ -71,7 +71,10 @@ class Reconciler:
         Raises:
             GatewayError: the gateway could not be read in full, so there is no plan.
         """
-        scape = await self._scape()
+        return await asyncio.to_thread(self._compare, await self._scape())
+
+    def _compare(self, scape: Gatewayscape) -> Pass:
+        """Compare everybody; in a thread of its own, because a large company takes seconds."""
         db = self._store.reader()
         changes = plan_teams(self._teams, scape.teams, _known_teams(db))
         ids = _known_teams(db) | {
@@ -161,6 +164,7 @@ class Reconciler:
             account_id=person.account_id,
             standing=Standing.PRESENT if grants or person.role else Standing.UNMANAGED,
             why=", ".join(reason.why for reason in self._standing.access_of(db, person).reasons) or "policy",
+            further=tuple(people.further_accounts(db, person.id)),
             teams=granted,
             leaving=leaving,
             role=person.role,
@@ -181,6 +185,7 @@ class Reconciler:
             account_id=None if held and not departure.fenced_at else person.account_id,
             standing=Standing.DEPARTED,
             why=f"{departure.evidence.value}: {departure.cause}",
+            further=() if held and not departure.fenced_at else tuple(people.further_accounts(db, person.id)),
             delete_now=delete_now,
         )
 

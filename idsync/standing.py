@@ -14,12 +14,13 @@ Every function runs inside the store's write transaction, called by `intake` (or
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
 from idsync.clock import Clock, new_id
-from idsync.model import Access, DepartureState, Evidence, Lane, Origin, Person, Standing
+from idsync.model import Access, DepartureState, Evidence, Lane, Observation, Origin, Person, Standing
 from idsync.policy import Bound, Record, Rules, decide, protection
 from idsync.store import directory, facts, jobs, journal, ledger, people
 from idsync.store.db import Db
@@ -71,8 +72,7 @@ class People:
             if self.rules.still_names(binding.kind, binding.target, binding.spec)
         ]
         ban = people.live_ban(db, person.id)
-        names = [person.account_id, person.label, *(name for user in users for name in (user.user_name, user.email))]
-        shield = protection(names, self.rules, self._clock.now())
+        shield = self.protected(db, person) if self.rules.protected else None
         if ban is not None and shield is not None and not ban.override:
             ban = None
         return decide(
@@ -94,17 +94,55 @@ class People:
     def _settle(self, db: Db, person: Person, access: Access, cause: Cause) -> None:
         """Write down the difference between what the person had and what policy gives now, and open the job."""
         departure = ledger.open_departure(db, person.id)
+        leaves = access.standing in (Standing.DEPARTED, Standing.SUSPENDED)
         lane: Lane | None = None
+        if leaves and departure is None and access.evidence is not Evidence.REVOKED and self._is_kept(db, person):
+            return
         if access.evidence is Evidence.GROUP_LOSS and self._keeps_something(db, person):
             lane = self._stay(db, person, Access(Standing.PRESENT, role=person.role), departure, cause)
-        elif cause.configuration and departure is None and access.standing is not Standing.PRESENT:
+        elif leaves and cause.configuration and departure is None:
             self._hold_everything(db, person, access, cause)
-        elif access.standing in (Standing.DEPARTED, Standing.SUSPENDED):
+        elif leaves:
             lane = self._leave(db, person, access, departure, cause)
         elif access.standing is Standing.PRESENT:
             lane = self._stay(db, person, access, departure, cause)
+        elif departure is not None and self._is_here_again(db, person, cause):
+            self._come_back(db, departure, cause, self._clock.now())
+            lane = Lane.GRANT
         if lane is not None:
             self.open_job(db, person.id, lane)
+
+    def _is_kept(self, db: Db, person: Person) -> bool:
+        """Tell whether a hold keeps the whole person, and nothing a source says has changed since."""
+        item = ledger.configuration_item(db, person.id)
+        return item is not None and item.version == self._evidence_version(db, person)
+
+    def _evidence_version(self, db: Db, person: Person) -> str:
+        """Return a fingerprint of what the sources say of a person: observations and groups."""
+        said = [
+            (user.id, user.observation.value, sorted(directory.groups_of(db, user.id)) if not user.deleted_at else [])
+            for user in directory.users_of_person_any(db, person.id)
+        ]
+        return hashlib.sha256(repr(said).encode()).hexdigest()[:16]
+
+    def _is_here_again(self, db: Db, person: Person, cause: Cause) -> bool:
+        """Tell whether somebody who never had access through a group, and had left, is back.
+
+        A source has to say so; for an account no source knows, lifting the ban is what says so.
+        """
+        users = directory.users_of_person_any(db, person.id)
+        if self.protected(db, person) is not None or cause.configuration:
+            return False
+        present = [user for user in users if user.observation is Observation.PRESENT and user.deleted_at is None]
+        named = any(user.source in self.rules.idp_of for user in present)
+        return named or (not users and cause.origin.source == "cli")
+
+    def protected(self, db: Db, person: Person) -> str | None:
+        """Return why a person is protected, by any of their names, or None."""
+        names: list[str | None] = [person.account_id, person.label, *people.further_accounts(db, person.id)]
+        for user in directory.users_of_person_any(db, person.id):
+            names += [user.user_name, user.email]
+        return protection(names, self.rules, self._clock.now())
 
     def _keeps_something(self, db: Db, person: Person) -> bool:
         """Tell whether a hold keeps a team that only the configuration would take."""
@@ -136,9 +174,15 @@ class People:
             state=DepartureState.ACCEPTED,
             received_at=cause.origin.received_at,
             accepted_at=now,
+            pushed_at=now,
             delete_at=now + waits,
+            hold_id=self._hold_that_goes_on(db, person, evidence),
         )
+        ledger.drop_items(db, person.id, "")
         ledger.put_departure(db, opened)
+        if opened.hold_id is not None:
+            version = f"{opened.accepted_at:.6f}"
+            ledger.add_item(db, HoldItem(opened.hold_id, person.id, "", evidence.value, version))
         for grant in people.grants(db, person.id):
             ledger.drop_items(db, person.id, grant.team)
             leaving = replace(grant, state="leaving", evidence=evidence, lost_at=grant.lost_at or now)
@@ -148,6 +192,13 @@ class People:
         detail = {"departure": opened.id, "evidence": evidence.value, "kind": kind, "cause": cause.what}
         self._audit(db, cause.origin, "departure.accepted", person.label, detail)
         return Lane.REVOKE
+
+    def _hold_that_goes_on(self, db: Db, person: Person, evidence: Evidence) -> str | None:
+        """A mass loss that is held stays held when the person then loses their last group as well."""
+        if evidence in AT_ONCE:
+            return None
+        held = [grant.hold_id for grant in people.grants(db, person.id) if grant.state == "leaving"]
+        return next((hold for hold in held if ledger.hold_is_open(db, hold)), None)
 
     def _leave_harder(
         self, db: Db, departure: Departure, evidence: Evidence, kind: str, cause: Cause, now: float
@@ -162,6 +213,7 @@ class People:
             evidence=evidence,
             cause=cause.what,
             source=cause.origin.source,
+            pushed_at=now,
             delete_at=min(departure.delete_at, now),
             hold_id=None,
         )
@@ -174,7 +226,7 @@ class People:
 
     def _guard_push(self, db: Db, departure: Departure, cause: Cause, now: float) -> None:
         """Hold the deletion, never the end of access, when a push takes too many people at once."""
-        if departure.evidence is Evidence.REVOKED or departure.kind != "departure":
+        if departure.evidence is Evidence.REVOKED or departure.kind != "departure" or departure.hold_id is not None:
             return
         source = cause.origin.source
         pushed = ledger.pushed_since(db, source, now - PUSH_WINDOW)
@@ -186,11 +238,12 @@ class People:
 
     def _stay(self, db: Db, person: Person, access: Access, departure: Departure | None, cause: Cause) -> Lane | None:
         now = self._clock.now()
-        had = {grant.team: grant for grant in people.grants(db, person.id)}
         lane: Lane | None = None
         if departure is not None:
             self._come_back(db, departure, cause, now)
             lane = Lane.GRANT
+        ledger.drop_items(db, person.id, "")
+        had = {grant.team: grant for grant in people.grants(db, person.id)}
         for team in sorted(access.teams):
             if self._give(db, person, team, had.get(team), now):
                 lane = lane or Lane.GRANT
@@ -214,10 +267,15 @@ class People:
         state = DepartureState.CANCELLED if cancelled else departure.state
         ledger.put_departure(db, replace(departure, state=state, closed_at=now))
         ledger.drop_items(db, departure.person_id, "")
-        if departure.hold_id is not None or departure.evidence in AT_ONCE:
+        held = departure.evidence not in AT_ONCE and ledger.hold_is_open(db, departure.hold_id)
+        if held or departure.evidence in AT_ONCE:
+            later = now + self.rules.group_loss_delete_after
             for grant in people.grants(db, departure.person_id):
-                later = now + self.rules.group_loss_delete_after
-                people.put_grant(db, replace(grant, evidence=Evidence.GROUP_LOSS, delete_at=later))
+                hold = departure.hold_id if held else None
+                goes_on = replace(grant, evidence=Evidence.GROUP_LOSS, delete_at=later, hold_id=hold)
+                people.put_grant(db, goes_on)
+                if hold is not None:
+                    ledger.add_item(db, HoldItem(hold, grant.person_id, grant.team, "group", f"{grant.since:.6f}"))
         detail = {"departure": departure.id, "cancelled": cancelled, "cause": cause.what}
         self._audit(db, cause.origin, "departure.ended", departure.label, detail)
 
@@ -259,23 +317,29 @@ class People:
         """
         now = self._clock.now()
         reason = f"only the configuration changed: {cause.what}"
-        for grant in people.grants(db, person.id):
-            if grant.state == "granted" and grant.hold_id is None:
+        granted = [grant for grant in people.grants(db, person.id) if grant.state == "granted"]
+        for grant in granted:
+            if grant.hold_id is None:
                 self._hold_grant(db, grant, "configuration", reason, now)
-        if access.evidence in AT_ONCE:
+        if access.evidence is not Evidence.GROUP_LOSS or (not granted and person.role is not None):
             hold = self._join_hold(db, "configuration", reason, now)
-            ledger.add_item(db, HoldItem(hold, person.id, "", str(access.evidence), str(person.generation)))
+            version = self._evidence_version(db, person)
+            ledger.add_item(db, HoldItem(hold, person.id, "", str(access.evidence), version))
 
     def hold_leavers_of(self, db: Db, team: str, reason: str) -> None:
-        """Hold the deletions of everybody who is losing this team."""
+        """Hold the deletions of everybody who is losing this team, unless a hold keeps them back already."""
         now = self._clock.now()
-        for person in people.all_persons(db):
-            for grant in people.grants(db, person.id):
-                if grant.team == team and grant.state == "leaving" and grant.hold_id is None:
-                    self._hold_grant(db, grant, "rebind", reason, now)
-            departure = ledger.open_departure(db, person.id)
-            if departure and departure.evidence is Evidence.GROUP_LOSS and departure.destroying_at is None:
+        for grant in people.leaving(db, team):
+            departure = ledger.open_departure(db, grant.person_id)
+            if departure is None and not ledger.hold_is_open(db, grant.hold_id):
+                self._hold_grant(db, grant, "rebind", reason, now)
+            elif departure is not None and self._may_be_held(db, departure):
                 self._hold_departure(db, departure, "rebind", reason, now)
+
+    @staticmethod
+    def _may_be_held(db: Db, departure: Departure) -> bool:
+        waits = departure.evidence is Evidence.GROUP_LOSS and departure.destroying_at is None
+        return waits and not ledger.hold_is_open(db, departure.hold_id)
 
     def _hold_grant(self, db: Db, grant: Grant, kind: str, reason: str, now: float) -> None:
         hold = self._join_hold(db, kind, reason, now)

@@ -54,10 +54,10 @@ def departures_of(db: Db, person_id: str | None) -> list[Departure]:
 async def _verify_one(db: Db, gateway: Gateway, departure: Departure, now: float) -> Finding:
     person = people.person(db, departure.person_id)
     receipt = departure.receipt or {}
-    accounts = dict.fromkeys(
-        [*receipt.get("accounts", []), departure.account_id, person.account_id if person else None]
-    )
-    own = [account for account in accounts if account]
+    linked = person.account_id if person is not None else None
+    further = people.further_accounts(db, departure.person_id)
+    named = [*receipt.get("accounts", []), departure.account_id, linked, *further]
+    own = [account for account in dict.fromkeys(named) if account]
     waiting = _waiting(db, departure, now)
     alive: list[str] = []
     for account in own:

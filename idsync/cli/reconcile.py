@@ -66,8 +66,11 @@ def _print(result: dict[str, Any], dry_run: bool) -> None:
 
 
 def _exit_code(result: dict[str, Any], dry_run: bool) -> int:
-    if dry_run:
-        return 4 if result["open_holds"] and not result["changes"] else 3 if result["changes"] else 0
+    """Several may apply: a key that should be dead comes before a hold, a hold before an error, that before changes."""
+    if any(job["alive"] for job in result["unfinished"]):
+        return 5
     if result["open_holds"]:
         return 4
-    return 1 if result["failed"] or result["refused"] or result["unfinished"] else 0
+    if result["failed"] or result["refused"] or result["unfinished"]:
+        return 1
+    return 3 if dry_run and result["changes"] else 0

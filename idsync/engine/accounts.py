@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from idsync.engine.desk import Desk, every
 from idsync.errors import NeedsPerson, Transient
 from idsync.model import GatewayUser, Person, User
 from idsync.policy import ADMIN_ROLES, protection
-from idsync.store import directory, ledger, people
+from idsync.store import directory, facts, ledger, people
 from idsync.store.db import Db
 
 DEPARTED_ADDRESS = "departed+{user_id}@invalid"
@@ -87,11 +88,20 @@ async def _find(desk: Desk, person: Person, identity: Identity) -> str | None:
         return own.user_id
     if by_sso:
         return _the_one(desk, person, by_sso, "SSO id")
-    by_email = _unique(
-        [user for email in identity.trusted_emails for user in await desk.gateway.find_users(email=email)]
-    )
-    free = [user for user in by_email if people.person_of_account(desk.db, user.user_id) is None]
+    free = [user for user in await unowned(desk, identity.trusted_emails) if not _was_unlinked(desk, person, user)]
     return _the_one(desk, person, free, "e-mail") if free else None
+
+
+async def unowned(desk: Desk, emails: Iterable[str]) -> list[GatewayUser]:
+    """Return the gateway's accounts with one of these e-mails that are linked to nobody."""
+    lists = await every(desk.gateway.find_users(email=email) for email in emails)
+    found = _unique([user for users in lists for user in users])
+    return [user for user in found if people.person_of_account(desk.db, user.user_id) is None]
+
+
+def _was_unlinked(desk: Desk, person: Person, account: GatewayUser) -> bool:
+    """Tell whether somebody has said that this account is not theirs; links are never guessed again."""
+    return bool(facts.get(desk.db, f"unlinked:{person.id}:{account.user_id}"))
 
 
 async def _named(desk: Desk, person: Person, identity: Identity) -> tuple[GatewayUser | None, list[GatewayUser]]:
@@ -100,7 +110,8 @@ async def _named(desk: Desk, person: Person, identity: Identity) -> tuple[Gatewa
     if own is not None:
         return own, []
     lists = await every(desk.gateway.find_users(sso_user_id=external) for external in identity.external_ids)
-    return None, _unique([user for found in lists for user in found])
+    found = _unique([user for users in lists for user in users])
+    return None, [user for user in found if not _was_unlinked(desk, person, user)]
 
 
 def _the_one(desk: Desk, person: Person, found: list[GatewayUser], what: str) -> str:
@@ -113,7 +124,7 @@ def _the_one(desk: Desk, person: Person, found: list[GatewayUser], what: str) ->
     owner = people.person_of_account(desk.db, account.user_id)
     if owner is not None and owner.id != person.id:
         raise NeedsPerson("account", f"gateway account {ids} belongs to {owner.label} already", remedy)
-    if account.role in ADMIN_ROLES:
+    if account.role in ADMIN_ROLES and what == "e-mail":
         raise NeedsPerson(
             "account", f"gateway account {ids} of {person.label} is an admin; not linked by {what}", remedy
         )

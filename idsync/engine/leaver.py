@@ -15,9 +15,17 @@ from typing import Any
 import structlog
 
 from idsync.clock import rfc3339
-from idsync.engine.accounts import Identity, accounts_of, identity_of
+from idsync.engine.accounts import Identity, accounts_of, identity_of, unowned
 from idsync.engine.desk import Desk, every
-from idsync.errors import StillAlive, Superseded, Unsupported
+from idsync.errors import (
+    AdminKeyRefused,
+    GatewayError,
+    NeedsPerson,
+    StillAlive,
+    Superseded,
+    Throttled,
+    Unsupported,
+)
 from idsync.gateway.receipts import recorder
 from idsync.gateway.slots import FENCE, REVOKE, urgency
 from idsync.model import FENCE_FLAG, FENCE_TAG, Call, DepartureState, GatewayKey, GatewayUser, Person
@@ -99,10 +107,13 @@ class _Leaver:
         urgency.set(FENCE)
         identity = identity_of(self.desk, self.person)
         accounts = await accounts_of(self.desk, self.person, identity, stays=False)
-        users = await every(map(self.desk.gateway.get_user, accounts))
+        if not accounts:
+            await self._refuse_a_doubt(identity)
+        users = await every(map(self._read, accounts))
         if await self._last_admin(users):
             return self._hold_last_admin()
-        sights = [await self._fence(account, user) for account, user in zip(accounts, users, strict=True)]
+        sights = await every(self._fence(account, user) for account, user in zip(accounts, users, strict=True))
+        urgency.set(REVOKE)
         if not any(sight.keys or sight.teams for sight in sights):
             sights = await every(map(self._look, accounts))
         for _ in range(ROUNDS):
@@ -119,6 +130,27 @@ class _Leaver:
         self.desk.telemetry.verification("alive")
         await self.desk.write(lambda db: self._advance(db, DepartureState.DELETED, deleted_at=self.deleted_at))
         raise StillAlive(f"the gateway still shows {alive} of {self.person.label} after saying it was gone")
+
+    async def _refuse_a_doubt(self, identity: Identity) -> None:
+        """Nobody has left for good while an account with their e-mail belongs to nobody: it may be theirs.
+
+        Raises:
+            NeedsPerson: there is one, and the e-mail alone may not link it.
+        """
+        doubtful = sorted(user.user_id for user in await unowned(self.desk, identity.emails))
+        if doubtful:
+            msg = f"the gateway has an account with the e-mail of {self.person.label}, linked to nobody: {', '.join(doubtful)}"
+            raise NeedsPerson("account", msg, f"idsync link {self.person.label} GATEWAY_USER_ID")
+
+    async def _read(self, account_id: str) -> GatewayUser | None:
+        """Read a user; one that cannot be read is an odd read: their keys are ended first, the fence comes later."""
+        try:
+            return await self.desk.gateway.get_user(account_id)
+        except (AdminKeyRefused, Throttled):
+            raise
+        except GatewayError as error:
+            log.error("leaver.unreadable", departure=self.departure.id, error=str(error))
+            return GatewayUser(account_id, None, None, None)
 
     # -- looking --------------------------------------------------------------------------------------------------
 
@@ -139,7 +171,7 @@ class _Leaver:
         Enough to act on, never enough to close on: rosters of large teams cost a hundred times a user row.
         """
         gateway = self.desk.gateway
-        user, keys = await asyncio.gather(gateway.get_user(account_id), gateway.list_keys(user_id=account_id))
+        user, keys = await asyncio.gather(self._read(account_id), gateway.list_keys(user_id=account_id))
         return Sight(account_id, user, tuple(keys), user.teams if user is not None else ())
 
     async def _alive(self, sights: Sequence[Sight]) -> str | None:
@@ -187,6 +219,10 @@ class _Leaver:
             self.fence_sent_at = self.fence_sent_at or self.desk.clock.now()
         except Unsupported:
             self.fence = "unsupported"
+        except (AdminKeyRefused, Throttled):
+            raise
+        except GatewayError as error:  # the keys are ended all the same; nothing closes without the fence
+            log.error("leaver.not_fenced", departure=self.departure.id, error=str(error))
 
     def _wants_fence(self, user: GatewayUser | None) -> bool:
         """A fence of an earlier departure of ours is renewed; a foreign one is left to whoever made it."""
@@ -390,7 +426,7 @@ class _Leaver:
 
     async def _last_admin(self, users: Sequence[GatewayUser | None]) -> bool:
         """Tell whether revoking these accounts leaves the gateway without an admin, and nobody approved that."""
-        own = {user.user_id for user in users if user is not None and user.role == "proxy_admin"}
+        own = {user.user_id for user in users if user is not None and user.role == "proxy_admin" and not user.fenced}
         if not own or self._approved():
             return False
         others = [
@@ -401,8 +437,8 @@ class _Leaver:
         return not others
 
     def _approved(self) -> bool:
-        hold = ledger.hold(self.desk.db, self.departure.hold_id) if self.departure.hold_id else None
-        return hold is not None and hold.kind.startswith(LAST_ADMIN) and hold.state == "approved"
+        """Tell whether somebody approved this; the departure may by now be held for another reason."""
+        return ledger.was_approved(self.desk.db, f"{LAST_ADMIN}:{self.person.id}", self.departure.accepted_at)
 
     def _hold_last_admin(self) -> Outcome:
         """Hold the whole departure of the last admin, access included: nobody could undo it afterwards."""

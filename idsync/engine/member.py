@@ -50,8 +50,9 @@ class _Member:
         if user is None:  # no account: nothing to take, and nothing that should be given
             self.left = [grant.team for grant in self.leaving]
             return Outcome(self._record, None)
-        await self._take(user)
-        for account in (user, *await self._further(user)):
+        accounts = (user, *await self._further(user))
+        await self._take(accounts)
+        for account in accounts:
             await self._lift_fence(account)
         await self._lift_blocks()
         await self._join(user)
@@ -97,24 +98,25 @@ class _Member:
 
     # -- taking ---------------------------------------------------------------------------------------------------
 
-    async def _take(self, user: GatewayUser) -> None:
-        """End the teams that are being left, and what an interrupted deletion had begun."""
-        keys = await self.desk.gateway.list_keys(user_id=user.user_id) if self.leaving or self.marked else []
+    async def _take(self, accounts: Sequence[GatewayUser]) -> None:
+        """End the teams that are being left, on every account, and what an interrupted deletion had begun."""
         for grant in self.leaving:
-            await self._take_team(user, grant, keys)
+            team_id = self.desk.team_id(grant.team)
+            if team_id is None:  # never ours, so the person never got anything in it
+                self.left.append(grant.team)
+                continue
+            due = (grant.delete_at or 0.0) <= self.desk.clock.now() and not self._held(grant)
+            await every(self._take_team(account, grant, team_id, due=due) for account in accounts)
+            if due:
+                self.left.append(grant.team)
         doomed = sorted(row.key_id for row in self.marked if row.doomed)
         if doomed:
             await self._delete(doomed)
 
-    async def _take_team(self, user: GatewayUser, grant: Grant, keys: Sequence[GatewayKey]) -> None:
-        """Block the person's keys of one team at once; delete them and the membership when it is due."""
-        team_id = self.desk.team_id(grant.team)
-        if team_id is None:  # never ours, so the person never got anything in it
-            self.left.append(grant.team)
-            return
-        theirs = [key for key in keys if key.team_id == team_id]
+    async def _take_team(self, user: GatewayUser, grant: Grant, team_id: str, *, due: bool) -> None:
+        """Block an account's keys of one team at once; delete them and the membership when it is due."""
+        theirs = await self._keys_in(user, team_id)
         now = self.desk.clock.now()
-        due = (grant.delete_at or now) <= now and not self._held(grant)
         await self.desk.write(lambda db: self._note(db, user, theirs, now, doomed=due, grant=grant))
         blocked = await every(self._block(key.id) for key in theirs if not key.blocked)
         if not due:
@@ -123,10 +125,18 @@ class _Member:
         await self._delete(sorted(key.id for key in theirs))
         await self.desk.gateway.remove_member(team_id, user.user_id)
         team = await self.desk.gateway.get_team(team_id)
-        left = await self.desk.gateway.list_keys(user_id=user.user_id)
-        if (team is not None and team.has_member(user.user_id)) or any(key.team_id == team_id for key in left):
+        if (team is not None and team.has_member(user.user_id)) or await self._keys_in(user, team_id):
             raise StillAlive(f"the gateway still shows {self.person.label} in team {grant.team}")
-        self.left.append(grant.team)
+
+    async def _keys_in(self, user: GatewayUser, team_id: str) -> list[GatewayKey]:
+        return [key for key in await self.desk.gateway.list_keys(user_id=user.user_id) if key.team_id == team_id]
+
+    async def _check_blocks(self, user: GatewayUser, team_id: str, supported: bool) -> None:
+        open_keys = [key for key in await self._keys_in(user, team_id) if not key.blocked]
+        if open_keys and supported:
+            raise StillAlive(
+                f"the gateway still shows {len(open_keys)} open key(s) of {self.person.label} in {team_id}"
+            )
 
     def _held(self, grant: Grant) -> bool:
         return ledger.hold_is_open(self.desk.db, grant.hold_id)
@@ -149,25 +159,24 @@ class _Member:
             return False
         return True
 
-    async def _check_blocks(self, user: GatewayUser, team_id: str, supported: bool) -> None:
-        keys = await self.desk.gateway.list_keys(user_id=user.user_id)
-        open_keys = [key for key in keys if key.team_id == team_id and not key.blocked]
-        if open_keys and supported:
-            raise StillAlive(
-                f"the gateway still shows {len(open_keys)} open key(s) of {self.person.label} in {team_id}"
-            )
-
     async def _delete(self, key_ids: Sequence[str]) -> None:
         """Delete keys in one call and ask for each by id: only that proves it."""
         if not key_ids:
             return
         await self.desk.gateway.delete_keys(key_ids)
-        left = [key for key in await every(map(self.desk.gateway.key_info, key_ids)) if key and not key.deleted]
+        left = [key for key in await every(map(self._by_id, key_ids)) if key and not key.deleted]
         if left:
             self.desk.telemetry.verification("alive")
             raise StillAlive(f"the gateway still shows {len(left)} deleted key(s) of {self.person.label}")
         self.desk.telemetry.verification("gone")
         self.gone += key_ids
+
+    async def _by_id(self, key_id: str) -> GatewayKey | None:
+        """Ask for a key by id; a gateway that cannot be asked so leaves the listing as the proof."""
+        try:
+            return await self.desk.gateway.key_info(key_id)
+        except Unsupported:
+            return None
 
     async def _further(self, user: GatewayUser) -> list[GatewayUser]:
         """Read the person's other accounts; they are fenced with the first one, and lifted with it."""
@@ -193,7 +202,12 @@ class _Member:
                 continue
             self.desk.still_wanted()
             await self.desk.gateway.unblock_key(row.key_id)
+            await self._forget(row.key_id)
             self.restored.append(row.key_id)
+
+    async def _forget(self, key_id: str) -> None:
+        """What is lifted is forgotten at once: a later try must not undo a block that somebody else has set since."""
+        await self.desk.write(lambda db: people.forget_blocked(db, [key_id]))
 
     # -- giving ---------------------------------------------------------------------------------------------------
 

@@ -32,6 +32,8 @@ PARKED_AFTER = 900.0
 """Seconds between tries of a job that only a person can unblock."""
 ADMIN_KEY_PAUSE = 60.0
 STORE_PAUSE = 1.0
+CLOCK_STEP = 2.0
+"""Seconds by which the wall clock may lose against the monotonic one before it counts as set back."""
 ADMIN_KEY_REMEDY = "put a valid admin key into routero.admin_key_file; it is read again at every try"
 
 log = structlog.get_logger(__name__)
@@ -62,6 +64,7 @@ class Engine:
         self._wanted = asyncio.Event()
         self._progress = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._clocks: tuple[float, float] | None = None
         self._stopping = False
         self._alarmed = False
 
@@ -79,6 +82,7 @@ class Engine:
         while not self._stopping:
             self._wanted.clear()
             try:
+                await self._mind_the_clock()
                 await self._claim_all()
             except StoreError as error:
                 log.error("engine.store_refused", error=str(error))  # a full disk: go on when there is room again
@@ -112,6 +116,14 @@ class Engine:
             await asyncio.wait_for(self._progress.wait(), seconds)
         except TimeoutError:
             return
+
+    async def _mind_the_clock(self) -> None:
+        """Jobs carry wall times; when that clock is set back by more than a moment, pull them in."""
+        wall, steady = self.clock.now(), self.clock.monotonic()
+        if self._clocks is not None and (wall - self._clocks[0]) - (steady - self._clocks[1]) < -CLOCK_STEP:
+            log.warning("clock.set_back", seconds=round((steady - self._clocks[1]) - (wall - self._clocks[0]), 1))
+            await self._write(lambda db: jobs.pull_in(db, wall, PARKED_AFTER, self.settings.lease))
+        self._clocks = (wall, steady)
 
     async def _rest(self) -> None:
         due = jobs.next_due(self.store.reader())
@@ -217,7 +229,8 @@ class Engine:
             if departure is not None and departure.verified_at is None:
                 parked = DepartureState.PARKED if isinstance(error, NeedsPerson) else departure.state
                 ledger.put_problem(db, departure.id, parked, text)
-            jobs.retry(db, job.person_id, self.owner, job.wanted, self.clock.now() + delay, text)
+            again, alive = self.clock.now() + delay, isinstance(error, StillAlive)
+            jobs.retry(db, job.person_id, self.owner, job.wanted, again, text, alive=alive)
 
         try:
             await self._write(write)
@@ -230,10 +243,11 @@ class Engine:
             return ADMIN_KEY_PAUSE
         if isinstance(error, NeedsPerson):
             return PARKED_AFTER
-        if isinstance(error, Throttled) and error.retry_after is not None:
-            return error.retry_after
         slowest = self.settings.slowest_retry
-        return min(slowest, 2.0 ** min(job.attempts, 16)) * (0.5 + self.clock.jitter() / 2)
+        backoff = min(slowest, 2.0 ** min(job.attempts, 16)) * (0.5 + self.clock.jitter() / 2)
+        if isinstance(error, Throttled) and error.retry_after is not None:
+            return max(error.retry_after, backoff)
+        return backoff
 
     def _tell(self, job: Job, error: Exception, delay: float) -> None:
         tried = {"person": job.person_id, "lane": job.lane.value, "attempt": job.attempts + 1}

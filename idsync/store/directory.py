@@ -331,6 +331,16 @@ def drop_memberships_of(db: Db, member_id: str) -> list[str]:
     return [row["group_id"] for row in rows]
 
 
+def touch_groups(db: Db, group_ids: Sequence[str], at: float) -> None:
+    """Raise the version of groups whose members changed through a user (RFC 7644 §3.14)."""
+    for group_id in group_ids:
+        db.execute(
+            "UPDATE groups SET version = version + 1, updated_at = :at WHERE id = :id AND deleted_at IS NULL",
+            id=group_id,
+            at=at,
+        )
+
+
 def drop_members(db: Db, group_id: str) -> None:
     db.execute("DELETE FROM memberships WHERE group_id = :group", group=group_id)
     db.execute("DELETE FROM pending_members WHERE group_id = :group", group=group_id)

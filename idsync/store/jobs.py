@@ -19,6 +19,7 @@ class Job:
     waiting: bool
     last_error: str | None
     leased: bool
+    alive: bool
 
 
 def _job(row: Row) -> Job:
@@ -32,6 +33,7 @@ def _job(row: Row) -> Job:
         bool(row["waiting"]),
         row["last_error"],
         row["owner"] is not None,
+        bool(row["alive"]),
     )
 
 
@@ -94,10 +96,12 @@ def wait(db: Db, person_id: str, owner: str, generation: int, run_at: float) -> 
     )
 
 
-def retry(db: Db, person_id: str, owner: str, generation: int, run_at: float, error: str) -> None:
+def retry(
+    db: Db, person_id: str, owner: str, generation: int, run_at: float, error: str, *, alive: bool = False
+) -> None:
     """Give a failed job back, to be tried again at `run_at`; one that was raised meanwhile stays due as it is."""
     db.execute(
-        "UPDATE jobs SET owner = NULL, lease_until = NULL, last_error = :error, waiting = 0,"
+        "UPDATE jobs SET owner = NULL, lease_until = NULL, last_error = :error, waiting = 0, alive = :alive,"
         " attempts = CASE WHEN wanted = :generation THEN attempts + 1 ELSE attempts END,"
         " run_at = CASE WHEN wanted = :generation THEN :run_at ELSE run_at END"
         " WHERE person_id = :person AND owner = :owner",
@@ -106,6 +110,7 @@ def retry(db: Db, person_id: str, owner: str, generation: int, run_at: float, er
         generation=generation,
         run_at=run_at,
         error=error,
+        alive=int(alive),
     )
 
 
@@ -122,6 +127,14 @@ def release(db: Db, person_id: str, owner: str, now: float) -> None:
 def release_all(db: Db) -> int:
     """Drop every lease. Only for the one process that holds the store, at start: whoever had them is dead."""
     return db.execute("UPDATE jobs SET owner = NULL, lease_until = NULL WHERE owner IS NOT NULL")
+
+
+def pull_in(db: Db, now: float, longest: float, lease: float) -> int:
+    """Pull in what lies further ahead than any wait idsync knows: the wall clock has been set back."""
+    late = db.execute("UPDATE jobs SET run_at = :now WHERE waiting = 0 AND run_at > :far", now=now, far=now + longest)
+    return late + db.execute(
+        "UPDATE jobs SET lease_until = :now WHERE lease_until > :far", now=now, far=now + 2 * lease
+    )
 
 
 def hurry(db: Db, now: float) -> int:

@@ -35,6 +35,18 @@ def head(db: Db) -> tuple[int, str]:
     return (row["seq"], row["hash"]) if row else (0, GENESIS)
 
 
+LOWEST = -(2**62)
+"""Below every number an entry could be given."""
+
+
+def _detail(text: str) -> Any:
+    """Read a detail; one that is no JSON any more was altered, and is shown as it is for the chain to break at."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return {"unreadable": text}
+
+
 def _event(row: Row) -> AuditEvent:
     return AuditEvent(
         row["seq"],
@@ -42,14 +54,15 @@ def _event(row: Row) -> AuditEvent:
         row["actor"],
         row["action"],
         row["subject"],
-        json.loads(row["detail"]),
+        _detail(row["detail"]),
         row["prev"],
         row["hash"],
     )
 
 
-def events(db: Db, *, after: int = 0, page: int = 1000) -> Iterator[AuditEvent]:
-    """Yield entries in order, a page at a time."""
+def events(db: Db, *, after: int | None = None, page: int = 1000) -> Iterator[AuditEvent]:
+    """Yield entries in order, a page at a time; all of them, whatever number they claim, unless `after` is given."""
+    after = LOWEST if after is None else after
     while True:
         rows = db.all("SELECT * FROM audit WHERE seq > :after ORDER BY seq LIMIT :page", after=after, page=page)
         if not rows:

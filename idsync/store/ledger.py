@@ -28,6 +28,7 @@ class Departure:
     state: DepartureState
     received_at: float
     accepted_at: float
+    pushed_at: float
     delete_at: float
     fenced_at: float | None = None
     blocked_at: float | None = None
@@ -81,6 +82,7 @@ def _departure(row: Row) -> Departure:
         state=DepartureState(row["state"]),
         received_at=row["received_at"],
         accepted_at=row["accepted_at"],
+        pushed_at=row["pushed_at"],
         delete_at=row["delete_at"],
         fenced_at=row["fenced_at"],
         blocked_at=row["blocked_at"],
@@ -101,13 +103,14 @@ def put_departure(db: Db, departure: Departure) -> None:
     """Insert or replace a departure; the unique index refuses a second open one of the same person."""
     db.execute(
         "INSERT INTO departures (id, person_id, label, account_id, kind, evidence, cause, source, state, received_at,"
-        " accepted_at, fenced_at, blocked_at, destroying_at, deleted_at, verified_at, settled_at, closed_at, delete_at,"
+        " accepted_at, pushed_at, fenced_at, blocked_at, destroying_at, deleted_at, verified_at, settled_at, closed_at, delete_at,"
         " settle_at, hold_id, fence, problem, receipt)"
         " VALUES (:id, :person, :label, :account, :kind, :evidence, :cause,"
-        " :source, :state, :received_at, :accepted_at, :fenced_at, :blocked_at, :destroying_at, :deleted_at,"
+        " :source, :state, :received_at, :accepted_at, :pushed_at, :fenced_at, :blocked_at, :destroying_at, :deleted_at,"
         " :verified_at, :settled_at, :closed_at, :delete_at, :settle_at, :hold, :fence, :problem, :receipt)"
         " ON CONFLICT (id) DO UPDATE SET account_id = excluded.account_id, kind = excluded.kind,"
-        " evidence = excluded.evidence, cause = excluded.cause, state = excluded.state, fenced_at = excluded.fenced_at,"
+        " evidence = excluded.evidence, cause = excluded.cause, source = excluded.source,"
+        " pushed_at = excluded.pushed_at, state = excluded.state, fenced_at = excluded.fenced_at,"
         " blocked_at = excluded.blocked_at, destroying_at = excluded.destroying_at, deleted_at = excluded.deleted_at,"
         " verified_at = excluded.verified_at, settled_at = excluded.settled_at, closed_at = excluded.closed_at,"
         " delete_at = excluded.delete_at, settle_at = excluded.settle_at, hold_id = excluded.hold_id,"
@@ -123,6 +126,7 @@ def put_departure(db: Db, departure: Departure) -> None:
         state=departure.state.value,
         received_at=departure.received_at,
         accepted_at=departure.accepted_at,
+        pushed_at=departure.pushed_at,
         fenced_at=departure.fenced_at,
         blocked_at=departure.blocked_at,
         destroying_at=departure.destroying_at,
@@ -166,9 +170,10 @@ def open_departures(db: Db) -> list[Departure]:
 
 
 def pushed_since(db: Db, source: str, since: float) -> int:
-    """Count the departures a source has pushed since then."""
+    """Count the departures a source has pushed since then, of people who ever had something to lose."""
     row = db.one(
-        "SELECT COUNT(*) AS n FROM departures WHERE source = :source AND accepted_at > :since",
+        "SELECT COUNT(*) AS n FROM departures d JOIN persons p ON p.id = d.person_id"
+        " WHERE d.source = :source AND d.pushed_at > :since AND (p.ever_had_access = 1 OR p.account_id IS NOT NULL)",
         source=source,
         since=since,
     )
@@ -231,6 +236,16 @@ def hold(db: Db, hold_id: str) -> Hold | None:
     return _hold(row) if row else None
 
 
+def was_approved(db: Db, kind: str, since: float) -> bool:
+    """Tell whether a hold of this kind was approved since then."""
+    row = db.one(
+        "SELECT 1 AS yes FROM holds WHERE kind = :kind AND state = 'approved' AND decided_at >= :since",
+        kind=kind,
+        since=since,
+    )
+    return row is not None
+
+
 def holds(db: Db, *, only_open: bool = True) -> list[Hold]:
     where = "WHERE state = 'open'" if only_open else ""
     return [_hold(row) for row in db.all(f"SELECT * FROM holds {where} ORDER BY created_at, id")]  # noqa: S608
@@ -252,6 +267,16 @@ def add_item(db: Db, item: HoldItem) -> None:
 def items(db: Db, hold_id: str) -> list[HoldItem]:
     rows = db.all("SELECT * FROM hold_items WHERE hold_id = :hold ORDER BY person_id, team", hold=hold_id)
     return [HoldItem(row["hold_id"], row["person_id"], row["team"], row["cause"], row["version"]) for row in rows]
+
+
+def configuration_item(db: Db, person_id: str) -> HoldItem | None:
+    """Return what keeps a whole person who would leave by the configuration alone: open, or rejected for good."""
+    row = db.one(
+        "SELECT i.* FROM hold_items i JOIN holds h ON h.id = i.hold_id WHERE i.person_id = :person AND i.team = ''"
+        " AND h.kind = 'configuration' AND h.state <> 'approved' ORDER BY h.created_at DESC LIMIT 1",
+        person=person_id,
+    )
+    return HoldItem(row["hold_id"], row["person_id"], row["team"], row["cause"], row["version"]) if row else None
 
 
 def drop_items(db: Db, person_id: str, team: str) -> None:

@@ -199,6 +199,12 @@ def grants_of_hold(db: Db, hold_id: str) -> list[Grant]:
     return [_grant(row) for row in rows]
 
 
+def leaving(db: Db, team: str) -> list[Grant]:
+    """Return everybody's grant of a team that is being left, by person."""
+    rows = db.all("SELECT * FROM grants WHERE team = :team AND state = 'leaving' ORDER BY person_id", team=team)
+    return [_grant(row) for row in rows]
+
+
 def put_grant(db: Db, grant: Grant) -> None:
     db.execute(
         "INSERT INTO grants (person_id, team, state, since, evidence, lost_at, delete_at, hold_id, destroyed)"

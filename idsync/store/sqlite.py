@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
@@ -66,10 +67,15 @@ class SqliteDb:
         self.hooks.append(call)
 
 
+def _uri(path: Path, mode: str) -> str:
+    """Return the URI of a file, whatever characters its path has (sqlite.org/uri.html)."""
+    return f"file:{quote(path.resolve().as_posix())}?mode={mode}"
+
+
 def _connect(path: Path, *, writing: bool) -> sqlite3.Connection:
-    mode = "rwc" if writing else "ro"
-    uri = f"file:{path.resolve().as_posix().replace('?', '%3f').replace('#', '%23')}?mode={mode}"
-    connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=5)
+    connection = sqlite3.connect(
+        _uri(path, "rwc" if writing else "ro"), uri=True, isolation_level=None, check_same_thread=False, timeout=5
+    )
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
     if writing:
@@ -171,10 +177,12 @@ class SqliteStore:
 
     def close(self) -> None:
         """Finish the writes already accepted, close every connection and give the lock back."""
-        if self._thread is not None:
-            self._queue.put(None)
-            self._thread.join()
-            self._thread = None
+        with self._guard:
+            thread, self._thread = self._thread, None
+            if thread is not None:
+                self._queue.put(None)
+        if thread is not None:
+            thread.join()
         with self._guard:
             for connection in self._opened:
                 connection.close()
@@ -187,7 +195,11 @@ class SqliteStore:
     def submit(self, run: Callable[[Db], T]) -> Future[T]:
         """Queue a write; the future resolves after it is on disk, or with what `run` raised after it was undone."""
         future: Future[T] = Future()
-        self._queue.put(_Work(run, future))
+        with self._guard:
+            if self._thread is None:
+                future.set_exception(StoreError("the store is closed"))
+            else:
+                self._queue.put(_Work(run, future))
         return future
 
     def write(self, run: Callable[[Db], T]) -> T:
@@ -378,7 +390,7 @@ def backup(url: str, target: Path) -> None:
         pass
     try:
         target.touch(mode=0o600)
-        with sqlite3.connect(f"file:{source.resolve()}?mode=ro", uri=True) as have, sqlite3.connect(target) as copy:
+        with sqlite3.connect(_uri(source, "ro"), uri=True) as have, sqlite3.connect(target) as copy:
             have.backup(copy)
         have.close()
         copy.close()

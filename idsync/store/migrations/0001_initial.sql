@@ -148,6 +148,7 @@ CREATE TABLE departures (
   state         TEXT NOT NULL,
   received_at   DOUBLE PRECISION NOT NULL,  -- the request came in; time to revoke starts here
   accepted_at   DOUBLE PRECISION NOT NULL,
+  pushed_at     DOUBLE PRECISION NOT NULL,  -- accepted, or hastened by a later push; what the push guard counts
   fenced_at     DOUBLE PRECISION,
   blocked_at    DOUBLE PRECISION,
   destroying_at DOUBLE PRECISION,           -- set before the first deletion is sent
@@ -164,6 +165,7 @@ CREATE TABLE departures (
 );
 CREATE UNIQUE INDEX departures_open ON departures (person_id) WHERE closed_at IS NULL;
 CREATE INDEX departures_in_order ON departures (accepted_at);
+CREATE INDEX departures_pushed ON departures (source, pushed_at);
 CREATE INDEX departures_by_hold ON departures (hold_id);
 
 CREATE TABLE jobs (                          -- at most one a person: "make the gateway agree"
@@ -176,7 +178,8 @@ CREATE TABLE jobs (                          -- at most one a person: "make the 
   lease_until DOUBLE PRECISION,
   created_at  DOUBLE PRECISION NOT NULL,
   waiting     INTEGER NOT NULL DEFAULT 0,    -- 1: nothing to do before run_at (a waiting deletion, a second look)
-  last_error  TEXT
+  last_error  TEXT,
+  alive       INTEGER NOT NULL DEFAULT 0     -- 1: the last try ended with something alive that was said to be gone
 );
 CREATE INDEX jobs_due ON jobs (lane, run_at);
 

@@ -1,0 +1,1 @@
+"""What idsync does at the gateway, seen from the gateway."""

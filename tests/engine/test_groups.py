@@ -1,0 +1,150 @@
+"""Out of a group: that team's keys stop at once, are deleted after the waiting time, and come back within it."""
+
+from __future__ import annotations
+
+import pytest
+from support.company import Company, founded
+from support.fixtures import Opener, both_dialects
+from support.gateway import Gateway
+from support.home import Home
+from support.waiting import until
+
+NEVER = {"group_loss_delete_after": "1h"}
+SOON = {"group_loss_delete_after": "0.4s"}
+AT_ONCE = {"group_loss_delete_after": "0s"}
+
+
+def in_both_teams(gateway: Gateway, home: Home) -> Company:
+    """Leo is in Data and Web, with a key in each, one in the lab and one in no team."""
+    company = founded(gateway, home)
+    home.directory.join("Web", "leo")
+    home.wait_until_quiet()
+    company.leo.keys.append(gateway.key_of(company.leo.user_id, "web"))
+    gateway.ready()
+    return company
+
+
+@both_dialects
+def test_the_keys_of_a_lost_team_stop_at_once_and_no_others(gateway: Gateway, opened: Opener) -> None:
+    home = opened(policy=NEVER)
+    company = in_both_teams(gateway, home)
+    of_data, *others = company.leo.keys
+    home.directory.part("Data", "leo")
+    home.wait_until_quiet()
+    assert gateway.answers([of_data]) == {401}
+    assert gateway.exists(of_data)
+    assert gateway.answers(others) == {200}
+    assert not gateway.fenced(company.leo.user_id)
+    company.assert_others_work()
+
+
+@both_dialects
+def test_back_within_the_waiting_time_the_same_keys_work_again(gateway: Gateway, opened: Opener) -> None:
+    home = opened(policy=NEVER)
+    company = in_both_teams(gateway, home)
+    home.directory.part("Data", "leo")
+    home.wait_until_quiet()
+    home.directory.join("Data", "leo")
+    home.wait_until_quiet()
+    gateway.assert_at_work(company.leo, "data", "web", "lab")
+
+
+@pytest.mark.parametrize("policy", [SOON, AT_ONCE], ids=["soon", "at once"])
+@both_dialects
+def test_after_the_waiting_time_keys_and_membership_of_that_team_end(
+    gateway: Gateway, opened: Opener, policy: dict[str, str]
+) -> None:
+    home = opened(policy=policy)
+    company = in_both_teams(gateway, home)
+    of_data, *others = company.leo.keys
+    home.directory.part("Data", "leo")
+    until(lambda: not gateway.exists(of_data), "the key of the lost team is deleted")
+    until(lambda: "data" not in gateway.teams_with(company.leo.user_id), "and the membership")
+    home.wait_until_quiet()
+    assert gateway.answers([of_data]) == {401}
+    assert gateway.answers(others) == {200}
+    company.assert_others_work()
+
+
+def test_a_mover_loses_one_team_and_gains_another(gateway: Gateway, opened: Opener) -> None:
+    """An identity provider sends the removal first."""
+    home = opened(policy=NEVER)
+    company = founded(gateway, home)
+    home.directory.part("Data", "leo")
+    home.directory.join("Web", "leo")
+    home.wait_until_quiet()
+    of_data, *others = company.leo.keys
+    assert gateway.answers([of_data]) == {401}
+    assert gateway.answers(others) == {200}, "the fence of the instant between is gone"
+    assert not gateway.fenced(company.leo.user_id)
+    assert "web" in gateway.teams_with(company.leo.user_id)
+
+
+@pytest.mark.parametrize("policy", [SOON, AT_ONCE], ids=["soon", "at once"])
+def test_the_last_group_lost_is_everything_lost(gateway: Gateway, opened: Opener, policy: dict[str, str]) -> None:
+    home = opened(policy=policy)
+    company = founded(gateway, home)
+    home.directory.part("Data", "leo")
+    home.wait_until_verified("leo")
+    company.assert_leo_is_gone()
+    assert home.departure("leo").evidence.value == "group_loss"
+
+
+def test_the_last_group_lost_ends_access_at_once_while_deletion_waits(gateway: Gateway, opened: Opener) -> None:
+    home = opened(policy=NEVER)
+    company = founded(gateway, home)
+    home.directory.part("Data", "leo")
+    home.wait_for("leo", "blocked")
+    assert gateway.answers(company.leo.keys) == {401}
+    assert gateway.fenced(company.leo.user_id)
+    assert all(gateway.is_blocked(key) for key in company.leo.keys)
+    assert gateway.teams_with(company.leo.user_id) == ["data", "lab"]
+    home.directory.join("Data", "leo")
+    home.wait_until_quiet()
+    assert home.state("leo") == "cancelled"
+    gateway.assert_at_work(company.leo, "data", "lab")
+
+
+def test_an_explicit_leave_hastens_a_deletion_that_waits(gateway: Gateway, opened: Opener) -> None:
+    home = opened(policy=NEVER)
+    company = founded(gateway, home)
+    home.directory.part("Data", "leo")
+    home.wait_for("leo", "blocked")
+    home.directory.leave("leo")
+    home.wait_until_verified("leo")
+    company.assert_leo_is_gone()
+
+
+def test_a_waiting_deletion_outlives_a_restart(gateway: Gateway, opened: Opener) -> None:
+    home = opened(policy={"group_loss_delete_after": "1s"})
+    company = founded(gateway, home)
+    home.directory.part("Data", "leo")
+    home.wait_for("leo", "blocked")
+    home = opened(policy={"group_loss_delete_after": "1s"})
+    home.wait_until_verified("leo")
+    company.assert_leo_is_gone()
+
+
+@pytest.mark.parametrize("feature", ["block_supported", "fence"])
+def test_a_gateway_without_blocks_or_without_a_fence_ends_the_access_of_a_lost_last_group(
+    gateway: Gateway, opened: Opener, feature: str
+) -> None:
+    home = opened(policy=NEVER)
+    company = founded(gateway, home)
+    gateway.hook("options", {feature: False})
+    home.directory.part("Data", "leo")
+    until(lambda: gateway.answers(company.leo.keys) == {401}, "no key works")
+    home.wait_until_idle("leo")
+    company.assert_others_work()
+    if feature == "block_supported":
+        assert gateway.fenced(company.leo.user_id)
+
+
+def test_a_gateway_without_blocks_is_no_alarm_while_deletion_waits(gateway: Gateway, opened: Opener) -> None:
+    home = opened(policy=NEVER)
+    founded(gateway, home)
+    gateway.hook("options", {"block_supported": False})
+    home.directory.part("Data", "leo")
+    until(lambda: gateway.calls("/key/block"), "a block was tried")
+    home.wait_until_idle("leo")
+    assert home.failed_job("leo") is None

@@ -1,0 +1,192 @@
+"""Whose account it is: links, bans, protected people, and an e-mail that comes to somebody else."""
+
+from __future__ import annotations
+
+import pytest
+from support.company import founded
+from support.directory import mail
+from support.fixtures import Opener, both_dialects
+from support.gateway import Gateway
+from support.waiting import until
+
+from idsync.errors import UsageError
+
+SOON = {"group_loss_delete_after": "0s"}
+
+
+@both_dialects
+def test_a_joiner_gets_an_account_without_a_key_and_their_team(gateway: Gateway, opened: Opener) -> None:
+    home = opened()
+    home.directory.hire("zoe", "Data")
+    home.wait_until_quiet()
+    account = home.account_of("zoe")
+    assert account == home.person("zoe").id
+    assert gateway.teams_with(account) == ["data"]
+    assert gateway.live_keys(account) == []
+
+
+def test_an_account_is_found_by_its_sso_id_before_its_email(gateway: Gateway, opened: Opener) -> None:
+    home = opened()
+    by_sso = gateway.account("somebody", sso_user_id="x-zoe")
+    gateway.account("zoe")
+    home.directory.hire("zoe", "Data")
+    home.wait_until_quiet()
+    assert home.account_of("zoe") == by_sso.user_id
+
+
+def test_two_accounts_of_one_email_are_a_conflict_and_nothing_is_touched(gateway: Gateway, opened: Opener) -> None:
+    home = opened()
+    first, second = gateway.account("leo", None), gateway.account("leo", None, user_id="u-leo-2")
+    before = gateway.ready()
+    home.directory.hire("leo", "Data")
+    until(home.conflicts, "a conflict is shown")
+    home.directory.leave("leo")
+    home.wait_for("leo", "parked")
+    assert gateway.paths(before, writes=True) == []
+    assert gateway.answers([*first.keys, *second.keys]) == {200}
+    (conflict,) = home.conflicts()
+    assert (conflict.kind, "idsync link" in conflict.remedy) == ("account", True)
+    home.write(lambda db: home.core.control.link(db, mail("leo"), first.user_id, by="test"))
+    home.wait_until_verified("leo")
+    gateway.assert_gone(first)
+    assert home.conflicts() == []
+    assert gateway.answers(second.keys) == {200}
+
+
+def test_an_admin_is_never_linked_by_email(gateway: Gateway, opened: Opener) -> None:
+    home = opened()
+    boss = gateway.account("boss", None, user_role="proxy_admin")
+    before = gateway.ready()
+    home.directory.hire("boss", "Data")
+    until(home.conflicts, "a conflict is shown")
+    assert gateway.paths(before, writes=True) == []
+    assert gateway.answers(boss.keys) == {200}
+
+
+@pytest.mark.parametrize("way", ["leave", "delete", "part"])
+def test_a_protected_person_is_never_revoked(gateway: Gateway, opened: Opener, way: str) -> None:
+    home = opened(policy=SOON, protected=[{"match": mail("leo"), "reason": "break-glass"}])
+    leo = gateway.account("leo", None)
+    gateway.team("lab", leo.user_id)
+    home.directory.hire("leo", "Data")
+    home.directory.hire("ann", "Data")
+    home.wait_until_quiet()
+    before = gateway.ready()
+    if way == "part":
+        home.directory.part("Data", "leo")
+    else:
+        getattr(home.directory, way)("leo")
+    home.reconcile()
+    home.wait_until_quiet()
+    assert gateway.paths(before, writes=True) == []
+    gateway.assert_at_work(leo, "lab")
+    with pytest.raises(UsageError, match="protected"):
+        home.revoke("leo")
+
+
+def test_who_becomes_protected_before_leaving_keeps_everything(gateway: Gateway, opened: Opener) -> None:
+    home = opened()
+    company = founded(gateway, home)
+    home = opened(protected=[{"match": company.leo.user_id, "reason": "break-glass"}])
+    home.directory.leave("leo")
+    home.reconcile()
+    home.wait_until_quiet()
+    gateway.assert_at_work(company.leo, "data", "lab")
+
+
+def test_a_banned_person_stays_out_whatever_the_source_says(gateway: Gateway, opened: Opener) -> None:
+    home = opened()
+    company = founded(gateway, home)
+    home.revoke("leo")
+    home.wait_until_verified("leo")
+    for change in (home.directory.leave, home.directory.come_back):
+        change("leo")
+        home.wait_until_quiet()
+    home.directory.join("Web", "leo")
+    home.reconcile()
+    home.wait_until_quiet()
+    company.assert_leo_is_gone()
+    home.write(lambda db: home.core.control.restore(db, mail("leo"), reason="back", by="test"))
+    home.wait_until_quiet()
+    assert set(gateway.teams_with(company.leo.user_id)) == {"data", "web"}
+    assert not gateway.fenced(company.leo.user_id)
+
+
+def test_an_account_no_source_knows_is_revoked_by_hand(gateway: Gateway, opened: Opener) -> None:
+    home = opened()
+    company = founded(gateway, home)
+    stray = gateway.account("stray", None)
+    gateway.ready()
+    home.revoke(stray.email)
+    until(lambda: gateway.fenced(stray.user_id) and not gateway.live_keys(stray.user_id), "the account is ended")
+    home.wait_until_quiet()
+    gateway.assert_gone(stray)
+    company.assert_others_work()
+
+
+@both_dialects
+def test_an_email_that_comes_to_somebody_new_frees_the_old_account_and_never_lifts_its_fence(
+    gateway: Gateway, opened: Opener
+) -> None:
+    home = opened()
+    company = founded(gateway, home)
+    old = home.person("leo").id
+    home.directory.delete("leo")
+    home.wait_until_verified("leo")
+    home.directory.hire("leo", "Data", external_id="x-another-leo")
+    until(lambda: gateway.users_called(mail("leo")), "the new one has an account")
+    home.wait_until_quiet()
+    new = home.person("leo")
+    assert new.id != old
+    assert new.account_id != company.leo.user_id
+    assert gateway.teams_with(new.account_id or "") == ["data"]
+    assert (gateway.user(company.leo.user_id) or {})["user_email"] == f"departed+{company.leo.user_id}@invalid"
+    company.assert_leo_is_gone()
+
+
+def test_the_old_account_keeps_its_email_until_its_departure_is_verified(gateway: Gateway, opened: Opener) -> None:
+    home = opened()
+    company = founded(gateway, home)
+    gateway.break_with("/key/delete", status=500)
+    home.directory.delete("leo")
+    gateway.wait_for_fault("/key/delete")
+    home.directory.hire("leo", "Data", external_id="x-another-leo")
+    home.wait_until_idle("leo")
+    assert [row["user_id"] for row in gateway.users_called(mail("leo"))] == [company.leo.user_id]
+    gateway.mend()
+    until(lambda: home.person("leo").account_id, "the new one has an account")
+    home.wait_until_quiet()
+    company.assert_leo_is_gone()
+    assert [row["user_id"] for row in gateway.users_called(mail("leo"))] == [home.account_of("leo")]
+
+
+def test_a_record_taken_over_by_somebody_else_does_not_give_them_the_leavers_account(
+    gateway: Gateway, opened: Opener
+) -> None:
+    """An identity provider finds the old record by userName and writes another external id into it."""
+    home = opened()
+    company = founded(gateway, home)
+    home.directory.leave("leo")
+    home.wait_until_verified("leo")
+    home.directory.set_active("leo", True, external_id="x-another-leo")
+    until(lambda: home.person("leo").account_id, "the new one has an account")
+    home.wait_until_quiet()
+    assert home.account_of("leo") != company.leo.user_id
+    company.assert_leo_is_gone()
+
+
+def test_a_leavers_unlinked_account_is_not_taken_by_the_next_one_of_that_email(
+    gateway: Gateway, opened: Opener
+) -> None:
+    """The leaver's first try fails, so the newcomer's job looks for an account before the leaver's is linked."""
+    home = opened()
+    leo = gateway.account("leo", None)
+    home.directory.hire("leo")
+    gateway.ready()
+    gateway.break_with("/user/list", status=500, times=1)
+    home.directory.delete("leo")
+    gateway.wait_for_fault("/user/list")
+    home.directory.hire("leo", "Data", external_id="x-another-leo")
+    home.wait_until_quiet()
+    assert gateway.answers(leo.keys) == {401}, "the leaver's key must not live on as the newcomer's"
+    assert home.person("leo").account_id != leo.user_id

@@ -1,0 +1,119 @@
+"""The real thing: `idsync serve` in a process of its own on free loopback ports, and the command line beside it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from support.directory import ScimDirectory
+from support.settings import ADMIN_KEY, TOKEN
+from support.waiting import until
+
+READY = re.compile(r"idsync serves SCIM at (\S+) and operations at (\S+)")
+
+
+@dataclass(frozen=True)
+class Done:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+def _environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("IDSYNC_")}
+
+
+def idsync(settings: Path, *words: str) -> Done:
+    """Run a command to its end."""
+    line = [sys.executable, "-m", "idsync", "-c", str(settings), *words]
+    done = subprocess.run(line, capture_output=True, text=True, env=_environment(), cwd=settings.parent, timeout=60)
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+class Daemon:
+    """`idsync serve`, started and ended as often as a test likes; what it said on stderr is kept over all lives."""
+
+    def __init__(self, settings: Path) -> None:
+        self.settings = settings
+        self._log = settings.parent / "stderr"
+        self._log.touch()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._process is not None:
+            self.kill()
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        before = len(self.said())
+        line = [sys.executable, "-m", "idsync", "-c", str(self.settings), "--log-format", "json", "serve"]
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                line, stdout=subprocess.DEVNULL, stderr=log, env=_environment(), cwd=self.settings.parent
+            )
+        self.scim, self.operations = until(
+            lambda: self._addresses(before), "the daemon serves", told=lambda: self.said()[before:]
+        )
+
+    def _addresses(self, before: int) -> tuple[str, ...]:
+        """Return where it serves SCIM and operations, once it has said so."""
+        assert self._running().poll() is None, self.said()[before:]
+        found = READY.search(self.said()[before:])
+        return found.groups() if found else ()
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        assert self._process is not None, "the daemon is not running"
+        return self._process
+
+    def kill(self) -> None:
+        """End it as a power cut would: SIGKILL, nothing drained."""
+        process = self._running()
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        self._process = None
+
+    def terminate(self) -> None:
+        """Ask it to end (SIGTERM) and go on."""
+        self._running().send_signal(signal.SIGTERM)
+
+    def exit_code(self, seconds: float = 30.0) -> int:
+        """Wait for its end."""
+        code = self._running().wait(seconds)
+        self._process = None
+        return code
+
+    @property
+    def directory(self) -> ScimDirectory:
+        return ScimDirectory(self.scim)
+
+    def said(self) -> str:
+        return self._log.read_text()
+
+    def events(self) -> list[dict[str, Any]]:
+        """Return its log lines, over all lives."""
+        return [json.loads(line) for line in self.said().splitlines() if line.startswith("{")]
+
+    def assert_discreet(self, *secrets: str) -> None:
+        """No secret of anybody was ever written to stderr, and no traceback."""
+        said = self.said()
+        for secret in (ADMIN_KEY, TOKEN, *secrets):
+            assert secret not in said
+        assert "Traceback" not in said

@@ -1,0 +1,62 @@
+"""A throw-away configuration: the file, the admin key, the source's token and a store, all in one folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+ADMIN_KEY = "sk-admin-1234"
+TOKEN = "idsync_token-of-the-test-source-0123456789"
+SOURCE = "okta"
+DATA, WEB = {"alias": "data", "groups": ["Data"]}, {"alias": "web", "groups": ["Web"]}
+Tree = dict[str, Any]
+
+
+def write_settings(folder: Path, gateway: str, **changed: Any) -> Path:
+    """Write the configuration and its secrets; each of `changed` is laid over the table of that name."""
+    (folder / "admin.key").write_text(ADMIN_KEY)
+    (folder / "source.token").write_text(TOKEN)
+    tree: Tree = {
+        "server": {"port": 0, "ops_port": 0},
+        "store": {"url": f"sqlite:///{folder / 'idsync.db'}"},
+        "routero": {
+            "base_url": gateway,
+            "admin_key_file": str(folder / "admin.key"),
+            "dialect": "litellm",
+            "cache_time": "60s",
+        },
+        "scim": {"sources": [{"name": SOURCE, "token_file": str(folder / "source.token")}]},
+        "reconcile": {"every": "1h"},
+        "teams": [DATA, WEB],
+    }
+    for name, value in changed.items():
+        tree[name] = {**tree.get(name, {}), **value} if isinstance(value, dict) else value
+    path = folder / "config.toml"
+    path.write_text(toml(tree))
+    return path
+
+
+def store_url(settings: Path) -> str:
+    """Return the address of the store beside this configuration."""
+    return f"sqlite:///{settings.parent / 'idsync.db'}"
+
+
+def toml(tree: Tree) -> str:
+    """Write tables of plain values and lists of such tables; a JSON value of that kind is a TOML value too."""
+    lines: list[str] = []
+    for name, table in tree.items():
+        if isinstance(table, list):
+            lines += [line for entry in table for line in (f"[[{name}]]", *_values(entry))]
+        else:
+            lines += [f"[{name}]", *_values({key: value for key, value in table.items() if not _is_tables(value)})]
+            lines += toml({f"{name}.{key}": value for key, value in table.items() if _is_tables(value)}).splitlines()
+    return "\n".join(lines) + "\n"
+
+
+def _is_tables(value: Any) -> bool:
+    return isinstance(value, list) and any(isinstance(entry, dict) for entry in value)
+
+
+def _values(table: Tree) -> list[str]:
+    return [f"{key} = {json.dumps(value)}" for key, value in table.items()]

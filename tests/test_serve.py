@@ -1,0 +1,165 @@
+"""`idsync serve` as a process: one per store, ends in order, answers the identity provider whatever the gateway does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from support.company import Company, founded
+from support.daemon import Daemon, idsync
+from support.fixtures import _sandboxes, dialect, gateway  # noqa: F401
+from support.gateway import Gateway
+from support.home import Home
+from support.settings import TOKEN, store_url, write_settings
+from support.waiting import until
+
+from idsync.store import jobs, ledger
+from idsync.store.sqlite import read_only
+
+# ruff: noqa: F811
+
+
+@pytest.fixture
+def settings(tmp_path: Path, gateway: Gateway) -> Path:
+    return write_settings(tmp_path, gateway.sandbox.url, routero={"timeout": "1s"})
+
+
+@pytest.fixture
+def company(settings: Path, gateway: Gateway) -> Company:
+    with Home(settings) as home:
+        return founded(gateway, home)
+
+
+def leases(settings: Path) -> int:
+    with read_only(store_url(settings)) as db:
+        return sum(job.leased for job in jobs.all_jobs(db))
+
+
+def is_verified(settings: Path) -> bool:
+    with read_only(store_url(settings)) as db:
+        return [entry.verified_at is not None for entry in ledger.departures(db)] == [True]
+
+
+def test_sigterm_in_the_middle_of_a_departure_ends_it_first(settings: Path, company: Company, gateway: Gateway) -> None:
+    with Daemon(settings) as daemon:
+        directory = daemon.directory
+        directory.find("leo")
+        gateway.break_with("/key/block", delay=0.3)
+        directory.leave("leo")
+        gateway.wait_for_fault("/key/block")
+        daemon.terminate()
+        assert daemon.exit_code() == 0
+    assert (is_verified(settings), leases(settings)) == (True, 0)
+    company.assert_leo_is_gone()
+    daemon.assert_discreet(*company.all_secrets)
+    assert daemon.events()[-1]["event"] == "daemon.stopped"
+
+
+def test_sigterm_while_the_gateway_hangs_leaves_the_rest_to_the_next_start(
+    settings: Path, company: Company, gateway: Gateway
+) -> None:
+    with Daemon(settings) as daemon:
+        directory = daemon.directory
+        directory.find("leo")
+        gateway.break_with("/key/delete", hang=True)
+        directory.leave("leo")
+        gateway.wait_for_fault("/key/delete")
+        daemon.terminate()
+        assert daemon.exit_code() == 0
+        assert leases(settings) == 0
+        gateway.mend()
+        daemon.start()
+        until(lambda: is_verified(settings), "the departure is verified after the next start")
+    company.assert_leo_is_gone()
+    daemon.assert_discreet(*company.all_secrets)
+
+
+def test_sigterm_during_the_first_pass_ends_in_order(settings: Path, gateway: Gateway) -> None:
+    gateway.break_with("/user/list", hang=True)
+    with Daemon(settings) as daemon:
+        gateway.wait_for_fault("/user/list")
+        daemon.terminate()
+        assert daemon.exit_code() == 0
+    daemon.assert_discreet()
+
+
+def test_a_second_daemon_on_the_same_store_is_refused(settings: Path, gateway: Gateway) -> None:
+    with Daemon(settings) as daemon:
+        second = idsync(settings, "serve")
+        assert second.code == 7
+        assert "another idsync process holds the store" in second.err
+        assert daemon.directory.send("GET", "/ServiceProviderConfig")[0] == 200
+
+
+def test_with_the_gateway_down_the_push_is_accepted_and_carried_out_later(
+    settings: Path, company: Company, gateway: Gateway
+) -> None:
+    with Daemon(settings) as daemon:
+        directory = daemon.directory
+        directory.find("leo")
+        gateway.break_with("*", drop="before", match={})
+        directory.leave("leo")
+        directory.hire("zoe", "Web")
+        gateway.wait_for_fault("*", 3)
+        company.gateway.mend()
+        until(lambda: is_verified(settings), "the departure is verified once the gateway is back")
+        until(lambda: gateway.users_called("zoe@corp.example"), "the joiner has an account")
+    company.assert_leo_is_gone()
+
+
+def test_commands_work_beside_the_daemon(settings: Path, company: Company, gateway: Gateway) -> None:
+    """Tokens, revoke, verify and the ledger, while the daemon holds the store."""
+    with Daemon(settings) as daemon:
+        made = idsync(settings, "token", "new", "okta")
+        assert made.code == 0
+        assert daemon.directory.send("GET", "/Users")[0] == 200
+        revoked = idsync(settings, "revoke", "leo@corp.example", "--reason", "left", "--wait", "20", "--json")
+        assert (revoked.code, revoked.json["departure"]["state"]) == (0, "verified")
+        assert idsync(settings, "verify").code == 0
+        daemon.assert_discreet(made.out.strip(), *company.all_secrets)
+        assert TOKEN not in made.out
+    company.assert_leo_is_gone()
+
+
+def test_a_credential_that_lives_on_is_told_by_verify(settings: Path, company: Company, gateway: Gateway) -> None:
+    with Daemon(settings) as daemon:
+        directory = daemon.directory
+        directory.find("leo")
+        gateway.break_with("/key/delete", lie=True)
+        gateway.break_with("/team/member_delete", lie=True)
+        directory.leave("leo")
+        gateway.wait_for_fault("/key/delete", 3)
+        told = idsync(settings, "verify", "leo@corp.example")
+        assert told.code == 5
+        assert "ALIVE" in told.out
+        (shown,) = idsync(settings, "departures", "--json").json
+        assert shown["state"] not in ("verified", "settled")
+        assert any(event["event"] == "revocation.not_effective" for event in daemon.events())
+
+
+def test_a_hold_is_shown_and_approved_on_the_command_line(
+    tmp_path: Path, settings: Path, company: Company, gateway: Gateway
+) -> None:
+    write_settings(tmp_path, gateway.sandbox.url, policy={"departed": "any"}, guard={"max_push_departures": 1})
+    with Daemon(settings) as daemon:
+        directory = daemon.directory
+        for login in ("ann", "leo"):
+            directory.find(login)
+            directory.leave(login)
+        until(lambda: idsync(settings, "holds", "list", "--json").json, "a hold is shown")
+        (hold,) = idsync(settings, "holds", "list", "--json").json
+        assert [entry["user"] for entry in hold["people"]] == ["leo@corp.example"]
+        assert gateway.live_keys("u-leo") != []
+        assert idsync(settings, "holds", "approve", hold["id"], "--checksum", "0" * 16).code == 4
+        assert idsync(settings, "holds", "approve", hold["id"], "--checksum", hold["checksum"]).code == 0
+        until(lambda: not gateway.live_keys("u-leo"), "the keys are deleted")
+        until(lambda: not gateway.teams_with("u-leo"), "the rosters are left")
+    gateway.assert_gone(company.leo)
+
+
+def test_revoke_works_without_a_daemon(settings: Path, company: Company, gateway: Gateway) -> None:
+    done = idsync(settings, "revoke", "leo@corp.example", "--reason", "left", "--json")
+    assert (done.code, done.json["departure"]["state"]) == (0, "verified")
+    company.assert_leo_is_gone()
+    for secret in company.all_secrets:
+        assert secret not in done.out + done.err
