@@ -169,6 +169,8 @@ def test_a_record_taken_over_by_somebody_else_does_not_give_them_the_leavers_acc
     home.directory.leave("leo")
     home.wait_until_verified("leo")
     home.directory.set_active("leo", True, external_id="x-another-leo")
+    assert people.grants(home.db, home.person("leo").id) == [], "nobody inherits the groups of whoever was there before"
+    home.directory.join("Data", "leo")
     until(lambda: home.person("leo").account_id, "the new one has an account")
     home.wait_until_quiet()
     assert home.account_of("leo") != company.leo.user_id

@@ -1,0 +1,1 @@
+"""The real command line, as child processes."""

@@ -1,0 +1,1 @@
+"""The store: one writer, durable commits, rows and what they refuse."""

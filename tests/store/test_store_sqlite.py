@@ -1,0 +1,489 @@
+"""SQLite as the ground: what is answered is on disk, work undoes only itself, one process holds the file."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from idsync.errors import StoreBusy, StoreError
+from idsync.store import facts
+from idsync.store.db import Db
+from idsync.store.sqlite import SqliteStore, backup, inspect, path_of, read_only
+
+SOON = 10.0
+"""Seconds that nothing here comes near; a wait that long is a failure."""
+
+
+def put(name: str, value: object = 1) -> Callable[[Db], None]:
+    return lambda db: facts.put(db, name, value, 0.0)
+
+
+def names(db: Db) -> set[str]:
+    return set(facts.under(db, ""))
+
+
+@contextmanager
+def one_batch(store: SqliteStore) -> Iterator[Future[None]]:
+    """Keep the writer inside a transaction until the block ends: what is submitted meanwhile joins its batch."""
+    begun, go = threading.Event(), threading.Event()
+
+    def block(db: Db) -> None:
+        facts.put(db, "first", 1, 0.0)
+        begun.set()
+        go.wait(SOON)
+
+    first = store.submit(block)
+    assert begun.wait(SOON)
+    try:
+        yield first
+    finally:
+        go.set()
+
+
+# -- commits ------------------------------------------------------------------------------------------------------
+
+
+def test_what_was_written_is_seen_by_readers_and_by_the_next_process(store: SqliteStore, url: str) -> None:
+    assert store.write(lambda db: (put("a")(db), "answer")[1]) == "answer"
+    assert facts.get(store.reader(), "a") == 1
+    with read_only(url) as db:
+        assert facts.get(db, "a") == 1
+
+
+def test_nobody_sees_or_is_answered_what_is_not_committed_yet(store: SqliteStore) -> None:
+    with one_batch(store) as first:
+        assert names(store.reader()) == set()
+        assert not first.done()
+    first.result(SOON)
+    assert names(store.reader()) == {"first"}
+
+
+def test_failing_work_undoes_only_itself_in_a_shared_batch(store: SqliteStore) -> None:
+    def fails(db: Db) -> None:
+        facts.put(db, "wrong", 1, 0.0)
+        raise KeyError("no")
+
+    with one_batch(store):
+        before, bad, after = store.submit(put("before")), store.submit(fails), store.submit(put("after"))
+    with pytest.raises(KeyError):
+        bad.result(SOON)
+    before.result(SOON)
+    after.result(SOON)
+    assert names(store.reader()) == {"first", "before", "after"}
+
+
+def test_a_statement_the_schema_refuses_undoes_only_its_own_work(store: SqliteStore) -> None:
+    def fails(db: Db) -> None:
+        facts.put(db, "wrong", 1, 0.0)
+        db.execute("INSERT INTO facts (name) VALUES ('wrong')")
+
+    with one_batch(store):
+        bad, after = store.submit(fails), store.submit(put("after"))
+    with pytest.raises(sqlite3.IntegrityError):
+        bad.result(SOON)
+    after.result(SOON)
+    assert names(store.reader()) == {"first", "after"}
+
+
+def test_later_work_of_a_batch_sees_the_earlier_one(store: SqliteStore) -> None:
+    with one_batch(store):
+        store.submit(put("n", 1))
+        seen = store.submit(lambda db: facts.get(db, "n"))
+    assert seen.result(SOON) == 1
+
+
+def test_whoever_stopped_waiting_does_not_stop_the_writer(store: SqliteStore) -> None:
+    with one_batch(store):
+        given_up = store.submit(put("given up"))
+        assert given_up.cancel()
+        after = store.submit(put("after"))
+    after.result(SOON)
+    assert names(store.reader()) == {"first", "after"}
+
+
+def test_hooks_run_once_after_the_commit_and_never_for_undone_work(store: SqliteStore) -> None:
+    ran: list[tuple[str, bool]] = []
+    ended = threading.Event()
+
+    def hook(name: str) -> None:
+        ran.append((name, facts.get(store.reader(), "good") == 1))
+        ended.set()
+
+    def good(db: Db) -> None:
+        db.after_commit(lambda: hook("good"))
+        facts.put(db, "good", 1, 0.0)
+
+    def bad(db: Db) -> None:
+        db.after_commit(lambda: hook("bad"))
+        raise KeyError("no")
+
+    with one_batch(store):
+        refused = store.submit(bad)
+        store.submit(good)
+        assert ran == []
+    assert ended.wait(SOON)
+    assert isinstance(refused.exception(SOON), KeyError)
+    store.write(put("later"))
+    assert ran == [("good", True)]
+
+
+def test_writes_of_eight_threads_all_land(store: SqliteStore) -> None:
+    def write(thread: int) -> None:
+        for number in range(25):
+            store.write(put(f"{thread}-{number}"))
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(names(store.reader())) == 200
+
+
+def test_what_was_accepted_before_close_is_written(url: str) -> None:
+    store = SqliteStore(url)
+    store.open()
+    with one_batch(store):
+        accepted = [store.submit(put(f"n{number}")) for number in range(200)]
+    store.close()
+    assert all(future.done() for future in accepted)
+    with read_only(url) as db:
+        assert len(names(db)) == 201
+
+
+def test_a_write_after_close_is_refused(url: str) -> None:
+    store = SqliteStore(url)
+    store.open()
+    store.close()
+    with pytest.raises(StoreError):
+        store.submit(put("late")).result(0.2)
+
+
+# -- connections --------------------------------------------------------------------------------------------------
+
+
+def test_every_connection_syncs_in_full_and_readers_cannot_write(store: SqliteStore) -> None:
+    def pragma(name: str) -> Callable[[Db], Any]:
+        return lambda db: next(iter(db.one(f"PRAGMA {name}") or ()))
+
+    assert store.write(pragma("synchronous")) == 2
+    assert store.write(pragma("journal_mode")) == "wal"
+    assert store.write(pragma("foreign_keys")) == 1
+    assert pragma("synchronous")(store.reader()) == 2
+    assert pragma("query_only")(store.reader()) == 1
+    assert pragma("wal_autocheckpoint")(store.reader()) == 0
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        put("a")(store.reader())
+
+
+def test_a_thread_has_a_reader_of_its_own_and_keeps_it(store: SqliteStore) -> None:
+    here = store.reader()
+    there: list[Db] = []
+    thread = threading.Thread(target=lambda: there.append(store.reader()))
+    thread.start()
+    thread.join()
+    assert store.reader() is here
+    assert there[0] is not here
+
+
+def test_the_file_is_for_its_owner_alone(store: SqliteStore) -> None:
+    files = [store.path, store.path.with_name("idsync.db.lock")]
+    assert [stat.S_IMODE(file.stat().st_mode) for file in files] == [0o600, 0o600]
+
+
+@pytest.mark.parametrize("folder", ["with space", "q?x=1", "h#x", "ümläut"])
+def test_the_store_may_lie_in_a_folder_of_any_name(tmp_path: Path, folder: str) -> None:
+    _write_and_read(tmp_path / folder)
+
+
+def test_the_store_may_lie_in_a_folder_with_a_percent_sign(tmp_path: Path) -> None:
+    _write_and_read(tmp_path / "100%41")
+
+
+@pytest.mark.parametrize("folder", ["q?x=1", "h#x"])
+def test_the_backup_of_a_store_in_a_folder_of_any_name_is_that_store(tmp_path: Path, folder: str) -> None:
+    _write_and_read(tmp_path / folder)
+    backup(f"sqlite:///{tmp_path / folder / 'idsync.db'}", tmp_path / "copy.db")
+    copy = f"sqlite:///{tmp_path / 'copy.db'}"
+    assert "facts: 1 row(s)" in inspect(copy).lines
+
+
+def _write_and_read(folder: Path) -> None:
+    store = SqliteStore(f"sqlite:///{folder / 'idsync.db'}")
+    store.open()
+    store.write(put("a"))
+    store.close()
+    assert (folder / "idsync.db").stat().st_size > 0
+    with read_only(f"sqlite:///{folder / 'idsync.db'}") as db:
+        assert names(db) == {"a"}
+
+
+# -- one process --------------------------------------------------------------------------------------------------
+
+HOLDER = """
+import sys
+from idsync.errors import IdsyncError
+from idsync.store import facts
+from idsync.store.sqlite import SqliteStore
+store = SqliteStore(sys.argv[1])
+try:
+    store.open()
+except IdsyncError as error:
+    print(type(error).__name__, error)
+    sys.exit(error.exit_code)
+store.write(lambda db: facts.put(db, "child", 1, 0.0))
+print("open", flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def holder(url: str) -> Iterator[subprocess.Popen[str]]:
+    """Run another process that holds the store."""
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as child:
+        try:
+            yield child
+        finally:
+            child.kill()
+
+
+def said(child: subprocess.Popen[str]) -> str:
+    assert child.stdout is not None
+    return child.stdout.readline().strip()
+
+
+def test_a_second_process_is_refused_while_we_hold_the_store(store: SqliteStore, url: str) -> None:
+    with holder(url) as child:
+        assert said(child).startswith("StoreBusy another idsync process holds the store")
+        assert child.wait() == 7
+
+
+def test_we_are_refused_while_another_process_holds_it_and_taken_in_once_it_was_killed(url: str) -> None:
+    store = SqliteStore(url)
+    with holder(url) as child:
+        assert said(child) == "open"
+        with pytest.raises(StoreBusy):
+            store.open()
+        child.kill()
+        child.wait()
+        store.open()
+    assert names(store.reader()) == {"child"}
+    store.close()
+
+
+def test_the_store_can_be_opened_again_after_a_close(url: str) -> None:
+    for number in range(3):
+        store = SqliteStore(url)
+        store.open()
+        store.write(put(f"n{number}"))
+        store.close()
+    with read_only(url) as db:
+        assert names(db) == {"n0", "n1", "n2"}
+
+
+# -- what cannot be opened ----------------------------------------------------------------------------------------
+
+
+def test_an_empty_file_gets_the_whole_schema(tmp_path: Path, url: str) -> None:
+    (tmp_path / "idsync.db").touch()
+    store = SqliteStore(url)
+    store.open()
+    tables = {row["name"] for row in store.reader().all("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    store.close()
+    expected = {"users", "groups", "memberships", "pending_members", "persons", "person_accounts", "grants", "tokens"}
+    expected |= {"blocked_keys", "bindings", "bans", "conflicts", "departures", "jobs", "holds", "hold_items", "audit"}
+    assert tables >= expected
+
+
+def sql(path: Path, statement: str) -> None:
+    connection = sqlite3.connect(path)
+    connection.execute(statement)
+    connection.commit()
+    connection.close()
+
+
+def damage(path: Path) -> None:
+    """Overwrite every page but the first two, as a bad disk would."""
+    with path.open("r+b") as file:
+        file.seek(8192)
+        file.write(b"\xa5" * (path.stat().st_size - 8192))
+
+
+def test_a_newer_schema_is_refused_and_left_as_it_is(tmp_path: Path, store: SqliteStore, url: str) -> None:
+    store.close()
+    later = "INSERT INTO _sqlite_migrations (migration_set, name, applied_at) VALUES ('idsync', '9999_later', '2099')"
+    sql(tmp_path / "idsync.db", later)
+    with pytest.raises(StoreError, match=r"newer release \(9999_later\); upgrade idsync"):
+        SqliteStore(url).open()
+    sql(tmp_path / "idsync.db", "DELETE FROM _sqlite_migrations WHERE name = '9999_later'")
+    store.open()
+
+
+def test_a_damaged_file_is_refused_and_the_lock_given_back(tmp_path: Path, store: SqliteStore, url: str) -> None:
+    store.close()
+    damage(tmp_path / "idsync.db")
+    for _ in range(2):
+        with pytest.raises(StoreError, match=r"damaged|cannot open the store"):
+            SqliteStore(url).open()
+
+
+def test_a_store_of_which_only_rows_are_damaged_is_refused_before_it_is_used(store: SqliteStore, url: str) -> None:
+    for number in range(200):
+        store.write(put(f"n{number}", "x" * 200))
+    store.close()
+    with store.path.open("r+b") as file:
+        file.seek(-4096, 2)
+        file.write(b"\xa5" * 4096)
+    with pytest.raises(StoreError, match=r"(?s)the store is damaged \(.*\); restore a backup before starting"):
+        SqliteStore(url).open()
+
+
+def test_a_file_that_is_no_store_is_refused(tmp_path: Path, url: str) -> None:
+    (tmp_path / "idsync.db").write_text("this is not a database, it is a text of some length\n" * 50)
+    with pytest.raises(StoreError, match=r"cannot open the store .*idsync\.db: file is not a database"):
+        SqliteStore(url).open()
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match=r"cannot create the folder of the store .*file"):
+        SqliteStore(f"sqlite:///{tmp_path}/file/idsync.db").open()
+
+
+@pytest.mark.xfail(
+    strict=True, raises=OSError, reason="open() catches SQLite's errors only: a traceback instead of a sentence"
+)
+def test_a_lock_file_that_cannot_be_opened_is_an_error_of_the_store(tmp_path: Path, url: str) -> None:
+    (tmp_path / "idsync.db.lock").mkdir()
+    with pytest.raises(StoreError, match="lock"):
+        SqliteStore(url).open()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, url: str) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(StoreError, match="is not writable by this user"):
+        SqliteStore(url).open()
+    tmp_path.chmod(0o700)
+
+
+@pytest.mark.parametrize("url", ["postgresql://db/idsync", "mysql://x", "idsync.db"])
+def test_another_kind_of_url_is_refused(url: str) -> None:
+    with pytest.raises(StoreError, match="use sqlite:"):
+        path_of(url)
+
+
+def test_there_is_nothing_to_read_before_there_is_a_store(url: str) -> None:
+    with pytest.raises(StoreError, match="there is no store at"), read_only(url):
+        pass
+    with pytest.raises(StoreError, match="there is no store at"):
+        inspect(url)
+
+
+# -- a full disk --------------------------------------------------------------------------------------------------
+
+
+def limit(store: SqliteStore, pages: int) -> None:
+    store.write(lambda db: db.one(f"PRAGMA max_page_count = {pages}"))
+
+
+def test_a_full_disk_refuses_the_write_and_keeps_everything_else(store: SqliteStore) -> None:
+    store.write(put("kept"))
+    limit(store, 1)  # SQLite takes the size the file has now for the limit
+    big = "x" * 1_000_000
+    with pytest.raises((StoreError, sqlite3.OperationalError), match="full"):
+        store.write(put("big", big))
+    assert names(store.reader()) == {"kept"}
+    limit(store, 1_000_000)
+    store.write(put("big", big))
+    assert names(store.reader()) == {"kept", "big"}
+
+
+def test_on_a_full_disk_nobody_of_the_batch_is_told_yes_without_being_on_disk(store: SqliteStore) -> None:
+    limit(store, 1)
+    with one_batch(store) as first:
+        futures = {name: store.submit(put(name, "x" * size)) for name, size in (("a", 1), ("big", 10**6), ("b", 1))}
+    futures["first"] = first
+    told = {name for name, future in futures.items() if future.exception(SOON) is None}
+    assert told == names(store.reader())
+    assert "big" not in told
+
+
+# -- backup and check ---------------------------------------------------------------------------------------------
+
+
+def test_a_backup_of_a_store_in_use_is_whole(store: SqliteStore, url: str, tmp_path: Path) -> None:
+    store.write(put("before"))
+    target = tmp_path / "copy.db"
+    with one_batch(store):
+        backup(url, target)
+    copy = SqliteStore(f"sqlite:///{target}")
+    copy.open()
+    assert names(copy.reader()) == {"before"}
+    copy.close()
+    assert stat.S_IMODE(target.stat().st_mode) == 0o600
+
+
+def test_a_backup_never_overwrites(store: SqliteStore, url: str, tmp_path: Path) -> None:
+    (tmp_path / "copy.db").write_text("precious")
+    with pytest.raises(StoreError, match="never overwrites"):
+        backup(url, tmp_path / "copy.db")
+    assert (tmp_path / "copy.db").read_text() == "precious"
+
+
+def test_a_backup_that_cannot_be_written_says_so_and_leaves_nothing(
+    store: SqliteStore, url: str, tmp_path: Path
+) -> None:
+    with pytest.raises(StoreError, match="cannot back up"):
+        backup(url, tmp_path / "absent" / "copy.db")
+    with pytest.raises(StoreError, match="there is no store"):
+        backup(f"sqlite:///{tmp_path}/none.db", tmp_path / "copy.db")
+    assert not (tmp_path / "copy.db").exists()
+
+
+def test_a_check_reads_every_page(store: SqliteStore, url: str, tmp_path: Path) -> None:
+    store.write(put("a"))
+    report = inspect(url)
+    assert report.sound
+    assert "facts: 1 row(s)" in report.lines
+    assert report.lines[0].startswith(f"SQLite {sqlite3.sqlite_version}")
+
+
+@pytest.mark.parametrize("look", [inspect, lambda url: _peek(url)], ids=["inspect", "read_only"])
+def test_a_file_that_is_no_store_is_told_to_whoever_reads_it(
+    tmp_path: Path, url: str, look: Callable[[str], object]
+) -> None:
+    (tmp_path / "idsync.db").write_text("this is not a database, it is a text of some length\n" * 50)
+    with pytest.raises(StoreError, match="file is not a database"):
+        look(url)
+
+
+@pytest.mark.parametrize("look", [inspect, lambda url: _peek(url)], ids=["inspect", "read_only"])
+def test_damaged_pages_are_told_to_whoever_reads_them(
+    tmp_path: Path, store: SqliteStore, url: str, look: Callable[[str], object]
+) -> None:
+    store.close()
+    damage(tmp_path / "idsync.db")
+    try:
+        sound = getattr(look(url), "sound", True)
+    except StoreError:
+        sound = False
+    assert not sound
+
+
+def _peek(url: str) -> None:
+    with read_only(url) as db:
+        names(db)
