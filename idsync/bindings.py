@@ -58,6 +58,16 @@ class Bindings:
             return True
         return False
 
+    def group_gone(self, db: Db, group: Group) -> None:
+        """Alarm when a bound group was deleted whose name another one has taken already."""
+        for binding in people.bindings_of_group(db, group.id):
+            spec = GroupSpec.parse(binding.spec, self._standing.rules.idp_of)
+            other = directory.group_by_name(db, group.source, spec.name) if spec.name is not None else None
+            if other is not None and other.display_name == spec.name:
+                rule = Rule(binding.kind, binding.target, (spec,))
+                remedy = f"idsync groups bind {binding.target} {other.id}"
+                self._other_group_of_that_name(db, rule, other, [binding], remedy, self._clock.now())
+
     def _other_group_of_that_name(
         self, db: Db, rule: Rule, group: Group, earlier: Sequence[Binding], remedy: str, now: float
     ) -> None:

@@ -220,8 +220,11 @@ class Intake:
             version=1,
         )
         directory.put_group(db, group)
-        for waited in directory.take_pending(db, origin.source, [group.id], now):
+        names = [name for name in (group.id, group.external_id, group.display_name) if name]
+        outer = directory.take_pending(db, origin.source, names, now)
+        for waited in outer:
             directory.add_member(db, waited, group.id, "Group", now)
+        directory.touch_groups(db, outer, now)
         self.bindings.bind_by_name(db, group)
         self._audit(db, origin, "group.created", group.display_name, {"id": group.id})
         _, touched = self._add(db, group, members, now)
@@ -293,6 +296,7 @@ class Intake:
         self._audit(db, origin, "group.deleted", group.display_name, {"id": group.id, "people": len(touched)})
         mass = f"mapped group {group.display_name} was deleted ({len(touched)} people)" if mapped else None
         self.people.look_again(db, touched, Cause(origin, f"{origin.source} deleted group {group.display_name}", mass))
+        self.bindings.group_gone(db, group)
 
     def _refuse_display_name(self, db: Db, source: str, display_name: str, own_id: str | None) -> None:
         taken = directory.group_by_name(db, source, display_name)

@@ -10,7 +10,10 @@ from typing import Any
 
 import structlog
 
-SECRET = re.compile(r"\b(?:sk-[A-Za-z0-9_\-]{6,}|idsync_[A-Za-z0-9_\-]{16,})|(?i:bearer)\s+[A-Za-z0-9._~+/=\-]{8,}")
+SECRET = re.compile(
+    r"(?:(?<![A-Za-z0-9])|(?<=%[0-9A-Fa-f]{2}))(?:sk-[A-Za-z0-9_\-]{6,}|idsync_[A-Za-z0-9_\-]{16,})"
+    r"|(?i:bearer)\s+[A-Za-z0-9._~+/=\-]{8,}"
+)
 """What a virtual key, one of our tokens, or an Authorization header looks like."""
 CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} | {
     0x0A: "\\n",

@@ -118,9 +118,10 @@ class People:
         return item is not None and item.version == self._evidence_version(db, person)
 
     def _evidence_version(self, db: Db, person: Person) -> str:
-        """Return a fingerprint of what the sources say of a person: observations and groups."""
+        """Return a fingerprint of what the sources say of a person: observations, and groups that ever counted."""
+        mapped = {binding.group_id for binding in people.bindings(db)}
         said = [
-            (user.id, user.observation.value, sorted(directory.groups_of(db, user.id)) if not user.deleted_at else [])
+            (user.id, user.observation.value, sorted(mapped & directory.groups_of(db, user.id)))
             for user in directory.users_of_person_any(db, person.id)
         ]
         return hashlib.sha256(repr(said).encode()).hexdigest()[:16]
@@ -266,7 +267,6 @@ class People:
         cancelled = departure.destroying_at is None
         state = DepartureState.CANCELLED if cancelled else departure.state
         ledger.put_departure(db, replace(departure, state=state, closed_at=now))
-        ledger.drop_items(db, departure.person_id, "")
         held = departure.evidence not in AT_ONCE and ledger.hold_is_open(db, departure.hold_id)
         if held or departure.evidence in AT_ONCE:
             later = now + self.rules.group_loss_delete_after
@@ -276,6 +276,7 @@ class People:
                 people.put_grant(db, goes_on)
                 if hold is not None:
                     ledger.add_item(db, HoldItem(hold, grant.person_id, grant.team, "group", f"{grant.since:.6f}"))
+        ledger.drop_items(db, departure.person_id, "")
         detail = {"departure": departure.id, "cancelled": cancelled, "cause": cause.what}
         self._audit(db, cause.origin, "departure.ended", departure.label, detail)
 

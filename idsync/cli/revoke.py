@@ -75,6 +75,8 @@ def _print(result: dict[str, Any]) -> None:
         click.echo(f"  not proven again yet: {result['error']}")
     elif departure.get("time_to_revoke_seconds") is not None and not result["pending"]:
         click.echo(f"  verified {departure['time_to_revoke_seconds']:.3f} s after the command")
+    elif result["pending"]:
+        click.echo("  the work is under way; --wait SECONDS waits for the receipt")
     if departure.get("problem"):
         click.echo(f"  not further yet: {departure['problem']}")
 

@@ -88,7 +88,7 @@ async def _find(desk: Desk, person: Person, identity: Identity) -> str | None:
         return own.user_id
     if by_sso:
         return _the_one(desk, person, by_sso, "SSO id")
-    free = [user for user in await unowned(desk, identity.trusted_emails) if not _was_unlinked(desk, person, user)]
+    free = [user for user in await unowned(desk, identity.trusted_emails) if not was_unlinked(desk, person, user)]
     return _the_one(desk, person, free, "e-mail") if free else None
 
 
@@ -99,7 +99,7 @@ async def unowned(desk: Desk, emails: Iterable[str]) -> list[GatewayUser]:
     return [user for user in found if people.person_of_account(desk.db, user.user_id) is None]
 
 
-def _was_unlinked(desk: Desk, person: Person, account: GatewayUser) -> bool:
+def was_unlinked(desk: Desk, person: Person, account: GatewayUser) -> bool:
     """Tell whether somebody has said that this account is not theirs; links are never guessed again."""
     return bool(facts.get(desk.db, f"unlinked:{person.id}:{account.user_id}"))
 
@@ -111,7 +111,7 @@ async def _named(desk: Desk, person: Person, identity: Identity) -> tuple[Gatewa
         return own, []
     lists = await every(desk.gateway.find_users(sso_user_id=external) for external in identity.external_ids)
     found = _unique([user for users in lists for user in users])
-    return None, [user for user in found if not _was_unlinked(desk, person, user)]
+    return None, [user for user in found if not was_unlinked(desk, person, user)]
 
 
 def _the_one(desk: Desk, person: Person, found: list[GatewayUser], what: str) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 import structlog
 
 from idsync.clock import rfc3339
-from idsync.engine.accounts import Identity, accounts_of, identity_of, unowned
+from idsync.engine.accounts import Identity, accounts_of, identity_of, unowned, was_unlinked
 from idsync.engine.desk import Desk, every
 from idsync.errors import (
     AdminKeyRefused,
@@ -38,6 +38,8 @@ ROUNDS = 3
 """How often one run repeats what did not hold before it gives the job back for a later try."""
 log = structlog.get_logger(__name__)
 LAST_ADMIN = "last_admin"
+MASTER = "default_user_id"
+"""The user row that stands for the gateway's own master key; nobody is behind it (LiteLLM 1.108.0, observed)."""
 ORDER = (
     DepartureState.ACCEPTED,
     DepartureState.FENCED,
@@ -137,7 +139,8 @@ class _Leaver:
         Raises:
             NeedsPerson: there is one, and the e-mail alone may not link it.
         """
-        doubtful = sorted(user.user_id for user in await unowned(self.desk, identity.emails))
+        unclear = await unowned(self.desk, identity.emails)
+        doubtful = sorted(user.user_id for user in unclear if not was_unlinked(self.desk, self.person, user))
         if doubtful:
             msg = f"the gateway has an account with the e-mail of {self.person.label}, linked to nobody: {', '.join(doubtful)}"
             raise NeedsPerson("account", msg, f"idsync link {self.person.label} GATEWAY_USER_ID")
@@ -432,7 +435,7 @@ class _Leaver:
         others = [
             user
             for user in await self.desk.gateway.list_users()
-            if user.role == "proxy_admin" and user.user_id not in own and not user.fenced
+            if user.role == "proxy_admin" and user.user_id not in {*own, MASTER} and not user.fenced
         ]
         return not others
 

@@ -280,12 +280,16 @@ def configuration_item(db: Db, person_id: str) -> HoldItem | None:
 
 
 def drop_items(db: Db, person_id: str, team: str) -> None:
-    """Take what came back out of the open holds; the checksum changes with it."""
+    """Take what came back out of the open holds; the checksum changes with it, and a hold of nothing ends."""
     db.execute(
         "DELETE FROM hold_items WHERE person_id = :person AND team = :team AND hold_id IN"
         " (SELECT id FROM holds WHERE state = 'open')",
         person=person_id,
         team=team,
+    )
+    db.execute(
+        "UPDATE holds SET state = 'emptied', decided_by = 'idsync', decided_at = created_at"
+        " WHERE state = 'open' AND id NOT IN (SELECT hold_id FROM hold_items)"
     )
 
 

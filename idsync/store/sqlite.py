@@ -20,12 +20,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
 
+import structlog
 from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
 
 from idsync.errors import StoreBusy, StoreError
 from idsync.store.db import Db, Row
 
+log = structlog.get_logger(__name__)
 T = TypeVar("T")
 BATCH = 64
 """Most transactions that share one fsync."""
@@ -98,8 +100,13 @@ class FileLock:
 
         Raises:
             StoreBusy: another process has it.
+            StoreError: the lock file belongs to somebody else.
         """
-        fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            msg = f"cannot open the lock of the store {self.path}: {error.strerror}; who owns it?"
+            raise StoreError(msg) from error
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -149,18 +156,20 @@ class SqliteStore:
         """
         self._prepare_folder()
         self._lock.acquire()
+        connection: sqlite3.Connection | None = None
         try:
             connection = _connect(self.path, writing=True)
             self.path.chmod(0o600)
             _check(connection)
             migrate(connection)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError, StoreError) as error:
+            if connection is not None:
+                connection.close()
             self._lock.release()
+            if isinstance(error, StoreError):
+                raise
             msg = f"cannot open the store {self.path}: {error}"
             raise StoreError(msg) from error
-        except StoreError:
-            self._lock.release()
-            raise
         self._thread = threading.Thread(target=self._work, args=(connection,), name="idsync-writer", daemon=True)
         self._thread.start()
 
@@ -252,7 +261,10 @@ class SqliteStore:
         for work, result in done:
             work.future.set_result(result)
         for hook in hooks:
-            hook()
+            try:
+                hook()
+            except Exception:
+                log.exception("store.hook_failed")  # what is on disk stays; whoever was to be woken looks by itself
         return stop
 
     def _next(self, taken: int) -> _Work | bool | None:

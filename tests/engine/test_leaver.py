@@ -249,7 +249,6 @@ def test_every_account_of_a_person_is_ended_and_given_back(gateway: Gateway, ope
     assert gateway.answers(second.keys) == {200}
 
 
-@pytest.mark.xfail(strict=True, reason="keys of further accounts in a lost team live on (engine/member.py, _take)")
 def test_a_lost_team_ends_the_keys_of_every_account_of_a_person(gateway: Gateway, opened: Opener) -> None:
     home = opened(policy={"group_loss_delete_after": "1h"})
     company = founded(gateway, home)

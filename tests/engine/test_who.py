@@ -10,6 +10,7 @@ from support.gateway import Gateway
 from support.waiting import until
 
 from idsync.errors import UsageError
+from idsync.store import people
 
 SOON = {"group_loss_delete_after": "0s"}
 

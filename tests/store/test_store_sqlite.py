@@ -363,9 +363,6 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
         SqliteStore(f"sqlite:///{tmp_path}/file/idsync.db").open()
 
 
-@pytest.mark.xfail(
-    strict=True, raises=OSError, reason="open() catches SQLite's errors only: a traceback instead of a sentence"
-)
 def test_a_lock_file_that_cannot_be_opened_is_an_error_of_the_store(tmp_path: Path, url: str) -> None:
     (tmp_path / "idsync.db.lock").mkdir()
     with pytest.raises(StoreError, match="lock"):
