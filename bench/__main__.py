@@ -12,6 +12,7 @@ import sqlite3
 import sys
 import time
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 from bench.load import Result, each, run
@@ -83,23 +84,11 @@ def join(bench: Bench, count: int) -> list[str]:
         run(bench.scim, bench.token, each(lambda i: ("POST", "/Users", person(i)), count), clients=8, seconds=600)
     )
     assert set(made.statuses) == {201}, made.statuses
-    import json
-    import urllib.request
-
-    def ask(method: str, path: str, body: Any = None) -> Any:
-        headers = {"Authorization": f"Bearer {bench.token}", "Content-Type": "application/scim+json"}
-        data = None if body is None else json.dumps(body).encode()
-        with urllib.request.urlopen(
-            urllib.request.Request(bench.scim + path, data, headers, method=method), timeout=120
-        ) as answer:
-            return json.loads(answer.read())
-
-    ids: list[str] = []
-    while len(ids) < count:
-        page = ask("GET", f"/Users?startIndex={len(ids) + 1}&count=100&attributes=id")
-        ids += [entry["id"] for entry in page["Resources"]]
+    ids = bench.listed(count)
     for name in ("A", "B"):
-        ask("POST", "/Groups", {"schemas": [GROUP], "displayName": name, "members": [{"value": one} for one in ids]})
+        bench.ask(
+            "POST", "/Groups", {"schemas": [GROUP], "displayName": name, "members": [{"value": one} for one in ids]}
+        )
     while True:
         state = bench.hook("state")
         if all(len(team["members_with_roles"]) == count + 1 for team in state["teams"]):
@@ -150,8 +139,6 @@ def first_calls(bench: Bench, since: int) -> list[float]:
 
 
 def at(view: dict[str, Any], name: str) -> float:
-    from datetime import datetime
-
     return datetime.fromisoformat(view["stages"][name]).timestamp()
 
 
@@ -171,11 +158,12 @@ def scim(bench: Bench, seconds: float) -> None:
     print(f"SCIM, one process, {CLIENTS} clients, durable commits; the load generator shares the machine")
     numbers = itertools.count()
     report("create", load(bench, lambda _: ("POST", "/Users", person(next(numbers))), seconds), 800)
-    ids = listed(bench, 2000)
+    ids = bench.listed(2000)
     report("GET by id", load(bench, lambda i: ("GET", f"/Users/{ids[i % len(ids)]}", None), seconds), 2500)
     report("userName eq", load(bench, lambda i: ("GET", lookup(i % len(ids)), None), seconds), 2500)
     report("page of 100", load(bench, lambda i: ("GET", "/Users?startIndex=1&count=100", None), seconds), 550)
-    group = asyncio.run(_make_group(bench, ids[:2000]))
+    members = [{"value": one} for one in ids]
+    group = bench.ask("POST", "/Groups", {"schemas": [GROUP], "displayName": "Big", "members": members})["id"]
     report(
         "group of 2,000: add, remove one",
         load(bench, lambda i: ("PATCH", f"/Groups/{group}", member(ids, i)), seconds),
@@ -191,33 +179,6 @@ def scim(bench: Bench, seconds: float) -> None:
 
 def load(bench: Bench, build: Callable[[int], tuple[str, str, object]], seconds: float) -> Result:
     return asyncio.run(run(bench.scim, bench.token, each(build, 10_000_000), clients=CLIENTS, seconds=seconds))
-
-
-def listed(bench: Bench, wanted: int) -> list[str]:
-    import json
-    import urllib.request
-
-    have: list[str] = []
-    while len(have) < wanted:
-        url = f"{bench.scim}/Users?startIndex={len(have) + 1}&count=100"
-        request = urllib.request.Request(url, headers={"Authorization": f"Bearer {bench.token}"})
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            page = json.loads(answer.read())["Resources"]
-        if not page:
-            break
-        have += [entry["id"] for entry in page]
-    return have
-
-
-async def _make_group(bench: Bench, members: list[str]) -> str:
-    import json
-    import urllib.request
-
-    body = {"schemas": [GROUP], "displayName": "Big", "members": [{"value": one} for one in members]}
-    headers = {"Authorization": f"Bearer {bench.token}", "Content-Type": "application/scim+json"}
-    request = urllib.request.Request(f"{bench.scim}/Groups", json.dumps(body).encode(), headers, method="POST")
-    with urllib.request.urlopen(request, timeout=120) as answer:
-        return str(json.loads(answer.read())["id"])
 
 
 def lookup(index: int) -> str:

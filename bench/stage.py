@@ -56,6 +56,24 @@ class Bench:
         with urllib.request.urlopen(request, timeout=120) as answer:
             return json.loads(answer.read())
 
+    def ask(self, method: str, path: str, body: Any = None) -> Any:
+        """Send one SCIM request that has to succeed."""
+        data = None if body is None else json.dumps(body).encode()
+        headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/scim+json"}
+        request = urllib.request.Request(self.scim + path, data, headers, method=method)
+        with urllib.request.urlopen(request, timeout=120) as answer:
+            return json.loads(answer.read())
+
+    def listed(self, wanted: int) -> list[str]:
+        """Return the ids of the first users."""
+        ids: list[str] = []
+        while len(ids) < wanted:
+            page = self.ask("GET", f"/Users?startIndex={len(ids) + 1}&count=100&attributes=id").get("Resources")
+            if not page:
+                break
+            ids += [entry["id"] for entry in page]
+        return ids
+
     def departures(self) -> list[dict[str, Any]]:
         command = [sys.executable, "-m", "idsync", "-c", str(self.folder / "config.toml"), "departures", "--json"]
         views: list[dict[str, Any]] = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
