@@ -70,13 +70,13 @@ def _print_radius(radius: dict[str, Any]) -> None:
 
 def _print(result: dict[str, Any]) -> None:
     departure = result["departure"] or {}
+    if result["pending"]:
+        why = f"not proven yet: {result['error']}" if result["error"] else "the work is under way"
+        click.echo(f"{result['user']}: banned; {why} (--wait SECONDS waits for the receipt)")
+        return
     click.echo(f"{result['user']}: banned; departure {departure.get('state', 'unknown')}")
-    if result["error"]:
-        click.echo(f"  not proven again yet: {result['error']}")
-    elif departure.get("time_to_revoke_seconds") is not None and not result["pending"]:
-        click.echo(f"  verified {departure['time_to_revoke_seconds']:.3f} s after the command")
-    elif result["pending"]:
-        click.echo("  the work is under way; --wait SECONDS waits for the receipt")
+    if departure.get("time_to_revoke_seconds") is not None:
+        click.echo(f"  verified {departure['time_to_revoke_seconds']:.3f} s after it was asked for")
     if departure.get("problem"):
         click.echo(f"  not further yet: {departure['problem']}")
 

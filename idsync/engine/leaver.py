@@ -7,16 +7,17 @@ looks at the gateway afresh and does what is missing, so it may be cut off anywh
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
 
-from idsync.clock import rfc3339
+from idsync.engine import admins
 from idsync.engine.accounts import Identity, accounts_of, identity_of, unowned, was_unlinked
 from idsync.engine.desk import Desk, every
+from idsync.engine.looking import Looker, Sight
+from idsync.engine.receipt import left_standing, receipt_of
 from idsync.errors import (
     AdminKeyRefused,
     GatewayError,
@@ -31,15 +32,12 @@ from idsync.gateway.slots import FENCE, REVOKE, urgency
 from idsync.model import FENCE_FLAG, FENCE_TAG, Call, DepartureState, GatewayKey, GatewayUser, Person
 from idsync.store import journal, ledger, people
 from idsync.store.db import Db
-from idsync.store.ledger import Departure, HoldItem
+from idsync.store.ledger import Departure
 from idsync.store.people import BlockedKey
 
 ROUNDS = 3
 """How often one run repeats what did not hold before it gives the job back for a later try."""
 log = structlog.get_logger(__name__)
-LAST_ADMIN = "last_admin"
-MASTER = "default_user_id"
-"""The user row that stands for the gateway's own master key; nobody is behind it (LiteLLM 1.108.0, observed)."""
 ORDER = (
     DepartureState.ACCEPTED,
     DepartureState.FENCED,
@@ -56,20 +54,6 @@ class Outcome:
 
     record: Callable[[Db], None]
     run_at: float | None
-
-
-@dataclass(frozen=True)
-class Sight:
-    """One account as the gateway shows it now."""
-
-    account_id: str
-    user: GatewayUser | None
-    keys: tuple[GatewayKey, ...]
-    teams: tuple[str, ...]
-
-    @property
-    def fenced(self) -> bool:
-        return self.user is None or self.user.fenced
 
 
 async def leave(desk: Desk, person: Person, departure: Departure) -> Outcome:
@@ -98,6 +82,7 @@ class _Leaver:
             for row in people.blocked_keys(desk.db, person.id)
             if row.doomed
         }
+        self.looker = Looker(desk.gateway, departure.id)
         self.left: set[str] = set()
         self.fence = "assumed"
         self.blocks = True
@@ -111,13 +96,14 @@ class _Leaver:
         accounts = await accounts_of(self.desk, self.person, identity, stays=False)
         if not accounts:
             await self._refuse_a_doubt(identity)
-        users = await every(map(self._read, accounts))
-        if await self._last_admin(users):
-            return self._hold_last_admin()
+        users = await every(map(self.looker.read, accounts))
+        if await admins.takes_the_last_admin(self.desk, self.departure, users):
+            now = self.desk.clock.now()
+            return Outcome(lambda db: admins.hold(db, self.departure, now), None)
         sights = await every(self._fence(account, user) for account, user in zip(accounts, users, strict=True))
         urgency.set(REVOKE)
         if not any(sight.keys or sight.teams for sight in sights):
-            sights = await every(map(self._look, accounts))
+            sights = await every(map(self.looker.look, accounts))
         for _ in range(ROUNDS):
             if await self._alive(sights) is None:
                 return await self._proven(sights, identity)
@@ -125,7 +111,7 @@ class _Leaver:
             if not self._may_delete():
                 return await self._access_ended(sights)
             await self._destroy(sights)
-            sights = await every(map(self._look, accounts))
+            sights = await every(map(self.looker.look, accounts))
         alive = await self._alive(sights)
         if alive is None:
             return await self._proven(sights, identity)
@@ -145,56 +131,8 @@ class _Leaver:
             msg = f"the gateway has an account with the e-mail of {self.person.label}, linked to nobody: {', '.join(doubtful)}"
             raise NeedsPerson("account", msg, f"idsync link {self.person.label} GATEWAY_USER_ID")
 
-    async def _read(self, account_id: str) -> GatewayUser | None:
-        """Read a user; one that cannot be read is an odd read: their keys are ended first, the fence comes later."""
-        try:
-            return await self.desk.gateway.get_user(account_id)
-        except (AdminKeyRefused, Throttled):
-            raise
-        except GatewayError as error:
-            log.error("leaver.unreadable", departure=self.departure.id, error=str(error))
-            return GatewayUser(account_id, None, None, None)
-
-    # -- looking --------------------------------------------------------------------------------------------------
-
-    async def _look(self, account_id: str) -> Sight:
-        """Read the user, every page of their keys, and every roster that has them, side by side."""
-        gateway = self.desk.gateway
-        user, keys, teams = await asyncio.gather(
-            gateway.get_user(account_id), gateway.list_keys(user_id=account_id), gateway.teams_of(account_id)
-        )
-        rosters = {team.team_id for team in teams}
-        claimed = await every(map(gateway.get_team, sorted(set(user.teams if user else ()) - rosters)))
-        rosters |= {team.team_id for team in claimed if team is not None and team.has_member(account_id)}
-        return Sight(account_id, user, tuple(keys), tuple(sorted(rosters)))
-
-    async def _glance(self, account_id: str) -> Sight:
-        """Read the user and their keys; teams as the user's own row has them.
-
-        Enough to act on, never enough to close on: rosters of large teams cost a hundred times a user row.
-        """
-        gateway = self.desk.gateway
-        user, keys = await asyncio.gather(self._read(account_id), gateway.list_keys(user_id=account_id))
-        return Sight(account_id, user, tuple(keys), user.teams if user is not None else ())
-
     async def _alive(self, sights: Sequence[Sight]) -> str | None:
-        """Say what of the person is still there; None when the gateway's own answers agree that nothing is."""
-        for sight in sights:
-            if sight.keys:
-                return f"{len(sight.keys)} key(s)"
-            if sight.teams:
-                return f"{len(sight.teams)} team membership(s)"
-            if not sight.fenced and self.fence != "unsupported":
-                return "the account without its fence"
-        living = [key for key in await every(map(self._by_id, sorted(self.doomed))) if key is not None]
-        return f"{len(living)} key(s) by id" if living else None
-
-    async def _by_id(self, key_id: str) -> GatewayKey | None:
-        try:
-            key = await self.desk.gateway.key_info(key_id)
-        except Unsupported:
-            return None
-        return None if key is None or key.deleted else key
+        return await self.looker.alive(sights, self.doomed, fences=self.fence != "unsupported")
 
     # -- the fence ------------------------------------------------------------------------------------------------
 
@@ -206,7 +144,7 @@ class _Leaver:
         for _ in range(ROUNDS):
             await self._write_fence(user)
             urgency.set(REVOKE)
-            sight = await self._glance(account_id)
+            sight = await self.looker.glance(account_id)
             user = sight.user
             if not self._wants_fence(user):
                 break
@@ -312,7 +250,7 @@ class _Leaver:
 
     async def _access_ended(self, sights: Sequence[Sight]) -> Outcome:
         """Access has ended and deletion waits, or is not wanted: prove that much, and come back when it is due."""
-        fresh = await every(self._look(sight.account_id) for sight in sights)
+        fresh = await every(self.looker.look(sight.account_id) for sight in sights)
         fenced = all(sight.fenced for sight in fresh)
         open_keys = [key for sight in fresh for key in sight.keys if not key.blocked]
         if (open_keys and (self.blocks or not fenced)) or not (fenced or self.fence == "unsupported"):
@@ -335,26 +273,14 @@ class _Leaver:
     async def _proven(self, sights: Sequence[Sight], identity: Identity) -> Outcome:
         """Close on what the gateway shows; at the second look, also name what is left standing on purpose."""
         if self._is_second_look():
-            self.standing = await self._left_standing(sights, identity)
+            teams = (self.departure.receipt or {}).get("teams", [])
+            own = [sight.account_id for sight in sights]
+            self.standing = await left_standing(self.desk, teams, own, identity.emails)
         return self._verified(sights)
 
     def _is_second_look(self) -> bool:
         due = self.departure.settle_at
         return self.departure.verified_at is not None and due is not None and self.desk.clock.now() >= due
-
-    async def _left_standing(self, sights: Sequence[Sight], identity: Identity) -> dict[str, Any]:
-        """Name the shared keys of the teams that were left, and further accounts with the same e-mail."""
-        gateway = self.desk.gateway
-        own = {sight.account_id for sight in sights}
-        teams = sorted((self.departure.receipt or {}).get("teams", []))
-        lists = await every(gateway.list_keys(team_id=team) for team in teams)
-        found = await every(gateway.find_users(email=email) for email in sorted(identity.emails))
-        others = {user.user_id for users in found for user in users} - own
-        unknown = [user for user in sorted(others) if people.person_of_account(self.desk.db, user) is None]
-        return {
-            "shared_keys": [_key_entry(key) for keys in lists for key in keys if key.user_id is None],
-            "other_accounts": unknown,
-        }
 
     def _verified(self, sights: Sequence[Sight]) -> Outcome:
         """The gateway's own answers agree. After its cache time everything is looked at once more."""
@@ -408,64 +334,11 @@ class _Leaver:
             self.desk.telemetry.revoked(kind, done.evidence.value, now - done.received_at)
 
     def _receipt(self, departure: Departure, sights: Sequence[Sight]) -> dict[str, Any]:
-        """Return the proof: what was called and answered, what is gone, what is left standing on purpose."""
-        earlier = dict(departure.receipt or {})
-        keys = {entry["id"]: entry for entry in earlier.get("keys", [])}
-        keys |= {key.id: _key_entry(key) for key in self.doomed.values() if key.name or key.id not in keys}
-        return {
-            "accounts": sorted({sight.account_id for sight in sights} | set(earlier.get("accounts", []))),
-            "keys": [keys[key_id] for key_id in sorted(keys)],
-            "teams": sorted({*earlier.get("teams", []), *self.left}),
-            "calls": [*earlier.get("calls", []), *map(_call_entry, self.calls)][-500:],
-            "shared_keys": self.standing.get("shared_keys", earlier.get("shared_keys")),
-            "other_accounts": self.standing.get("other_accounts", earlier.get("other_accounts")),
-            "left_standing": [
-                "keys the API does not list (dashboard sessions) are ended by the fence alone",
-                "keys without an owner (shared team keys) are not touched when somebody leaves",
-            ],
-        }
-
-    # -- the last admin -------------------------------------------------------------------------------------------
-
-    async def _last_admin(self, users: Sequence[GatewayUser | None]) -> bool:
-        """Tell whether revoking these accounts leaves the gateway without an admin, and nobody approved that."""
-        own = {user.user_id for user in users if user is not None and user.role == "proxy_admin" and not user.fenced}
-        if not own or self._approved():
-            return False
-        others = [
-            user
-            for user in await self.desk.gateway.list_users()
-            if user.role == "proxy_admin" and user.user_id not in {*own, MASTER} and not user.fenced
-        ]
-        return not others
-
-    def _approved(self) -> bool:
-        """Tell whether somebody approved this; the departure may by now be held for another reason."""
-        return ledger.was_approved(self.desk.db, f"{LAST_ADMIN}:{self.person.id}", self.departure.accepted_at)
-
-    def _hold_last_admin(self) -> Outcome:
-        """Hold the whole departure of the last admin, access included: nobody could undo it afterwards."""
-        now = self.desk.clock.now()
-        reason = f"{self.person.label} is the gateway's last admin"
-
-        def record(db: Db) -> None:
-            hold, is_new = ledger.join_hold(db, f"{LAST_ADMIN}:{self.person.id}", reason, now)
-            held = replace(self.departure, hold_id=hold.id, state=DepartureState.HELD, problem=reason)
-            ledger.put_departure(db, held)
-            version = f"{held.accepted_at:.6f}"
-            ledger.add_item(db, HoldItem(hold.id, self.person.id, "", held.evidence.value, version))
-            if is_new:
-                detail = {"hold": hold.id, "reason": reason}
-                journal.append(
-                    db, at=now, actor="engine", action="hold.opened", subject=self.person.label, detail=detail
-                )
-
-        return Outcome(record, None)
-
-
-def _key_entry(key: GatewayKey) -> dict[str, Any]:
-    return {"id": key.id, "name": key.name, "alias": key.alias, "team_id": key.team_id}
-
-
-def _call_entry(call: Call) -> dict[str, Any]:
-    return {**asdict(call), "at": rfc3339(call.at), "ms": round(call.ms, 1)}
+        return receipt_of(
+            departure.receipt or {},
+            accounts=[sight.account_id for sight in sights],
+            keys=self.doomed.values(),
+            teams=self.left,
+            calls=self.calls,
+            standing=self.standing,
+        )

@@ -1,0 +1,45 @@
+"""The gateway's last admin: revoking them is held, because nobody could undo it afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from idsync.engine.desk import Desk
+from idsync.model import DepartureState, GatewayUser
+from idsync.store import journal, ledger
+from idsync.store.db import Db
+from idsync.store.ledger import Departure, HoldItem
+
+ADMIN = "proxy_admin"
+MASTER = "default_user_id"
+"""The user row that stands for the gateway's own master key; nobody is behind it (LiteLLM 1.108.0, observed)."""
+
+
+async def takes_the_last_admin(desk: Desk, departure: Departure, users: Sequence[GatewayUser | None]) -> bool:
+    """Tell whether revoking these accounts leaves the gateway without an admin, and nobody approved that."""
+    own = {user.user_id for user in users if user is not None and user.role == ADMIN and not user.fenced}
+    if not own or ledger.was_approved(desk.db, _kind(departure), departure.accepted_at):
+        return False
+    others = [
+        user
+        for user in await desk.gateway.list_users()
+        if user.role == ADMIN and user.user_id not in {*own, MASTER} and not user.fenced
+    ]
+    return not others
+
+
+def hold(db: Db, departure: Departure, now: float) -> None:
+    """Hold the whole departure, access included."""
+    reason = f"{departure.label} is the gateway's last admin"
+    joined, is_new = ledger.join_hold(db, _kind(departure), reason, now)
+    ledger.put_departure(db, replace(departure, hold_id=joined.id, state=DepartureState.HELD, problem=reason))
+    version = f"{departure.accepted_at:.6f}"
+    ledger.add_item(db, HoldItem(joined.id, departure.person_id, "", departure.evidence.value, version))
+    if is_new:
+        detail = {"hold": joined.id, "reason": reason}
+        journal.append(db, at=now, actor="engine", action="hold.opened", subject=departure.label, detail=detail)
+
+
+def _kind(departure: Departure) -> str:
+    return f"last_admin:{departure.person_id}"
