@@ -14,7 +14,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -75,16 +75,16 @@ def _uri(path: Path, mode: str) -> str:
 
 
 def _connect(path: Path, *, writing: bool) -> sqlite3.Connection:
-    connection = sqlite3.connect(
-        _uri(path, "rwc" if writing else "ro"), uri=True, isolation_level=None, check_same_thread=False, timeout=5
-    )
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("PRAGMA foreign_keys = ON")
-    if writing:
-        connection.execute("PRAGMA journal_mode = WAL")
-    else:
-        connection.execute("PRAGMA query_only = ON")
-        connection.execute("PRAGMA wal_autocheckpoint = 0")
+    uri = _uri(path, "rwc" if writing else "ro")
+    connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=5)
+    pragmas = ["synchronous = FULL", "foreign_keys = ON"]
+    pragmas += ["journal_mode = WAL"] if writing else ["query_only = ON", "wal_autocheckpoint = 0"]
+    try:
+        for pragma in pragmas:
+            connection.execute(f"PRAGMA {pragma}")
+    except sqlite3.Error:
+        connection.close()
+        raise
     return connection
 
 
@@ -402,10 +402,8 @@ def backup(url: str, target: Path) -> None:
         pass
     try:
         target.touch(mode=0o600)
-        with sqlite3.connect(_uri(source, "ro"), uri=True) as have, sqlite3.connect(target) as copy:
+        with closing(sqlite3.connect(_uri(source, "ro"), uri=True)) as have, closing(sqlite3.connect(target)) as copy:
             have.backup(copy)
-        have.close()
-        copy.close()
     except (sqlite3.Error, OSError) as error:
         target.unlink(missing_ok=True)
         msg = f"cannot back up to {target}: {error}"
