@@ -106,7 +106,7 @@ def gateway_of(
         more["on_learn"] = on_learn
     if observe is not None:
         more["observe"] = observe
-    return Gateway(settings, lambda: configuration.admin_key(config), clock, **more)
+    return Gateway(settings, configuration.AdminKey(config), clock, **more)
 
 
 # -- the core: everything but the servers -------------------------------------------------------------------------

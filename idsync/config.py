@@ -445,8 +445,36 @@ def read_secret(path: str) -> str:
     return text
 
 
+class AdminKey:
+    """The gateway's admin key, read again whenever its file has changed, so that a rotation needs no restart."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._seen: tuple[int, int, int] | None = None
+        self._key = ""
+
+    def __call__(self) -> str:
+        """Return the key as it is now.
+
+        Raises:
+            ConfigError: none is configured, or its file cannot be read.
+        """
+        signature = self._signature()
+        if signature is None or signature != self._seen:
+            self._key = admin_key(self._config)
+            self._seen = signature
+        return self._key
+
+    def _signature(self) -> tuple[int, int, int] | None:
+        try:
+            now = Path(self._config.routero.admin_key_file).stat()
+        except OSError:
+            return None
+        return now.st_mtime_ns, now.st_size, now.st_ino
+
+
 def admin_key(config: Config) -> str:
-    """Return the gateway's admin key, read again at every call so that a rotation needs no restart.
+    """Return the gateway's admin key.
 
     Raises:
         ConfigError: none is configured, or its file cannot be read.

@@ -168,7 +168,7 @@ class Reconciler:
             teams=granted,
             leaving=leaving,
             role=person.role,
-            own_fences=frozenset(entry.id for entry in ledger.departures_of(db, person.id)),
+            own_fences=ledger.departure_ids(db, person.id),
         )
 
     def _departed(self, db: Db, person: Person, departure: Departure) -> WantedPerson:

@@ -125,7 +125,7 @@ class _Leaver:
         Raises:
             NeedsPerson: there is one, and the e-mail alone may not link it.
         """
-        unclear = await unowned(self.desk, identity.emails)
+        unclear = await unowned(self.desk, sorted({*identity.emails} - {*identity.trusted_emails}))
         doubtful = sorted(user.user_id for user in unclear if not was_unlinked(self.desk, self.person, user))
         if doubtful:
             msg = f"the gateway has an account with the e-mail of {self.person.label}, linked to nobody: {', '.join(doubtful)}"
@@ -169,7 +169,7 @@ class _Leaver:
         """A fence of an earlier departure of ours is renewed; a foreign one is left to whoever made it."""
         if user is None or self.fence == "unsupported":
             return False
-        earlier = {entry.id for entry in ledger.departures_of(self.desk.db, self.person.id)} - {self.departure.id}
+        earlier = ledger.departure_ids(self.desk.db, self.person.id) - {self.departure.id}
         return not user.fenced or user.fence_tag in earlier
 
     async def _note_fence(self, sight: Sight) -> None:

@@ -187,7 +187,7 @@ class _Member:
 
     async def _lift_fence(self, user: GatewayUser) -> None:
         """Lift a fence that one of this person's closed departures has made; nobody else's."""
-        ours = {departure.id for departure in ledger.departures_of(self.desk.db, self.person.id)}
+        ours = ledger.departure_ids(self.desk.db, self.person.id)
         if not user.fenced or user.metadata is None or user.fence_tag not in ours:
             return
         self.desk.still_wanted()

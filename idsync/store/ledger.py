@@ -158,6 +158,12 @@ def departures_of(db: Db, person_id: str) -> list[Departure]:
     return [_departure(row) for row in rows]
 
 
+def departure_ids(db: Db, person_id: str) -> frozenset[str]:
+    """Return the ids of a person's departures, which are the tags of their fences."""
+    rows = db.all("SELECT id FROM departures WHERE person_id = :person", person=person_id)
+    return frozenset(row["id"] for row in rows)
+
+
 def departures(db: Db, *, limit: int = 1000) -> list[Departure]:
     """Return the newest departures, oldest of them first."""
     rows = db.all("SELECT * FROM departures ORDER BY accepted_at DESC, id LIMIT :limit", limit=limit)
