@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from idsync.model import GatewayKey, GatewayTeam, GatewayUser, Standing
+from idsync.policy import role_to_set
 
 MANAGED = "idsync"
 """Metadata key that marks a team idsync has made."""
@@ -225,6 +226,9 @@ def _plan_member(person: WantedPerson, scape: Gatewayscape) -> list[Change]:
         changes.append(_about(person, "account.lift", user.user_id))
     inside = set(_teams_with(user.user_id, scape))
     changes += [_about(person, "team.join", team) for team in sorted(person.teams - inside)]
+    role = role_to_set(person.role, user.role)
+    if role is not None:
+        changes.append(_about(person, "role.set", role))
     for account in _accounts(person):
         changes += _plan_leaving(person, account, scape)
     return changes

@@ -24,6 +24,8 @@ ADMIN_ROLES = frozenset({"proxy_admin", "proxy_admin_viewer", "org_admin"})
 """Roles an IdP group can never give, and that idsync never lowers."""
 
 
+STORED_ROLES = {"internal_viewer": "internal_user_viewer"}
+"""Routero's guide says `internal_viewer` for what the gateway stores as `internal_user_viewer`."""
 MANUAL = "manual"
 """The spec of a binding made with `idsync groups bind`."""
 
@@ -138,6 +140,12 @@ def decide(
     here = {idp for idp, record in newest.items() if record.observation is Observation.PRESENT}
     present = [record for record in known if rules.idp_of[record.source] in here]
     return _from_groups(present, bound, rules, ever_had_access)
+
+
+def role_to_set(wanted: str | None, shown: str | None) -> str | None:
+    """Return the role a gateway user must get, None when it has it; an admin is never lowered."""
+    stored = STORED_ROLES.get(wanted or "", wanted)
+    return None if stored is None or shown in ADMIN_ROLES or shown == stored else stored
 
 
 def protection(names: Iterable[str | None], rules: Rules, now: float) -> str | None:

@@ -119,11 +119,30 @@ def scape(
     keys: Sequence[GatewayKey] = (),
     teams: Sequence[str] = (),
     known: bool = True,
+    role: str | None = "internal_user",
 ) -> Gatewayscape:
     metadata: dict[str, Any] = {FENCE_FLAG: False} if fenced else {}
-    user = GatewayUser("acc-1", None, None, metadata | ({FENCE_TAG: tag} if tag else {}))
+    user = GatewayUser("acc-1", None, role, metadata | ({FENCE_TAG: tag} if tag else {}))
     rosters = [team(name, name, members=(TeamMember("acc-1", None, None),)) for name in teams]
     return Gatewayscape.of([user] if known else [], keys, rosters)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "shown", "planned"),
+    [
+        ("internal_user", "internal_user", []),
+        ("internal_user", None, ["internal_user"]),
+        ("internal_viewer", "internal_user", ["internal_user_viewer"]),
+        ("internal_viewer", "internal_user_viewer", []),
+        ("internal_user", "proxy_admin", []),
+        (None, "internal_user_viewer", []),
+    ],
+)
+def test_a_role_that_drifted_is_set_and_an_admin_is_never_lowered(
+    wanted: str | None, shown: str | None, planned: list[str]
+) -> None:
+    person = replace(ADA, teams=frozenset(), role=wanted)
+    assert [target for kind, target in did(person, scape(role=shown)) if kind == "role.set"] == planned
 
 
 def key(name: str, **more: Any) -> GatewayKey:

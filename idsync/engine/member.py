@@ -14,13 +14,10 @@ from idsync.engine.desk import Desk, every
 from idsync.engine.leaver import Outcome
 from idsync.errors import Conflicting, Missing, NeedsPerson, StillAlive, Transient, Unsupported
 from idsync.model import FENCE_FLAG, FENCE_TAG, DepartureState, GatewayKey, GatewayUser, Person
-from idsync.policy import ADMIN_ROLES
+from idsync.policy import role_to_set
 from idsync.store import journal, ledger, people
 from idsync.store.db import Db
 from idsync.store.people import BlockedKey, Grant
-
-ROLE_NAMES = {"internal_viewer": "internal_user_viewer"}
-"""Routero's guide says `internal_viewer` for what the gateway stores as `internal_user_viewer`."""
 
 
 async def converge_member(desk: Desk, person: Person) -> Outcome:
@@ -55,8 +52,10 @@ class _Member:
         for account in accounts:
             await self._lift_fence(account)
         await self._lift_blocks()
-        await self._join(user)
-        await self._set_role(user)
+        try:
+            await self._join(user)
+        finally:  # a team that is not set up keeps nobody from their role
+            await self._set_role(user)
         await self._read_back(user)
         waits = [grant.delete_at for grant in self.leaving if grant.team not in self.left and not self._held(grant)]
         return Outcome(self._record, min((at for at in waits if at is not None), default=None))
@@ -224,12 +223,10 @@ class _Member:
             await self.desk.gateway.add_member(team_id, user.user_id)
 
     async def _set_role(self, user: GatewayUser) -> None:
-        """Set the role policy wants; an admin is never lowered."""
-        wanted = ROLE_NAMES.get(self.person.role or "", self.person.role)
-        if wanted is None or user.role in ADMIN_ROLES or user.role == wanted:
-            return
-        self.desk.still_wanted()
-        await self.desk.gateway.set_role(user, wanted)
+        role = role_to_set(self.person.role, user.role)
+        if role is not None:
+            self.desk.still_wanted()
+            await self.desk.gateway.set_role(user, role)
 
     async def _read_back(self, user: GatewayUser) -> None:
         """Look once more: the gateway's 200 is not proof."""
