@@ -77,11 +77,7 @@ class _Leaver:
         self.person = person
         self.departure = departure
         self.calls = calls
-        self.doomed = {
-            row.key_id: GatewayKey(row.key_id, team_id=row.team_id)
-            for row in people.blocked_keys(desk.db, person.id)
-            if row.doomed
-        }
+        self.doomed = {row.key_id: _known(row) for row in people.blocked_keys(desk.db, person.id) if row.doomed}
         self.looker = Looker(desk.gateway, departure.id)
         self.left: set[str] = set()
         self.fence = "assumed"
@@ -194,7 +190,7 @@ class _Leaver:
         return account_id in (self.person.account_id, self.departure.account_id)
 
     def _row(self, account_id: str, key: GatewayKey, *, doomed: bool) -> BlockedKey:
-        return BlockedKey(key.id, self.person.id, account_id, key.team_id, doomed)
+        return BlockedKey(key.id, self.person.id, account_id, key.team_id, doomed, key.name, key.alias)
 
     # -- block, delete, leave -------------------------------------------------------------------------------------
 
@@ -225,7 +221,7 @@ class _Leaver:
             self._advance(db, DepartureState.BLOCKED, blocked_at=at, destroying_at=at)
             for row in people.blocked_keys(db, self.person.id):
                 people.note_blocked(db, replace(row, doomed=True), at)
-                self.doomed.setdefault(row.key_id, GatewayKey(row.key_id, team_id=row.team_id))
+                self.doomed.setdefault(row.key_id, _known(row))
 
         await self.desk.write(write)
         if self.doomed:
@@ -342,3 +338,8 @@ class _Leaver:
             calls=self.calls,
             standing=self.standing,
         )
+
+
+def _known(row: BlockedKey) -> GatewayKey:
+    """Return what is remembered of a key that an earlier run has seen."""
+    return GatewayKey(row.key_id, name=row.name, alias=row.alias, team_id=row.team_id, user_id=row.account_id)

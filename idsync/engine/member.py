@@ -145,7 +145,7 @@ class _Member:
     ) -> None:
         for key in keys:
             if doomed or not key.blocked:
-                row = BlockedKey(key.id, self.person.id, user.user_id, key.team_id, doomed)
+                row = BlockedKey(key.id, self.person.id, user.user_id, key.team_id, doomed, key.name, key.alias)
                 people.note_blocked(db, row, now)
         if doomed:
             people.put_grant(db, replace(grant, destroyed=True))

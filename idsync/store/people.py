@@ -52,6 +52,8 @@ class BlockedKey:
     account_id: str
     team_id: str | None
     doomed: bool
+    name: str | None = None
+    alias: str | None = None
 
 
 @dataclass(frozen=True)
@@ -243,7 +245,15 @@ def persons_with_access(db: Db) -> list[str]:
 def blocked_keys(db: Db, person_id: str) -> list[BlockedKey]:
     rows = db.all("SELECT * FROM blocked_keys WHERE person_id = :person ORDER BY key_id", person=person_id)
     return [
-        BlockedKey(row["key_id"], row["person_id"], row["account_id"], row["team_id"], bool(row["doomed"]))
+        BlockedKey(
+            row["key_id"],
+            row["person_id"],
+            row["account_id"],
+            row["team_id"],
+            bool(row["doomed"]),
+            row["name"],
+            row["alias"],
+        )
         for row in rows
     ]
 
@@ -251,14 +261,16 @@ def blocked_keys(db: Db, person_id: str) -> list[BlockedKey]:
 def note_blocked(db: Db, key: BlockedKey, at: float) -> None:
     """Remember a key before it is blocked or deleted; doomed once is doomed for good."""
     db.execute(
-        "INSERT INTO blocked_keys (key_id, person_id, account_id, team_id, doomed, blocked_at)"
-        " VALUES (:key, :person, :account, :team, :doomed, :at)"
+        "INSERT INTO blocked_keys (key_id, person_id, account_id, team_id, name, alias, doomed, blocked_at)"
+        " VALUES (:key, :person, :account, :team, :name, :alias, :doomed, :at)"
         " ON CONFLICT (key_id) DO UPDATE SET"
         " doomed = CASE WHEN blocked_keys.doomed = 1 THEN 1 ELSE excluded.doomed END",
         key=key.key_id,
         person=key.person_id,
         account=key.account_id,
         team=key.team_id,
+        name=key.name,
+        alias=key.alias,
         doomed=int(key.doomed),
         at=at,
     )

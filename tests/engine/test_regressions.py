@@ -413,3 +413,28 @@ def test_access_by_a_role_alone_that_the_configuration_took_is_kept_through_unre
     home.wait_until_quiet()
     assert [hold.kind for hold in home.holds()] == ["configuration"]
     assert gateway.answers(eve.keys) == {200}
+
+
+def test_a_receipt_names_the_keys_that_a_run_deleted_before_it_was_cut_off(gateway: Gateway, opened: Opener) -> None:
+    home = opened()
+    leo = gateway.account("leo", None, "data")
+    home.directory.hire("leo", "Data")
+    home.wait_until_quiet()
+    gateway.break_with("/key/delete", status=500, when="after", times=1)
+    home.directory.leave("leo")
+    home.wait_until_verified("leo")
+    named = {entry["id"]: entry["name"] for entry in (home.departure("leo").receipt or {})["keys"]}
+    assert set(named) == {key.id for key in leo.keys}
+    assert all(named.values()), "an id alone tells nobody which key it was"
+
+
+def test_a_team_that_is_not_set_up_keeps_nobody_from_their_role(gateway: Gateway, opened: Opener) -> None:
+    gateway.team("web")  # there already, and not ours: refused
+    home = opened(
+        teams=[{"alias": "data", "groups": ["Data"]}, WEB], roles=[{"role": "internal_viewer", "groups": ["Data"]}]
+    )
+    home.directory.hire("leo", "Data", "Web")
+    until(lambda: home.failed_job("leo"), "the refused team is told")
+    account = home.account_of("leo")
+    (shown,) = [user for user in gateway.state()["users"] if user["user_id"] == account]
+    assert (shown["user_role"], gateway.teams_with(account)) == ("internal_user_viewer", ["data"])

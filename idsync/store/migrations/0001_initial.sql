@@ -96,6 +96,8 @@ CREATE TABLE blocked_keys (                 -- keys we blocked (a return lifts t
   person_id    TEXT NOT NULL,
   account_id   TEXT NOT NULL,
   team_id      TEXT,
+  name         TEXT,                        -- the gateway's masked form, for the receipt
+  alias        TEXT,
   doomed       INTEGER NOT NULL DEFAULT 0,
   blocked_at   DOUBLE PRECISION NOT NULL
 );
