@@ -433,8 +433,8 @@ def test_a_team_that_is_not_set_up_keeps_nobody_from_their_role(gateway: Gateway
     home = opened(
         teams=[{"alias": "data", "groups": ["Data"]}, WEB], roles=[{"role": "internal_viewer", "groups": ["Data"]}]
     )
+    leo = gateway.account("leo", user_role="internal_user")
     home.directory.hire("leo", "Data", "Web")
     until(lambda: home.failed_job("leo"), "the refused team is told")
-    account = home.account_of("leo")
-    (shown,) = [user for user in gateway.state()["users"] if user["user_id"] == account]
-    assert (shown["user_role"], gateway.teams_with(account)) == ("internal_user_viewer", ["data"])
+    (shown,) = [user for user in gateway.state()["users"] if user["user_id"] == leo.user_id]
+    assert (shown["user_role"], gateway.teams_with(leo.user_id)) == ("internal_user_viewer", ["data"])
