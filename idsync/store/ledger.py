@@ -294,7 +294,7 @@ def drop_items(db: Db, person_id: str, team: str) -> None:
         team=team,
     )
     db.execute(
-        "UPDATE holds SET state = 'emptied', decided_by = 'idsync', decided_at = created_at"
+        "UPDATE holds SET state = 'emptied', decided_by = 'idsync'"
         " WHERE state = 'open' AND id NOT IN (SELECT hold_id FROM hold_items)"
     )
 

@@ -189,7 +189,7 @@ CREATE TABLE holds (
   id         TEXT PRIMARY KEY,
   kind       TEXT NOT NULL,
   reason     TEXT NOT NULL,
-  state      TEXT NOT NULL,                  -- open, approved, rejected
+  state      TEXT NOT NULL,                  -- open, approved, rejected, emptied (all it kept came back)
   created_at DOUBLE PRECISION NOT NULL,
   decided_at DOUBLE PRECISION,
   decided_by TEXT
