@@ -6,7 +6,7 @@ import json
 
 import click
 
-from idsync.cli.client import JSON, reading, settings
+from idsync.cli.client import JSON, reading, settings, show
 
 
 @click.group()
@@ -37,8 +37,9 @@ def tail(ctx: click.Context, count: int, as_json: bool) -> int:
 
 
 @audit.command()
+@JSON
 @click.pass_context
-def verify(ctx: click.Context) -> int:
+def verify(ctx: click.Context, as_json: bool) -> int:
     """Check the whole chain. A cut-off end shows only against a head that was noted elsewhere (the daemon's log)."""
     from idsync.audit import first_break
     from idsync.store import journal
@@ -46,6 +47,9 @@ def verify(ctx: click.Context) -> int:
     with reading(settings(ctx)) as db:
         broken = first_break(journal.events(db))
         head = journal.head(db)
+    if as_json:
+        show({"entries": head[0], "head": head[1], "whole": broken is None, "breaks_at": broken})
+        return 0 if broken is None else 1
     if broken is not None:
         click.echo(f"the chain breaks at entry {broken}: it or the one before it was altered, removed or inserted")
         return 1

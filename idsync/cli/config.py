@@ -22,10 +22,19 @@ def check(ctx: click.Context, start: bool) -> int:
     """Report everything that is wrong, each problem with its path."""
     from idsync.config import start_problems
 
-    found = loaded(ctx)
-    problems = start_problems(found.config) if start else []
-    if problems:
-        raise ConfigError(problems)
+    try:
+        found = loaded(ctx)
+        problems = start_problems(found.config) if start else []
+        if problems:
+            raise ConfigError(problems)
+    except ConfigError as error:
+        if not as_json:
+            raise
+        show({"ok": False, "problems": [{"path": path, "what": what} for path, what in error.problems]})
+        return error.exit_code
+    if as_json:
+        show({"ok": True, "problems": []})
+        return 0
     click.echo(f"{found.path or 'no file, environment and defaults only'}: ok")
     return 0
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from idsync.cli.client import settings
+from idsync.cli.client import JSON, settings, show
 
 
 @click.group()
@@ -27,12 +27,16 @@ def backup(ctx: click.Context, file: Path) -> int:
 
 
 @db.command()
+@JSON
 @click.pass_context
-def check(ctx: click.Context) -> int:
+def check(ctx: click.Context, as_json: bool) -> int:
     """Check the store's pages and the version of SQLite under it."""
     from idsync.store.sqlite import inspect
 
     report = inspect(settings(ctx).store.url)
+    if as_json:
+        show({"sound": report.sound, "lines": list(report.lines)})
+        return 0 if report.sound else 1
     for line in report.lines:
         click.echo(line)
     return 0 if report.sound else 1
