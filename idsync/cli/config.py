@@ -17,8 +17,9 @@ def config() -> None:
 @click.option(
     "--start", is_flag=True, help="Also ask whether the daemon could start: secrets readable, a source there."
 )
+@JSON
 @click.pass_context
-def check(ctx: click.Context, start: bool) -> int:
+def check(ctx: click.Context, start: bool, as_json: bool) -> int:
     """Report everything that is wrong, each problem with its path."""
     from idsync.config import start_problems
 

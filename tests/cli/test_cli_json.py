@@ -36,6 +36,6 @@ def reading() -> Iterator[tuple[str, click.Command]]:
                 yield f"{name} {inner_name}".strip(), leaf
 
 
-@pytest.mark.parametrize(("name", "command"), reading(), ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(("name", "command"), [pytest.param(*found, id=found[0]) for found in reading()])
 def test_a_reading_command_has_json(name: str, command: click.Command) -> None:
     assert any("--json" in option.opts for option in command.params), f"idsync {name} has no --json"
