@@ -25,7 +25,7 @@ from idsync.store.ledger import Departure
 from idsync.store.sqlite import SqliteStore
 
 T = TypeVar("T")
-RETURNING = frozenset({"person.fence", "key.block", "key.delete", "team.leave"})
+TAKING = frozenset({"person.fence", "key.block", "key.delete", "team.leave"})
 
 log = structlog.get_logger(__name__)
 
@@ -92,8 +92,7 @@ class Reconciler:
                 reason = await self._apply_team(change)
                 if reason:
                     failed[change.subject] = reason
-        differing = {c.person_id: c for c in planned.changes if c.person_id is not None}
-        await self._write(lambda db: self._open_jobs(db, differing))
+        await self._write(lambda db: self._open_jobs(db, planned.changes))
         await self._write(lambda db: facts.put(db, "pass:reconcile", len(planned.changes), self._clock.now()))
         return Pass(planned.changes, failed, planned.held, planned.extras)
 
@@ -137,9 +136,14 @@ class Reconciler:
 
     # -- people ---------------------------------------------------------------------------------------------------
 
-    def _open_jobs(self, db: Db, differing: Mapping[str, Change]) -> None:
-        for person_id, change in sorted(differing.items()):
-            lane = Lane.REVOKE if change.kind in RETURNING else Lane.GRANT
+    def _open_jobs(self, db: Db, changes: Iterable[Change]) -> None:
+        """Open a job for everybody concerned; one who loses anything goes with the revocations."""
+        lanes: dict[str, Lane] = {}
+        for change in changes:
+            if change.person_id is not None:
+                taking = change.kind in TAKING or lanes.get(change.person_id) is Lane.REVOKE
+                lanes[change.person_id] = Lane.REVOKE if taking else Lane.GRANT
+        for person_id, lane in sorted(lanes.items()):
             self._standing.open_job(db, person_id, lane)
 
     def _wanted(self, db: Db, ids: Mapping[str, str]) -> Iterable[WantedPerson]:

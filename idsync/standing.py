@@ -72,7 +72,7 @@ class People:
             if self.rules.still_names(binding.kind, binding.target, binding.spec)
         ]
         ban = people.live_ban(db, person.id)
-        shield = self.protected(db, person) if self.rules.protected else None
+        shield = self.protected(db, person)
         if ban is not None and shield is not None and not ban.override:
             ban = None
         return decide(
@@ -140,10 +140,7 @@ class People:
 
     def protected(self, db: Db, person: Person) -> str | None:
         """Return why a person is protected, by any of their names, or None."""
-        names: list[str | None] = [person.account_id, person.label, *people.further_accounts(db, person.id)]
-        for user in directory.users_of_person_any(db, person.id):
-            names += [user.user_name, user.email]
-        return protection(names, self.rules, self._clock.now())
+        return shield_of(db, person, self.rules, self._clock.now())
 
     def _keeps_something(self, db: Db, person: Person) -> bool:
         """Tell whether a hold keeps a team that only the configuration would take."""
@@ -328,14 +325,19 @@ class People:
             ledger.add_item(db, HoldItem(hold, person.id, "", str(access.evidence), version))
 
     def hold_leavers_of(self, db: Db, team: str, reason: str) -> None:
-        """Hold the deletions of everybody who is losing this team, unless a hold keeps them back already."""
+        """Hold the deletions of everybody who is losing this team, unless a hold keeps them back already.
+
+        Raises their generation: a worker that is about to delete has read that nothing holds it.
+        """
         now = self._clock.now()
         for grant in people.leaving(db, team):
             departure = ledger.open_departure(db, grant.person_id)
             if departure is None and not ledger.hold_is_open(db, grant.hold_id):
                 self._hold_grant(db, grant, "rebind", reason, now)
+                self.open_job(db, grant.person_id, Lane.REVOKE)
             elif departure is not None and self._may_be_held(db, departure):
                 self._hold_departure(db, departure, "rebind", reason, now)
+                self.open_job(db, grant.person_id, Lane.REVOKE)
 
     @staticmethod
     def _may_be_held(db: Db, departure: Departure) -> bool:
@@ -363,6 +365,16 @@ class People:
 
     def _audit(self, db: Db, origin: Origin, action: str, subject: str, detail: dict[str, Any]) -> None:
         note(db, self._clock, origin, action, subject, detail)
+
+
+def shield_of(db: Db, person: Person, rules: Rules, now: float) -> str | None:
+    """Return why a person is protected: by account, userName, e-mail or the name they were revoked under."""
+    if not rules.protected:
+        return None
+    names: list[str | None] = [person.account_id, person.label, *people.further_accounts(db, person.id)]
+    for user in directory.users_of_person_any(db, person.id):
+        names += [user.user_name, user.email]
+    return protection(names, rules, now)
 
 
 def note(db: Db, clock: Clock, origin: Origin, action: str, subject: str, detail: dict[str, Any]) -> None:

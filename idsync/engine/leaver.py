@@ -30,6 +30,7 @@ from idsync.errors import (
 from idsync.gateway.receipts import recorder
 from idsync.gateway.slots import FENCE, REVOKE, urgency
 from idsync.model import FENCE_FLAG, FENCE_TAG, Call, DepartureState, GatewayKey, GatewayUser, Person
+from idsync.standing import shield_of
 from idsync.store import journal, ledger, people
 from idsync.store.db import Db
 from idsync.store.ledger import Departure
@@ -88,6 +89,7 @@ class _Leaver:
 
     async def run(self) -> Outcome:
         urgency.set(FENCE)
+        self._refuse_a_protected_one()
         identity = identity_of(self.desk, self.person)
         accounts = await accounts_of(self.desk, self.person, identity, stays=False)
         if not accounts:
@@ -114,6 +116,20 @@ class _Leaver:
         self.desk.telemetry.verification("alive")
         await self.desk.write(lambda db: self._advance(db, DepartureState.DELETED, deleted_at=self.deleted_at))
         raise StillAlive(f"the gateway still shows {alive} of {self.person.label} after saying it was gone")
+
+    def _refuse_a_protected_one(self) -> None:
+        """Touch nobody who is protected now, whatever was accepted before; a ban may override that.
+
+        Raises:
+            NeedsPerson: they are protected.
+        """
+        ban = people.live_ban(self.desk.db, self.person.id)
+        shield = shield_of(self.desk.db, self.person, self.desk.rules, self.desk.clock.now())
+        if shield is not None and not (ban is not None and ban.override):
+            msg = f"{self.person.label} had left and is protected since ({shield}); nothing more is ended"
+            raise NeedsPerson(
+                "protected", msg, f"idsync revoke {self.person.label} --override-protection --reason TEXT"
+            )
 
     async def _refuse_a_doubt(self, identity: Identity) -> None:
         """Nobody has left for good while an account with their e-mail belongs to nobody: it may be theirs.
@@ -227,6 +243,7 @@ class _Leaver:
         if self.doomed:
             await self.desk.gateway.delete_keys(sorted(self.doomed))
         await every(self.desk.gateway.remove_member(team, sight.account_id) for sight in sights for team in sight.teams)
+        self.deleted_at = self.desk.clock.now()
 
     # -- the ledger -----------------------------------------------------------------------------------------------
 

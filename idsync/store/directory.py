@@ -56,6 +56,29 @@ def _compact(doc: Mapping[str, Any]) -> str:
     return json.dumps(doc, ensure_ascii=False, separators=(",", ":"))
 
 
+def _page(
+    db: Db, table: str, source: str, where: str, params: Mapping[str, Any], *, order: str, limit: int, offset: int
+) -> Sequence[Row]:
+    """Read a page of live rows; the ids are paged first, because a wide row under OFFSET costs ten times as much."""
+    return db.all(
+        f"SELECT * FROM {table} WHERE id IN (SELECT id FROM {table} WHERE source = :source AND deleted_at IS NULL"  # noqa: S608
+        f" AND ({where}) ORDER BY {order} LIMIT :limit OFFSET :offset) ORDER BY {order}",
+        **params,
+        source=source,
+        limit=limit,
+        offset=offset,
+    )
+
+
+def _count(db: Db, table: str, source: str, where: str, params: Mapping[str, Any]) -> int:
+    row = db.one(
+        f"SELECT COUNT(*) AS n FROM {table} WHERE source = :source AND deleted_at IS NULL AND ({where})",  # noqa: S608
+        **params,
+        source=source,
+    )
+    return int(row["n"]) if row else 0
+
+
 # -- users ------------------------------------------------------------------------------------------------------
 
 
@@ -120,24 +143,12 @@ def search_users(
     db: Db, source: str, where: str, params: Mapping[str, Any], *, order: str, limit: int, offset: int
 ) -> list[User]:
     """Return a page of live users. `where` and `order` are SQL made by `scim.sql` from an allow-list of columns."""
-    rows = db.all(
-        f"SELECT * FROM users WHERE id IN (SELECT id FROM users WHERE source = :source AND deleted_at IS NULL"  # noqa: S608
-        f" AND ({where}) ORDER BY {order} LIMIT :limit OFFSET :offset) ORDER BY {order}",
-        **params,
-        source=source,
-        limit=limit,
-        offset=offset,
-    )
+    rows = _page(db, "users", source, where, params, order=order, limit=limit, offset=offset)
     return [user_from(row) for row in rows]
 
 
 def count_users(db: Db, source: str, where: str, params: Mapping[str, Any]) -> int:
-    row = db.one(
-        f"SELECT COUNT(*) AS n FROM users WHERE source = :source AND deleted_at IS NULL AND ({where})",  # noqa: S608
-        **params,
-        source=source,
-    )
-    return int(row["n"]) if row else 0
+    return _count(db, "users", source, where, params)
 
 
 def put_user(db: Db, user: User) -> None:
@@ -206,24 +217,12 @@ def search_groups(
     db: Db, source: str, where: str, params: Mapping[str, Any], *, order: str, limit: int, offset: int
 ) -> list[Group]:
     """Return a page of live groups; see `search_users`."""
-    rows = db.all(
-        f"SELECT * FROM groups WHERE id IN (SELECT id FROM groups WHERE source = :source AND deleted_at IS NULL"  # noqa: S608
-        f" AND ({where}) ORDER BY {order} LIMIT :limit OFFSET :offset) ORDER BY {order}",
-        **params,
-        source=source,
-        limit=limit,
-        offset=offset,
-    )
+    rows = _page(db, "groups", source, where, params, order=order, limit=limit, offset=offset)
     return [group_from(row) for row in rows]
 
 
 def count_groups(db: Db, source: str, where: str, params: Mapping[str, Any]) -> int:
-    row = db.one(
-        f"SELECT COUNT(*) AS n FROM groups WHERE source = :source AND deleted_at IS NULL AND ({where})",  # noqa: S608
-        **params,
-        source=source,
-    )
-    return int(row["n"]) if row else 0
+    return _count(db, "groups", source, where, params)
 
 
 def put_group(db: Db, group: Group) -> None:

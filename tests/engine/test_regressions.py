@@ -15,7 +15,8 @@ from support.settings import WEB
 from support.waiting import until
 
 from idsync.errors import UsageError
-from idsync.store import people, tokens
+from idsync.model import Lane
+from idsync.store import jobs, people, tokens
 
 NOW = {"group_loss_delete_after": "0s"}
 OTHER_RULE: dict[str, Any] = {"teams": [{"alias": "data", "groups": ["Somebody else"]}, WEB]}
@@ -438,3 +439,66 @@ def test_a_team_that_is_not_set_up_keeps_nobody_from_their_role(gateway: Gateway
     until(lambda: home.failed_job("leo"), "the refused team is told")
     (shown,) = [user for user in gateway.state()["users"] if user["user_id"] == leo.user_id]
     assert (shown["user_role"], gateway.teams_with(leo.user_id)) == ("internal_user_viewer", ["data"])
+
+
+def test_the_deletion_is_timed_before_it_was_read_back(gateway: Gateway, opened: Opener) -> None:
+    home = opened()
+    founded(gateway, home)
+    home.directory.leave("leo")
+    home.wait_until_verified("leo")
+    departure = home.departure("leo")
+    assert departure.blocked_at
+    assert departure.deleted_at
+    assert departure.verified_at
+    assert departure.blocked_at < departure.deleted_at < departure.verified_at
+
+
+def test_a_deletion_that_did_nothing_is_timed_all_the_same(gateway: Gateway, opened: Opener) -> None:
+    home = opened()
+    founded(gateway, home)
+    gateway.break_with("/key/delete", lie=True)
+    home.directory.leave("leo")
+    until(lambda: home.failed_job("leo"), "the read-back found the keys")
+    departure = home.departure("leo")
+    assert (departure.state.value, departure.verified_at) == ("deleted", None)
+    assert departure.deleted_at
+
+
+def test_a_pass_puts_a_mover_who_keeps_an_old_key_before_those_who_only_join(gateway: Gateway, opened: Opener) -> None:
+    home = opened()
+    leo = gateway.account("leo", "data")
+    home.directory.hire("leo", "Data", "Web")
+    home.directory.hire("zoe", "Web")
+    home.wait_until_quiet()
+    home.directory.part("Data", "leo")
+    home.wait_until_idle("leo")
+    zoe = home.account_of("zoe")
+    home = opened(working=False)
+    gateway.hook("act", {"unblock": {"user_id": leo.user_id}})
+    for account in (leo.user_id, zoe):
+        gateway.ok("/team/member_delete", {"team_id": "web", "user_id": account})
+    home.run(home.core.reconciler.apply())
+    lanes = {job.person_id: job.lane for job in jobs.all_jobs(home.db)}
+    assert lanes == {home.person("leo").id: Lane.REVOKE, home.person("zoe").id: Lane.GRANT}
+
+
+def test_nothing_more_is_ended_of_a_leaver_who_is_protected_since(gateway: Gateway, opened: Opener) -> None:
+    """The hold of their deletion is approved for others; neither that nor a later pass may delete their keys."""
+    home = opened()
+    logins, key = crowd_in_data(gateway, home)
+    home.directory.empty("Data")
+    home.wait_for(logins[0], "held")
+    home = opened(protected=[{"match": mail(logins[0]), "reason": "break-glass"}])
+    for hold in home.holds():
+        home.approve(hold)
+    home.wait_until_verified(*logins[1:])
+    home.reconcile()
+    home.wait_until_idle(logins[0])
+    assert gateway.exists(key)
+    assert home.departure(logins[0]).verified_at is None
+    home.run(
+        home.core.commands(alone=False).revoke(
+            user=mail(logins[0]), reason="decided", by="test", override=True, wait=20.0
+        )
+    )
+    assert not gateway.exists(key)

@@ -218,3 +218,12 @@ def test_a_record_that_is_gone_does_not_bring_its_person_back(world: World) -> N
     assert directory.user(world.db, "okta", bob.id) is None
     assert ledger.open_departure(world.db, world.person(bob).id) is not None
     assert people.live_ban(world.db, world.person(bob).id) is None
+
+
+def test_a_hold_that_opens_over_a_waiting_deletion_raises_the_generation(world: World, data: Group) -> None:
+    """A worker that has read that nothing holds it must not go on to delete."""
+    ada, bob = world.user("ada", data), world.user("bob", data, world.group("Web"))
+    world.delete_group(data)
+    before = {user.id: world.person(user).generation for user in (ada, bob)}
+    world.group("Data")
+    assert all(world.person(user).generation > before[user.id] for user in (ada, bob))
