@@ -484,11 +484,11 @@ def test_a_pass_puts_a_mover_who_keeps_an_old_key_before_those_who_only_join(gat
 
 def test_nothing_more_is_ended_of_a_leaver_who_is_protected_since(gateway: Gateway, opened: Opener) -> None:
     """The hold of their deletion is approved for others; neither that nor a later pass may delete their keys."""
-    home = opened()
+    home = opened(policy=NOW)
     logins, key = crowd_in_data(gateway, home)
     home.directory.empty("Data")
     home.wait_for(logins[0], "held")
-    home = opened(protected=[{"match": mail(logins[0]), "reason": "break-glass"}])
+    home = opened(policy=NOW, protected=[{"match": mail(logins[0]), "reason": "break-glass"}])
     for hold in home.holds():
         home.approve(hold)
     home.wait_until_verified(*logins[1:])
