@@ -35,6 +35,7 @@ def account_of(run: Run) -> Iterator[str]:
         yield f"  {email:18} joins {', '.join(teams)}"
     mover = run.mover
     yield f"  {mover['email']:18} moves to {', '.join(mover['teams'])}: old team key {_row(mover['old'])}, own key {_row(mover['own'])}"
+    yield "    (blocked at once; deleted after policy.group_loss_delete_after: 10 min by default, 1 s here)"
     for leaver in run.leavers:
         yield ""
         yield from _leaver(leaver)
