@@ -8,7 +8,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for the `vectors` beside this folder
 
-from scim_serving import Client, Served, serving
+from support.endpoint import Client, Served, serving
 
 from idsync.web.auth import ScimSource
 

@@ -7,7 +7,7 @@ import uuid
 from pathlib import Path
 
 import pytest
-from scim_serving import PREFIX, Client, Served, add_token, serving
+from support.endpoint import PREFIX, Client, Served, add_token, serving
 
 from idsync.store import tokens
 from idsync.web.auth import ScimSource

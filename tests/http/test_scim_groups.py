@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from scim_serving import GROUP, Client
+from support.endpoint import GROUP, Client
 
 
 def name() -> str:

@@ -7,7 +7,7 @@ import uuid
 from pathlib import Path
 
 import pytest
-from scim_serving import PREFIX, Client, Served, serving
+from support.endpoint import PREFIX, Client, Served, serving
 
 from idsync.errors import StoreError
 from idsync.store.db import Db

@@ -6,7 +6,7 @@ import uuid
 from typing import Any
 
 import pytest
-from scim_serving import GROUP, USER, Client
+from support.endpoint import GROUP, USER, Client
 
 
 @pytest.fixture

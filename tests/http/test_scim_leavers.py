@@ -6,7 +6,7 @@ import uuid
 from typing import Any
 
 import pytest
-from scim_serving import ENTERPRISE, USER, Client
+from support.endpoint import ENTERPRISE, USER, Client
 
 CORE_ACTIVE = f"{USER}:active"
 SPELLINGS: dict[str, list[dict[str, Any]]] = {

@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from scim_serving import ENTERPRISE, GROUP, USER, Client
+from support.endpoint import ENTERPRISE, GROUP, USER, Client
 
 BULK = "urn:ietf:params:scim:api:messages:2.0:BulkRequest"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from scim_serving import Client
+from support.endpoint import Client
 from vectors.replayer import Answer, Request, Session, sessions
 
 

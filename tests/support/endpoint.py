@@ -137,7 +137,12 @@ def add_token(store: SqliteStore, source: str, secret: str, kind: str = "source"
 
 
 def build(
-    folder: Path, sources: Mapping[str, ScimSource], *, clock: Clock | None = None, body_seconds: float = 10.0
+    folder: Path,
+    sources: Mapping[str, ScimSource],
+    *,
+    clock: Clock | None = None,
+    body_seconds: float = 10.0,
+    short_cuts: bool = True,
 ) -> Served:
     """Open a store with a token for every source and build the endpoint over it; nothing listens yet."""
     store = SqliteStore(f"sqlite:///{folder / 'idsync.db'}")
@@ -155,6 +160,7 @@ def build(
         public_url="http://idsync.example/",
         observe=lambda *seen: counted.append(seen),
         body_seconds=body_seconds,
+        short_cuts=short_cuts,
     )
     return Served(0, store, app, {}, counted)
 
@@ -165,10 +171,12 @@ def shut(served: Served) -> None:
 
 
 @contextmanager
-def serving(folder: Path, *sources: ScimSource, body_seconds: float = 10.0) -> Iterator[Served]:
+def serving(
+    folder: Path, *sources: ScimSource, body_seconds: float = 10.0, short_cuts: bool = True
+) -> Iterator[Served]:
     """Serve the endpoint with uvicorn on a loopback port until the block ends."""
     named = {source.name: source for source in sources}
-    served = build(folder, named, body_seconds=body_seconds)
+    served = build(folder, named, body_seconds=body_seconds, short_cuts=short_cuts)
     listener = socket.create_server(("127.0.0.1", 0))
     served.port = listener.getsockname()[1]
     served.clients = {name: Client(served.port, f"secret-of-{name}") for name in named}
