@@ -10,7 +10,8 @@ import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -32,6 +33,9 @@ from idsync.reconcile import Reconciler
 from idsync.store import facts, jobs, journal, tokens
 from idsync.store.db import Db
 from idsync.store.sqlite import SqliteStore
+
+if TYPE_CHECKING:
+    from idsync.scim.extensions import Extension
 
 DRAIN = 20.0
 """Seconds that work under way may take after SIGTERM; Kubernetes kills after 30."""
@@ -109,6 +113,45 @@ def gateway_of(
     return Gateway(settings, configuration.AdminKey(config), clock, **more)
 
 
+def start_problems(config: Config) -> list[tuple[str, str]]:
+    """Return what keeps the daemon from starting: files it needs, and what is in them."""
+    problems = configuration.start_problems(config)
+    try:
+        extensions_of(config)
+    except ConfigError as error:
+        problems += error.problems
+    return problems
+
+
+def extensions_of(config: Config) -> list[Extension]:
+    """Read the schema extensions that the configuration names.
+
+    Raises:
+        ConfigError: a file cannot be read, or is no schema that can be served.
+    """
+    if not config.scim.extensions:
+        return []
+    from idsync.scim import extensions
+
+    found: list[Extension] = []
+    problems: list[tuple[str, str]] = []
+    for index, entry in enumerate(config.scim.extensions):
+        path = f"scim.extensions.{index}.schema_file"
+        try:
+            made = extensions.read(Path(entry.schema_file).read_bytes(), entry.resource)
+        except OSError as error:
+            problems.append((path, f"cannot read {entry.schema_file}: {error.strerror}"))
+        except extensions.BadExtension as error:
+            problems += [(path, what) for what in error.problems]
+        else:
+            if any(made.urn.lower() == other.urn.lower() for other in found):
+                problems.append((path, f"{made.urn} is there twice"))
+            found.append(made)
+    if problems:
+        raise ConfigError(problems)
+    return found
+
+
 # -- the core: everything but the servers -------------------------------------------------------------------------
 
 
@@ -141,7 +184,7 @@ async def opened(config: Config) -> AsyncIterator[Core]:
         StoreBusy: another process holds the store.
         StoreError: the store cannot be used.
     """
-    problems = configuration.start_problems(config)
+    problems = start_problems(config)
     if problems:
         raise ConfigError(problems)
     clock = SystemClock()
@@ -245,7 +288,9 @@ class Daemon:
         from idsync.web.paths import socket_path
 
         shared: dict[str, Any] = {"store": core.store, "clock": core.clock, "metrics": core.metrics}
-        scim, app = servers.public_app(self.config, intake=core.intake, ready=self._problems, **shared)
+        scim, app = servers.public_app(
+            self.config, intake=core.intake, ready=self._problems, extensions=extensions_of(self.config), **shared
+        )
         commands = core.commands(alone=False, on_tokens=scim.tokens.reload)
         ops = servers.operations_app(tokens=scim.tokens, ready=self._problems, **shared)
         server = self.config.server

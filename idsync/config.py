@@ -88,8 +88,14 @@ class ScimSource(Table):
         return self.idp or self.name
 
 
+class ScimExtension(Table):
+    schema_file: NonEmpty
+    resource: Literal["User", "Group"] = "User"
+
+
 class Scim(Table):
     sources: tuple[ScimSource, ...] = ()
+    extensions: tuple[ScimExtension, ...] = ()
 
 
 class Policy(Table):

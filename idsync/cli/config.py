@@ -21,7 +21,7 @@ def config() -> None:
 @click.pass_context
 def check(ctx: click.Context, start: bool, as_json: bool) -> int:
     """Report everything that is wrong, each problem with its path."""
-    from idsync.config import start_problems
+    from idsync.app import start_problems
 
     try:
         found = loaded(ctx)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 
 from scim2_models import Attribute as SchemaAttribute
 
-from idsync.scim.provider import schemas
+from idsync.scim.provider import Description
 
 CORE = {
     "User": "urn:ietf:params:scim:schemas:core:2.0:User",
@@ -38,6 +38,9 @@ class Attribute:
     read_only: bool
     required: bool
     subs: Mapping[str, Attribute] = field(default_factory=dict)
+
+
+_EXTERNAL_ID = Attribute("externalId", "string", multi=False, read_only=False, required=False)
 
 
 @dataclass(frozen=True)
@@ -85,56 +88,67 @@ def _attribute(declared: SchemaAttribute) -> Attribute:
     )
 
 
+def _unquoted(attributes: Iterable[Attribute]) -> Iterator[str]:
+    """Name the attributes a filter compares with a bare true, false or number (RFC 7644 §3.4.2.2)."""
+    for one in attributes:
+        if one.type in ("boolean", "integer", "decimal"):
+            yield one.name.lower()
+        yield from _unquoted(one.subs.values())
+
+
+class Catalogue:
+    """Every attribute that is served, by schema and lower-case name (RFC 7643 §2.1)."""
+
+    def __init__(self, description: Description) -> None:
+        self._tables = {
+            str(schema.id): {(one.name or "").lower(): _attribute(one) for one in schema.attributes or []}
+            for schema in description.schemas
+        }
+        for urn in CORE.values():
+            self._tables[urn] = {"externalid": _EXTERNAL_ID} | self._tables[urn]
+        self._extensions: dict[str, dict[str, str]] = {"User": {ENTERPRISE.lower(): ENTERPRISE}, "Group": {}}
+        for one in description.extensions:
+            self._extensions[one.resource][one.urn.lower()] = one.urn
+        self.unquoted = frozenset(_unquoted(one for table in self._tables.values() for one in table.values()))
+
+    def table(self, urn: str) -> Mapping[str, Attribute]:
+        """Return the attributes of a schema; those of a core schema include externalId."""
+        return self._tables[urn]
+
+    def bare(self, name: str, resource: str) -> bool:
+        """Tell whether a name without its URN is an enterprise attribute: Microsoft's tutorial sends `manager` so."""
+        return resource == "User" and name.lower() in self._tables[ENTERPRISE]
+
+    def schema_of(self, urn: str, resource: str) -> str | None:
+        """Return the schema a URN means for this resource, old spellings included, or None."""
+        low = urn.lower()
+        if low == CORE[resource].lower() or OLD_CORE.fullmatch(low):
+            return CORE[resource]
+        if resource == "User" and OLD_ENTERPRISE.fullmatch(low):
+            return ENTERPRISE
+        return self._extensions[resource].get(low)
+
+    def target_of(self, path: str, resource: str) -> Target | Unknown | None:
+        """Take a path apart and find its attribute; None when it is not a path at all."""
+        match = _PATH.fullmatch(path.strip())
+        if match is None:
+            return None
+        urn, name = match["urn"], match["attr"].lower()
+        schema = self.schema_of(urn, resource) if urn else CORE[resource]
+        if schema is None:
+            return Unknown(path, foreign=True)
+        attribute = self._tables[schema].get(name)
+        if attribute is None and not urn and self.bare(name, resource):
+            schema, attribute = ENTERPRISE, self._tables[ENTERPRISE][name]
+        if attribute is None:
+            return Unknown(path, foreign=False)
+        sub = attribute.subs.get((match["sub"] or "").lower())
+        if match["sub"] and sub is None:
+            return Unknown(path, foreign=False)
+        return Target("" if schema == CORE[resource] else schema, attribute, match["filter"] or "", sub)
+
+
 @cache
-def _tables() -> dict[str, dict[str, Attribute]]:
-    tables = {
-        str(schema.id): {(one.name or "").lower(): _attribute(one) for one in schema.attributes or []}
-        for schema in schemas()
-    }
-    common = {"externalid": Attribute("externalId", "string", multi=False, read_only=False, required=False)}
-    for urn in CORE.values():
-        tables[urn] = common | tables[urn]
-    return tables
-
-
-def core(resource: str) -> Mapping[str, Attribute]:
-    """Return the core attributes of `User` or `Group`, externalId included, by lower-case name."""
-    return _tables()[CORE[resource]]
-
-
-def enterprise() -> Mapping[str, Attribute]:
-    """Return the attributes of the enterprise extension by lower-case name."""
-    return _tables()[ENTERPRISE]
-
-
-def schema_of(urn: str, resource: str) -> str | None:
-    """Return the schema a URN means for this resource, old spellings included, or None."""
-    low = urn.lower()
-    if low == CORE[resource].lower() or OLD_CORE.fullmatch(low):
-        return CORE[resource]
-    if resource == "User" and (low == ENTERPRISE.lower() or OLD_ENTERPRISE.fullmatch(low)):
-        return ENTERPRISE
-    return None
-
-
-def target_of(path: str, resource: str) -> Target | Unknown | None:
-    """Take a path apart and find its attribute; None when it is not a path at all.
-
-    An enterprise attribute without its URN is found as well: Microsoft's tutorial sends `manager`.
-    """
-    match = _PATH.fullmatch(path.strip())
-    if match is None:
-        return None
-    urn, name = match["urn"], match["attr"].lower()
-    schema = schema_of(urn, resource) if urn else CORE[resource]
-    if schema is None:
-        return Unknown(path, foreign=True)
-    attribute = _tables()[schema].get(name)
-    if attribute is None and resource == "User" and not urn:
-        schema, attribute = ENTERPRISE, enterprise().get(name)
-    if attribute is None:
-        return Unknown(path, foreign=False)
-    sub = attribute.subs.get((match["sub"] or "").lower())
-    if match["sub"] and sub is None:
-        return Unknown(path, foreign=False)
-    return Target("" if schema == CORE[resource] else schema, attribute, match["filter"] or "", sub)
+def standard() -> Catalogue:
+    """Return the attributes of RFC 7643 alone, without the operator's extensions."""
+    return Catalogue(Description())

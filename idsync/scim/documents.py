@@ -7,18 +7,16 @@ model is built. RFC 7643 §3.1 has the common attributes, §2.5 makes an empty l
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 from idsync.model import GroupFacts, UserFacts
-from idsync.scim.attributes import ENTERPRISE, core
+from idsync.scim.attributes import CORE, standard
 
 LIST_RESPONSE = "urn:ietf:params:scim:api:messages:2.0:ListResponse"
 _DERIVED = frozenset({"id", "meta", "groups", "password"})
-_NAME = re.compile(r"[A-Za-z]+")
 PLACES = {"User": "Users", "Group": "Groups"}
 
 
@@ -94,11 +92,12 @@ def meta(row: Mapping[str, Any], kind: str, base: str) -> str:
     )
 
 
-def groups_of(pairs: Iterable[tuple[str, str]], base: str) -> str:
-    """Return `groups` of a user from (id, displayName) pairs; they are direct memberships (RFC 7643 §4.1.2)."""
+def groups_of(groups: Iterable[tuple[str, str, bool]], base: str) -> str:
+    """Return `groups` of a user from (id, displayName, direct); nested groups are indirect (RFC 7643 §4.1.2)."""
     entries = [
-        f'{{"value":{_text(one)},"$ref":{_text(location(base, "Group", one))},"display":{_text(name)},"type":"direct"}}'
-        for one, name in pairs
+        f'{{"value":{_text(one)},"$ref":{_text(location(base, "Group", one))},"display":{_text(name)}'
+        f',"type":"{"direct" if direct else "indirect"}"}}'
+        for one, name, direct in groups
     ]
     return ",".join(entries)
 
@@ -121,12 +120,12 @@ def render(row: Mapping[str, Any], kind: str, base: str, listed: str, keep: Proj
     return whole if keep is None else compact(keep.apply(json.loads(whole)))
 
 
-def render_page(resources: Sequence[str], total: int, start: int) -> str:
-    """Return a ListResponse (RFC 7644 §3.4.2)."""
-    head = (
-        f'{{"schemas":["{LIST_RESPONSE}"],"totalResults":{total},"itemsPerPage":{len(resources)},"startIndex":{start}'
-    )
-    return f'{head},"Resources":[{",".join(resources)}]}}'
+def render_page(resources: Sequence[str], total: int, start: int | None, cursors: Mapping[str, str | None]) -> str:
+    """Return a ListResponse: by number with startIndex (RFC 7644 §3.4.2), or with cursors (RFC 9865 §2)."""
+    head = f'{{"schemas":["{LIST_RESPONSE}"],"totalResults":{total},"itemsPerPage":{len(resources)}'
+    place = "" if start is None else f',"startIndex":{start}'
+    further = "".join(f',"{name}":{_text(cursor)}' for name, cursor in cursors.items() if cursor)
+    return f'{head}{place}{further},"Resources":[{",".join(resources)}]}}'
 
 
 class Projection:
@@ -144,9 +143,13 @@ class Projection:
 
     def apply(self, document: Mapping[str, Any]) -> dict[str, Any]:
         kept = {name: value for name, value in document.items() if self.wants(name)}
-        if ENTERPRISE not in kept:
-            kept["schemas"] = [schema for schema in kept["schemas"] if schema != ENTERPRISE]
+        kept["schemas"] = [schema for schema in kept["schemas"] if schema in kept or schema in CORE.values()]
         return kept
+
+
+@cache
+def _simple(kind: str) -> frozenset[str]:
+    return frozenset({*standard().table(CORE[kind]), "id", "meta", "schemas"})
 
 
 def projection(query: Mapping[str, str], kind: str) -> tuple[Projection | None, bool]:
@@ -155,8 +158,7 @@ def projection(query: Mapping[str, str], kind: str) -> tuple[Projection | None, 
     if only is None and without is None:
         return None, True
     names = [name.strip().lower() for name in (only or without or "").split(",") if name.strip()]
-    known = {*core(kind), "id", "meta", "schemas"}
-    simple = bool(names) and all(_NAME.fullmatch(name) and name in known for name in names)
+    simple = bool(names) and all(name in _simple(kind) for name in names)
     if not simple or (only and without) or (without and "id" in names):
         return None, False
     return Projection(frozenset(names), excluding=only is None), True

@@ -6,7 +6,7 @@ addresses by deliverability rules and so refuses `a@corp.local`.
 
 from __future__ import annotations
 
-from functools import cache
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -20,10 +20,12 @@ from scim2_models import (
     Pagination,
     Patch,
     Resource,
+    ResourceType,
     ResponseParameters,
     Schema,
     ScimPolicy,
     ScimProvider,
+    SearchRequest,
     ServiceProviderConfig,
     Sort,
     Uniqueness,
@@ -31,6 +33,9 @@ from scim2_models import (
 from scim2_server.responses import ScimResponse
 from scim2_server.service import ScimService
 from scim2_server.utils import load_default_resource_types, load_default_schemas
+
+from idsync.clock import new_secret
+from idsync.scim.extensions import Extension
 
 MAX_BODY = 1024 * 1024
 """Bytes of a request body, bulk requests included."""
@@ -42,6 +47,8 @@ PAGE = 100
 """Resources on a page when the client asks for no number."""
 MAX_PAGE = 200
 """Most resources on a page."""
+CURSOR_SECONDS = 3600
+"""How long a cursor stays good; a restart of the daemon ends all of them, as their key is made anew (RFC 9865 §2)."""
 SMALL_GROUP = 100
 """Groups up to this size are answered in full after a change, larger ones with 204."""
 
@@ -63,11 +70,12 @@ def _config() -> ServiceProviderConfig:
         sort=Sort(supported=True),
         etag=ETag(supported=True),
         pagination=Pagination(
-            cursor=False,
+            cursor=True,
             index=True,
             default_pagination_method=Pagination.DefaultPaginationMethod.index,
             default_page_size=PAGE,
             max_page_size=MAX_PAGE,
+            cursor_timeout=CURSOR_SECONDS,
         ),
         authentication_schemes=[
             AuthenticationScheme(
@@ -80,14 +88,40 @@ def _config() -> ServiceProviderConfig:
     )
 
 
-@cache
-def schemas() -> tuple[Schema, ...]:
+class Description:
+    """The schemas and resource types that are served: RFC 7643's, and the operator's extensions.
+
+    One object is built at start-up; the providers and services for tolerant and strict sources come from it.
+    """
+
+    def __init__(self, extensions: Sequence[Extension] = ()) -> None:
+        self.extensions = tuple(extensions)
+        self.schemas: tuple[Schema, ...] = (*_core_schemas(), *(one.schema for one in extensions))
+        self._types = [_extended(one, self.extensions) for one in load_default_resource_types().values()]
+        self._secret = new_secret()
+        self._services: dict[bool, Service] = {}
+
+    def provider(self, *, strict: bool) -> ScimProvider:
+        """Return the description of the service for tolerant or for strict sources."""
+        return self.service(strict=strict).provider
+
+    def service(self, *, strict: bool) -> Service:
+        """Return the protocol core for tolerant or for strict sources."""
+        if strict not in self._services:
+            provider = ScimProvider.from_discovery(
+                self.schemas, self._types, config=_config(), policy=STRICT if strict else TOLERANT
+            )
+            self._services[strict] = Service(provider, secret=self._secret)
+        return self._services[strict]
+
+
+def _core_schemas() -> list[Schema]:
     """Return RFC 7643's schemas as this service keeps them.
 
     `password` is left out: one that is sent is thrown away unread. A group's displayName is unique within its source,
     which Entra needs in order to match (RFC 7643 §7 lets a provider say so).
     """
-    loaded = tuple(load_default_schemas().values())
+    loaded = list(load_default_schemas().values())
     for schema in loaded:
         schema.attributes = [one for one in schema.attributes or [] if one.name != "password"]
         for attribute in schema.attributes:
@@ -96,12 +130,13 @@ def schemas() -> tuple[Schema, ...]:
     return loaded
 
 
-@cache
-def provider(*, strict: bool) -> ScimProvider:
-    """Return the description of the service, once for tolerant and once for strict sources."""
-    return ScimProvider.from_discovery(
-        schemas(), load_default_resource_types().values(), config=_config(), policy=STRICT if strict else TOLERANT
-    )
+def _extended(resource_type: ResourceType, extensions: Sequence[Extension]) -> ResourceType:
+    added = [{"schema": one.urn, "required": False} for one in extensions if one.resource == resource_type.name]
+    if not added:
+        return resource_type
+    document = resource_type.model_dump()
+    document["schemaExtensions"] = [*(document.get("schemaExtensions") or ()), *added]
+    return ResourceType.model_validate(document)
 
 
 class Service(ScimService):
@@ -122,8 +157,6 @@ class Service(ScimService):
             self.publish(base_url, resource), Context.RESOURCE_REPLACEMENT_RESPONSE, response_parameters
         )
 
-
-@cache
-def service(*, strict: bool) -> Service:
-    """Return the protocol core for tolerant or for strict sources."""
-    return Service(provider(strict=strict))
+    def sealer(self, types: list[ResourceType], request: SearchRequest[Any]) -> Callable[[Any], str | None]:
+        """Return what makes the cursor of a position in this search (RFC 9865 §2); None stays None."""
+        return lambda position: self._seal(types, request, position)

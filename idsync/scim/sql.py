@@ -97,8 +97,8 @@ COLUMNS: Mapping[str, Mapping[str, Column]] = {
 _MEMBER_LISTS = {
     ("Group", "members"): "id {no}IN (SELECT group_id FROM memberships WHERE member_id = :{p})",
     ("User", "groups"): (
-        "id {no}IN (SELECT m.member_id FROM memberships m JOIN groups g ON g.id = m.group_id"
-        " WHERE m.group_id = :{p} AND g.deleted_at IS NULL)"
+        "id {no}IN (WITH RECURSIVE down (id) AS (SELECT member_id FROM memberships WHERE group_id = :{p}"
+        " UNION SELECT m.member_id FROM memberships m JOIN down ON m.group_id = down.id) SELECT id FROM down)"
     ),
 }
 _EMAILS = ("emails", "emails.value")
@@ -141,17 +141,39 @@ def where(node: FilterNode | None, resource: str) -> Where:
     return Where(clause.text, compiler.params, clause.exact, quick)
 
 
-def order(path: str | None, resource: str, *, descending: bool) -> str | None:
-    """Return an ORDER BY for a sortBy path (RFC 7644 §3.4.2.3), or None when no column holds it."""
-    way = " DESC" if descending else ""
+@dataclass(frozen=True)
+class Order:
+    """An order of rows: SQL expressions that are never null, the last one the id, so that no two rows are equal."""
+
+    keys: tuple[str, ...] = ("created_at", "id")
+    descending: bool = False
+
+    def text(self, *, back: bool = False) -> str:
+        """Return the ORDER BY, or the one that walks the other way."""
+        way = " DESC" if self.descending != back else ""
+        return ", ".join(f"{key}{way}" for key in self.keys)
+
+    def beyond(self, *, back: bool = False) -> str:
+        """Return the condition for rows after (or before) the one whose keys are the parameters k0, k1, ..."""
+        sign = "<" if self.descending != back else ">"
+        return f"({', '.join(self.keys)}) {sign} ({', '.join(f':k{number}' for number in range(len(self.keys)))})"
+
+
+IN_ORDER = Order()
+"""As they came, the order of a list that asks for none."""
+
+
+def order(path: str | None, resource: str, *, descending: bool) -> Order | None:
+    """Return the order for a sortBy path (RFC 7644 §3.4.2.3), or None when no column holds it."""
     if not path:
-        return "created_at, id"
+        return IN_ORDER
     name = re.sub(r"^urn:.*:(?=[^:]*$)", "", path, flags=re.IGNORECASE).lower()
     column = COLUMNS[resource].get(name)
     if column is None or column.kind == "constant":
         return None
-    missing = f"CASE WHEN {column.key} IS NULL THEN 1 ELSE 0 END{way}, " if column.nullable else ""
-    return f"{missing}{column.key}{way}, id{way}"
+    if not column.nullable:
+        return Order((column.key, "id"), descending)
+    return Order((f"CASE WHEN {column.key} IS NULL THEN 1 ELSE 0 END", f"COALESCE({column.key}, '')", "id"), descending)
 
 
 def like(text: str) -> str:

@@ -423,6 +423,13 @@ def scim_page(
     )
 
 
+def scim_keys(db: Db, kind: str, resource_id: str, keys: Sequence[str]) -> Sequence[Any]:
+    """Return the values of SQL expressions (made by `scim.sql`) of one row."""
+    named = ", ".join(f"{key} AS k{number}" for number, key in enumerate(keys))
+    row = db.one(f"SELECT {named} FROM {_TABLES[kind]} WHERE id = :id", id=resource_id)  # noqa: S608
+    return [row[f"k{number}"] for number in range(len(keys))] if row else []
+
+
 def scim_members(db: Db, group_id: str) -> Sequence[Row]:
     """Return the members of a group as rows of member_id, member_type and label, in their order."""
     return db.all(f"{_MEMBERS} WHERE m.group_id = :group ORDER BY m.since, m.member_id", group=group_id)
@@ -438,18 +445,21 @@ def has_more_members_than(db: Db, group_id: str, number: int) -> bool:
     return found is not None
 
 
-def group_names_of(db: Db, member_ids: Sequence[str]) -> dict[str, list[tuple[str, str]]]:
-    """Return, by member, the id and displayName of the live groups that list them."""
-    found: dict[str, list[tuple[str, str]]] = {}
+def group_names_of(db: Db, member_ids: Sequence[str]) -> dict[str, list[tuple[str, str, bool]]]:
+    """Return, by member, the live groups it is in: id, displayName, and whether the group lists it itself."""
+    found: dict[str, dict[str, tuple[str, str, bool]]] = {}
     if not member_ids:
-        return found
+        return {}
     names = {f"m{number}": member for number, member in enumerate(member_ids)}
     rows = db.all(
-        "SELECT m.member_id, g.id, g.display_name FROM memberships m JOIN groups g ON g.id = m.group_id"  # noqa: S608
-        f" WHERE m.member_id IN ({', '.join(f':{name}' for name in names)}) AND g.deleted_at IS NULL"
-        " ORDER BY g.created_at, g.id",
+        "WITH RECURSIVE up (member_id, id, direct) AS ("  # noqa: S608
+        f"SELECT member_id, group_id, 1 FROM memberships WHERE member_id IN ({', '.join(f':{name}' for name in names)})"
+        " UNION SELECT up.member_id, m.group_id, 0 FROM memberships m JOIN up ON m.member_id = up.id)"
+        " SELECT up.member_id, g.id, g.display_name, up.direct FROM up JOIN groups g ON g.id = up.id"
+        " WHERE g.deleted_at IS NULL ORDER BY g.created_at, g.id, up.direct DESC",
         **names,
     )
     for row in rows:
-        found.setdefault(row["member_id"], []).append((row["id"], row["display_name"]))
-    return found
+        seen = found.setdefault(row["member_id"], {})
+        seen.setdefault(row["id"], (row["id"], row["display_name"], bool(row["direct"])))
+    return {member: list(groups.values()) for member, groups in found.items()}

@@ -9,19 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any, Protocol, TypeVar
-from urllib.parse import parse_qsl
 
 import structlog
 from scim2_models import (
     Context,
-    InvalidFilterException,
-    InvalidSyntaxException,
-    InvalidValueException,
     SCIMException,
 )
 from scim2_server.conditions import Conditions
@@ -35,7 +31,9 @@ from idsync.clock import Clock
 from idsync.errors import StoreError
 from idsync.model import Origin
 from idsync.scim import hot, parse, tolerance
-from idsync.scim.provider import MAX_BODY, Service, service
+from idsync.scim.attributes import Catalogue
+from idsync.scim.extensions import Extension
+from idsync.scim.provider import MAX_BODY, Description, Service
 from idsync.store.db import Db
 from idsync.store.tokens import live_tokens
 from idsync.web import scim_rows
@@ -58,11 +56,6 @@ ERROR = "urn:ietf:params:scim:api:messages:2.0:Error"
 _KINDS = {"users": "User", "groups": "Group"}
 _RESOURCES = ("Users", "Groups", "Bulk", "Me", "Schemas", "ResourceTypes", "ServiceProviderConfig")
 _METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
-_QUERY = frozenset({
-    "filter", "attributes", "excludedattributes", "sortby", "sortorder", "startindex", "count", "cursor"
-})  # fmt: skip
-_SPELLING = {"excludedattributes": "excludedAttributes", "sortby": "sortBy", "sortorder": "sortOrder",
-             "startindex": "startIndex"}  # fmt: skip
 
 
 class Observe(Protocol):
@@ -131,6 +124,7 @@ class ScimApp:
         contact: Contact,
         body_seconds: float = BODY_SECONDS,
         short_cuts: bool = True,
+        extensions: Sequence[Extension] = (),
     ) -> None:
         self.tokens = Tokens(lambda: live_tokens(store.reader()), clock)
         self._store = store
@@ -142,6 +136,8 @@ class ScimApp:
         self._contact = contact
         self._body_seconds = body_seconds
         self._short_cuts = short_cuts
+        self._description = Description(extensions)
+        self._catalogue = Catalogue(self._description)
         self._memory = Memory()
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="idsync-scim")
 
@@ -191,7 +187,7 @@ class ScimApp:
         body = await read_body(
             receive, declared=headers.get("content-length"), limit=MAX_BODY, seconds=self._body_seconds
         )
-        query = read_query(scope.get("query_string", b""), strict=caller.source.strict)
+        query = tolerance.read_query(scope.get("query_string", b""), self._catalogue, strict=caller.source.strict)
         return Incoming(scope["method"].upper(), _path(scope), query, headers, body, caller, received_at)
 
     # -- where a request goes -------------------------------------------------------------------------------------
@@ -206,9 +202,11 @@ class ScimApp:
         if incoming.method == "GET":
             return await self._get(incoming, target, kind)
         if target.operation is Operation.search_with_body:
-            return await self._through_core(replace(incoming, body=_search_body(incoming)))
+            return await self._search_with_body(incoming, target)
         if target.operation is Operation.bulk:
-            document, failures = tolerance.bulk(parse.loads(incoming.body), strict=incoming.strict)
+            document, failures = tolerance.bulk(
+                parse.loads(incoming.body), strict=incoming.strict, catalogue=self._catalogue
+            )
             return await self._core_write(replace(incoming, body=json.dumps(document).encode()), failures)
         return await self._write(incoming, self._call(incoming, target, str(kind)), target.operation)
 
@@ -221,7 +219,35 @@ class ScimApp:
             reply = scim_rows.read(self._store.reader(), self._call(incoming, target, kind), self._memory)
             if reply is not None:
                 return reply
+            if target.operation is Operation.search:
+                return await self._search(incoming, target)
         return await self._through_core(incoming)
+
+    async def _search_with_body(self, incoming: Incoming, target: Target) -> Reply:
+        """POST .search (RFC 7644 §3.4.3): the parameters of a query in a body."""
+        asked = tolerance.search_body(parse.loads(incoming.body), self._catalogue, strict=incoming.strict)
+        shaped = replace(incoming, body=json.dumps(asked).encode())
+        if target.endpoint is None or not self._short_cuts:
+            return await self._through_core(shaped)
+        return await self._search(shaped, target)
+
+    async def _search(self, incoming: Incoming, target: Target) -> Reply:
+        """Search one kind of resource, in a thread: from rows where the database can do it alone."""
+        call = self._call(incoming, target, _KINDS[str(target.endpoint).lower()])
+        core = self._description.service(strict=incoming.strict)
+
+        def work() -> Reply:
+            with scim_rows.snapshot(self._store.reader()) as db:
+                with core.provider:
+                    types = core.searched_types(target.endpoint)
+                    if target.operation is Operation.search:
+                        request, position = core.read_search_query(types, incoming.query)
+                    else:
+                        request, position = core.read_search_body(types, incoming.body, None)
+                    reply = scim_rows.search(db, call, request, position, core.sealer(types, request))
+                return reply or self._handle(db, incoming, {})
+
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     async def _write(self, incoming: Incoming, call: Call, operation: Operation) -> Reply:
         if operation is Operation.delete:
@@ -229,7 +255,7 @@ class ScimApp:
                 return await self._core_write(incoming)
             return await self._commit(call.source, lambda db: scim_rows.delete(db, self._intake, call))
         document = parse.loads(incoming.body)
-        notes = tolerance.Notes(call.kind, call.resource_id)
+        notes = tolerance.Notes(call.kind, call.resource_id, self._catalogue)
         if operation is Operation.patch:
             return await self._patch(incoming, call, document, notes)
         resource = tolerance.resource(document, notes, strict=incoming.strict)
@@ -248,10 +274,11 @@ class ScimApp:
         self, incoming: Incoming, kind: str, document: Mapping[str, Any], context: Context
     ) -> dict[str, Any]:
         """Validate a whole resource, a large one in a thread so that the others do not wait for it."""
+        core = self._description.service(strict=incoming.strict)
         if len(incoming.body) < LARGE:
-            return _validated(incoming, kind, document, context)
+            return _validated(core, incoming, kind, document, context)
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, _validated, incoming, kind, document, context)
+        return await loop.run_in_executor(self._threads, _validated, core, incoming, kind, document, context)
 
     async def _patch(self, incoming: Incoming, call: Call, document: Any, notes: tolerance.Notes) -> Reply:
         ops = (tolerance.strict_patch if incoming.strict else tolerance.patch)(document, notes)
@@ -306,7 +333,7 @@ class ScimApp:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     def _handle(self, db: Db, incoming: Incoming, failures: Mapping[int, SCIMException]) -> Reply:
-        core: Service = service(strict=incoming.strict)
+        core: Service = self._description.service(strict=incoming.strict)
         storage = DirectoryStorage(db, self._intake, incoming.caller.source.name, incoming.origin, core.provider)
         response = BulkHandler(core, storage, failures).handle(
             ScimRequest(
@@ -334,6 +361,7 @@ def scim_app(
     contact: Contact = lambda source, code: None,
     body_seconds: float = BODY_SECONDS,
     short_cuts: bool = True,
+    extensions: Sequence[Extension] = (),
 ) -> ScimApp:
     """Build the endpoint; locations are published under `public_url`, never under what a request names.
 
@@ -349,6 +377,7 @@ def scim_app(
         contact=contact,
         body_seconds=body_seconds,
         short_cuts=short_cuts,
+        extensions=extensions,
     )
 
 
@@ -397,29 +426,6 @@ def _headers(scope: Scope) -> dict[str, str]:
     return found
 
 
-def read_query(raw: bytes, *, strict: bool) -> dict[str, str]:
-    """Read the query: `+` and `%20` are spaces, what is not SCIM's is ignored, so are stray `?` and `&`.
-
-    Raises:
-        InvalidValueException: a parameter is given twice.
-        InvalidFilterException: the filter is beyond its limits.
-    """
-    found: dict[str, str] = {}
-    for name, value in parse_qsl(raw.decode("latin-1").lstrip("?&"), keep_blank_values=True):
-        low = name.lower()
-        if low not in _QUERY:
-            continue
-        key = _SPELLING.get(low, low)
-        if key in found:
-            raise InvalidValueException(detail=f"{key} is given twice.")
-        found[key] = value if key == "filter" else value.rstrip("?")
-    if "\ufffd" in found.get("filter", ""):
-        raise InvalidFilterException(detail="The filter is not UTF-8.")
-    if "filter" in found:
-        found["filter"] = tolerance.filter_text(found["filter"], strict=strict)
-    return found
-
-
 def _projected(incoming: Incoming) -> bool:
     """Tell whether the answer to a change is to hold some attributes only (RFC 7644 §3.9)."""
     return "attributes" in incoming.query or "excludedAttributes" in incoming.query
@@ -436,23 +442,10 @@ def _check_media_type(header: str | None) -> None:
         raise UnsupportedMediaTypeException
 
 
-def _search_body(incoming: Incoming) -> bytes:
-    """Put the filter of a POST .search (RFC 7644 §3.4.3) through the limits a query has."""
-    document = parse.loads(incoming.body)
-    if not isinstance(document, dict):
-        raise InvalidSyntaxException(detail="A search request is a JSON object.")
-    shaped = {
-        name: tolerance.filter_text(value, strict=incoming.strict)
-        if name.lower() == "filter" and isinstance(value, str)
-        else value
-        for name, value in document.items()
-    }
-    return json.dumps(shaped).encode()
-
-
-def _validated(incoming: Incoming, kind: str, document: Mapping[str, Any], context: Context) -> dict[str, Any]:
+def _validated(
+    core: Service, incoming: Incoming, kind: str, document: Mapping[str, Any], context: Context
+) -> dict[str, Any]:
     """Let the core's model judge a whole resource; the members of a tolerant source are judged already."""
-    core = service(strict=incoming.strict)
     members = document.get("members") if not incoming.strict else None
     lean = {name: value for name, value in document.items() if name != "members"} if members else document
     with core.provider:

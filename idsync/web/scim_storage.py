@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, Protocol, TypeVar
 
 from scim2_models import (
     NotFoundException,
-    NotImplementedException,
     PreconditionFailedException,
     Resource,
     ResourceType,
@@ -38,6 +39,7 @@ from idsync.scim import sql
 from idsync.scim.documents import etag, group_facts, member_ids, moment, user_facts
 from idsync.store import directory
 from idsync.store.db import Db
+from idsync.web.scim_search import Search, find, paginate
 
 T = TypeVar("T")
 SCAN = 500
@@ -133,6 +135,8 @@ def _check(version: int, expected: str | None) -> None:
 class DirectoryStorage(ScimStorage):
     """Reads and writes one source's directory for one request."""
 
+    supports_cursors = True
+
     def __init__(self, db: Db, intake: Intake, source: str, origin: Origin, provider: ScimProvider) -> None:
         self.db = db
         self.intake = intake
@@ -169,8 +173,8 @@ class DirectoryStorage(ScimStorage):
                 "User",
                 row,
                 [
-                    {"value": one, "$ref": f"Groups/{one}", "display": name, "type": "direct"}
-                    for one, name in groups.get(row["id"], ())
+                    {"value": one, "$ref": f"Groups/{one}", "display": name, "type": _type(direct)}
+                    for one, name, direct in groups.get(row["id"], ())
                 ],
             )
             for row in rows
@@ -212,59 +216,24 @@ class DirectoryStorage(ScimStorage):
     def search(
         self, resource_types: list[ResourceType], search_request: SearchRequest[Any], *, position: Any = None
     ) -> SearchPage:
-        """Return a page and the number of all matches, in a stable order (RFC 7644 §3.4.2.4)."""
-        if position is not None:
-            raise NotImplementedException(detail="Pagination by cursor is not supported.")
+        """Return a page and the number of all matches, in a stable order (RFC 7644 §3.4.2.4, RFC 9865)."""
         kinds = list(dict.fromkeys(map(_kind, resource_types)))
-        node = search_request.filter.ast if search_request.filter is not None else None
-        conditions = {kind: sql.where(node, kind) for kind in kinds}
-        path = str(search_request.sort_by) if search_request.sort_by else None
-        descending = search_request.sort_order == SearchRequest.SortOrder.descending
-        orders = {kind: sql.order(path, kind, descending=descending) for kind in kinds}
-        in_sql = all(one.exact for one in conditions.values()) and None not in orders.values()
-        if in_sql and (len(kinds) == 1 or path is None):
-            return self._search_rows(conditions, orders, search_request)
-        return self._search_models(conditions, search_request)
+        search = Search.of(kinds, search_request)
+        if not search.in_sql:
+            return self._search_models(search, search_request, position)
+        found = find(self.db, self.source, search, search_request, position)
+        resources: list[Resource[Any]] = []
+        for kind, places in groupby(found.rows, key=itemgetter(0)):
+            rows = [row for _, row in places]
+            resources += self._resources(kind, rows, members=_keeps_members(search_request))
+        return SearchPage(found.total, resources, found.next, found.previous)
 
-    def _search_rows(
-        self, conditions: Mapping[str, sql.Where], orders: Mapping[str, str | None], request: SearchRequest[Any]
-    ) -> SearchPage:
-        """Let the database filter, sort and page; several types follow one another."""
-        skip = request.start_index_0 or 0
-        room = request.count
-        total, found = 0, list[Resource[Any]]()
-        for kind, condition in conditions.items():
-            count = _count(self.db, kind, self.source, condition)
-            first = max(0, skip - total)
-            total += count
-            left = count if room is None else room - len(found)
-            if first < count and left > 0:
-                rows = directory.scim_page(
-                    self.db,
-                    kind,
-                    self.source,
-                    condition.text,
-                    condition.params,
-                    limit=left,
-                    offset=first,
-                    order=orders[kind] or "created_at, id",
-                )
-                found += self._resources(kind, rows, members=_keeps_members(request))
-        return SearchPage(total, found)
-
-    def _search_models(self, conditions: Mapping[str, sql.Where], request: SearchRequest[Any]) -> SearchPage:
-        """Look at the candidates one by one with the filter itself."""
+    def _search_models(self, search: Search, request: SearchRequest[Any], position: Any) -> SearchPage:
+        """Look at the candidates one by one with the filter itself, and page what is left in memory."""
         found: list[Resource[Any]] = []
-        for kind, condition in conditions.items():
+        for kind, condition in search.conditions.items():
             found += self._quickly(kind, condition, request) or self._matches(kind, condition, request)
-        if request.sort_by is not None:
-            found.sort(
-                key=lambda one: _sort_key(request, one),
-                reverse=request.sort_order == SearchRequest.SortOrder.descending,
-            )
-        start = request.start_index_0 or 0
-        stop = None if request.count is None else start + request.count
-        return SearchPage(len(found), found[start:stop])
+        return paginate(found, request, position)
 
     def _quickly(self, kind: str, condition: sql.Where, request: SearchRequest[Any]) -> list[Resource[Any]]:
         """Try the index of primary addresses first; this order keeps the planner on that index."""
@@ -360,9 +329,8 @@ class BulkHandler(ScimHandler):
         return self.service.bulk_failure(outcome, failure), None
 
 
-def _count(db: Db, kind: str, source: str, condition: sql.Where) -> int:
-    count = directory.count_users if kind == "User" else directory.count_groups
-    return count(db, source, condition.text, condition.params)
+def _type(direct: bool) -> str:
+    return "direct" if direct else "indirect"
 
 
 def _keeps_members(parameters: ResponseParameters[Any] | None) -> bool:
@@ -374,8 +342,3 @@ def _keeps_members(parameters: ResponseParameters[Any] | None) -> bool:
         return False
     only = [str(path).lower() for path in parameters.attributes or ()]
     return not only or any("members" in path for path in only)
-
-
-def _sort_key(request: SearchRequest[Any], resource: Resource[Any]) -> tuple[bool, Any, str]:
-    value = request.sort_value(resource)
-    return value is None, "" if value is None else value, str(resource.id)

@@ -16,6 +16,7 @@ from idsync.clock import Clock, rfc3339
 from idsync.config import Config
 from idsync.intake import Intake
 from idsync.metrics import Metrics, state_of
+from idsync.scim.extensions import Extension
 from idsync.store import directory, facts, jobs, ledger, people
 from idsync.store.db import Db
 from idsync.store.sqlite import SqliteStore
@@ -32,6 +33,7 @@ def public_app(
     clock: Clock,
     metrics: Metrics,
     ready: Callable[[], list[str]],
+    extensions: Sequence[Extension] = (),
 ) -> tuple[ScimApp, Starlette]:
     """Build the public port: SCIM and the two probes, nothing else."""
     sources = {
@@ -46,6 +48,7 @@ def public_app(
         public_url=config.server.public_url.rstrip("/"),
         observe=metrics.scim_request,
         contact=metrics.source_contact,
+        extensions=extensions,
     )
     return scim, Starlette(routes=[*probe_routes(ready), ScimMount("/scim/v2", scim)])
 

@@ -122,14 +122,29 @@ def test_members_and_groups_are_shown_from_both_sides(okta: Client, served: Any)
     ]
     assert outer["members"][0]["type"] == "Group"
     assert outer["members"][0]["$ref"] == f"{served.base}/Groups/{group['id']}"
-    shown = {
-        "value": group["id"],
-        "$ref": f"{served.base}/Groups/{group['id']}",
-        "display": group["displayName"],
-        "type": "direct",
-    }
+    shown = [
+        {
+            "value": one["id"],
+            "$ref": f"{served.base}/Groups/{one['id']}",
+            "display": one["displayName"],
+            "type": kind,
+        }
+        for one, kind in ((group, "direct"), (outer, "indirect"))
+    ]
     for path in (f"/Users/{user['id']}", f"/Users/{user['id']}?attributes=groups,name.givenName"):
-        assert okta.get(path).json["groups"] == [shown]
+        assert okta.get(path).json["groups"] == shown
+    for one in (group, outer):
+        found = okta.get(f"/Users?filter=groups+eq+%22{one['id']}%22").json["Resources"]
+        assert [entry["id"] for entry in found] == [user["id"]]
+
+
+def test_groups_that_hold_each_other_end(okta: Client) -> None:
+    user = okta.user(name())
+    inner = okta.group(name(), user["id"])
+    outer = okta.group(name(), inner["id"])
+    okta.patch(f"/Groups/{inner['id']}", {"op": "add", "path": "members", "value": [{"value": outer["id"]}]})
+    listed = okta.get(f"/Users/{user['id']}").json["groups"]
+    assert [(one["value"], one["type"]) for one in listed] == [(inner["id"], "direct"), (outer["id"], "indirect")]
 
 
 def test_sixteen_parallel_adds_lose_nobody(okta: Client) -> None:

@@ -47,10 +47,6 @@ def test_me_is_not_implemented(okta: Client, method: str) -> None:
     assert okta.send(method, "/Me", {} if method in ("PUT", "PATCH", "POST") else None).is_scim_error(501)
 
 
-def test_a_cursor_is_not_implemented(okta: Client) -> None:
-    assert okta.get("/Users?cursor=").is_scim_error(501)
-
-
 @pytest.mark.parametrize(
     ("media_type", "status"),
     [

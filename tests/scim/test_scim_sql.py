@@ -14,11 +14,13 @@ from scim2_models import InvalidFilterException, InvalidPathException, ScimFilte
 from test_scim_storage import storage_of
 
 from idsync.scim import sql
-from idsync.scim.provider import provider
+from idsync.scim.provider import Description
 from idsync.store import directory
 from idsync.store.sqlite import SqliteDb, migrate
 
-USER: Any = provider(strict=False).model_for("User")
+described = Description().provider(strict=False)
+
+USER: Any = described.model_for("User")
 USERS: list[dict[str, Any]] = [
     {"userName": "alice", "externalId": "A1", "displayName": "Alice L", "title": "Boss", "active": True},
     {"userName": "BOB", "externalId": "a1", "active": False, "emails": [{"value": "b@x.test", "type": "work"}]},
@@ -75,7 +77,7 @@ FILTERS = st.recursive(
 @given(FILTERS)
 def test_sql_finds_what_the_evaluator_finds(db: SqliteDb, text: str) -> None:
     bound = ScimFilter[USER](text)
-    kind = next(one for one in provider(strict=False).resource_types if one.name == "User")
+    kind = next(one for one in described.resource_types if one.name == "User")
     storage = storage_of(db, "okta")
     everyone = directory.scim_page(db, "User", "okta", "1 = 1", {}, limit=99, offset=0)
     expected = {row["id"] for row in everyone if bound.match(storage.get(kind, row["id"]))}
@@ -116,7 +118,7 @@ def test_client_text_is_a_parameter() -> None:
 
 def test_an_instant_is_compared_in_whole_milliseconds(db: SqliteDb) -> None:
     row = directory.scim_page(db, "User", "okta", "1 = 1", {}, limit=1, offset=0)[0]
-    kind = next(one for one in provider(strict=False).resource_types if one.name == "User")
+    kind = next(one for one in described.resource_types if one.name == "User")
     created = storage_of(db, "okta").get(kind, row["id"]).meta.created  # type: ignore[union-attr]
     shown = created.isoformat()  # type: ignore[union-attr]
     for op, matches in {"eq": True, "ne": False, "ge": True, "le": True, "gt": False, "lt": False}.items():

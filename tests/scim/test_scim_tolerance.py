@@ -8,7 +8,7 @@ import pytest
 from scim2_models import PayloadTooLargeException, SCIMException
 
 from idsync.scim import tolerance
-from idsync.scim.attributes import CORE, ENTERPRISE
+from idsync.scim.attributes import CORE, ENTERPRISE, standard
 from idsync.scim.tolerance import Notes
 
 USER, GROUP = CORE["User"], CORE["Group"]
@@ -253,5 +253,5 @@ def test_strict_changes_nothing_but_what_nobody_reads() -> None:
     ],
 )
 def test_bare_words_in_filters(given: str, expected: str) -> None:
-    assert tolerance.filter_text(given, strict=False) == expected
-    assert tolerance.filter_text(given, strict=True) == given
+    assert tolerance.filter_text(given, standard(), strict=False) == expected
+    assert tolerance.filter_text(given, standard(), strict=True) == given

@@ -7,7 +7,7 @@ import http.client
 import json
 import socket
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +19,7 @@ from starlette.applications import Starlette
 from idsync.clock import Clock, SystemClock
 from idsync.intake import Intake
 from idsync.policy import Rules
+from idsync.scim.extensions import Extension
 from idsync.store import tokens
 from idsync.store.sqlite import SqliteStore
 from idsync.web.auth import ScimSource
@@ -143,6 +144,7 @@ def build(
     clock: Clock | None = None,
     body_seconds: float = 10.0,
     short_cuts: bool = True,
+    extensions: Sequence[Extension] = (),
 ) -> Served:
     """Open a store with a token for every source and build the endpoint over it; nothing listens yet."""
     store = SqliteStore(f"sqlite:///{folder / 'idsync.db'}")
@@ -161,6 +163,7 @@ def build(
         observe=lambda *seen: counted.append(seen),
         body_seconds=body_seconds,
         short_cuts=short_cuts,
+        extensions=extensions,
     )
     return Served(0, store, app, {}, counted)
 
@@ -172,11 +175,15 @@ def shut(served: Served) -> None:
 
 @contextmanager
 def serving(
-    folder: Path, *sources: ScimSource, body_seconds: float = 10.0, short_cuts: bool = True
+    folder: Path,
+    *sources: ScimSource,
+    body_seconds: float = 10.0,
+    short_cuts: bool = True,
+    extensions: Sequence[Extension] = (),
 ) -> Iterator[Served]:
     """Serve the endpoint with uvicorn on a loopback port until the block ends."""
     named = {source.name: source for source in sources}
-    served = build(folder, named, body_seconds=body_seconds, short_cuts=short_cuts)
+    served = build(folder, named, body_seconds=body_seconds, short_cuts=short_cuts, extensions=extensions)
     listener = socket.create_server(("127.0.0.1", 0))
     served.port = listener.getsockname()[1]
     served.clients = {name: Client(served.port, f"secret-of-{name}") for name in named}
