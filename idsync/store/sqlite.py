@@ -69,6 +69,37 @@ class SqliteDb:
         self.hooks.append(call)
 
 
+class _Told:
+    """Turns what SQLite refuses into a StoreError; no generator, as it runs around every statement."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.ProgrammingError):
+            msg = f"the store cannot be read: {error}"
+            raise StoreError(msg) from error
+
+
+_TOLD = _Told()
+
+
+class _Reader(SqliteDb):
+    """A read-only connection; what the disk or a lock refuses is a StoreError, as it is for writes."""
+
+    def execute(self, sql: str, /, **params: Any) -> int:
+        with _TOLD:
+            return super().execute(sql, **params)
+
+    def one(self, sql: str, /, **params: Any) -> Row | None:
+        with _TOLD:
+            return super().one(sql, **params)
+
+    def all(self, sql: str, /, **params: Any) -> Sequence[Row]:
+        with _TOLD:
+            return super().all(sql, **params)
+
+
 def _uri(path: Path, mode: str) -> str:
     """Return the URI of a file, whatever characters its path has (sqlite.org/uri.html)."""
     return f"file:{quote(path.resolve().as_posix())}?mode={mode}"
@@ -219,8 +250,12 @@ class SqliteStore:
         """Return this thread's read-only connection, opening it on first use."""
         db: SqliteDb | None = getattr(self._readers, "db", None)
         if db is None:
-            connection = _connect(self.path, writing=False)
-            db = self._readers.db = SqliteDb(connection)
+            try:
+                connection = _connect(self.path, writing=False)
+            except sqlite3.Error as error:
+                msg = f"cannot open the store {self.path} for reading: {error}"
+                raise StoreError(msg) from error
+            db = self._readers.db = _Reader(connection)
             with self._guard:
                 self._opened.append(connection)
         return db

@@ -6,6 +6,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+SERVING = 64
+"""Requests of one source that are served at a time; with bodies of 1 MiB that bounds the memory it can take."""
+WAITING = 1000
+"""Requests of one source that wait for their turn; more than that is a flood."""
+
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 
@@ -19,6 +24,49 @@ class TooSlow(Exception):
 
 class Gone(Exception):
     """The client hung up before its body was complete; nobody waits for an answer."""
+
+
+class Flooded(Exception):
+    """A source has more requests waiting than is reasonable; `first` is set for the first one of a flood."""
+
+    def __init__(self, *, first: bool) -> None:
+        super().__init__()
+        self.first = first
+
+
+class Turnstile:
+    """Lets a source have so many requests served at a time; others wait in order, and only a flood is turned away.
+
+    Slow answers do an identity provider no harm, refusals do: rate limits have put Entra tenants in quarantine. As
+    every source has its own, one that floods delays the others by no more than what is being served.
+    """
+
+    def __init__(self, serving: int = SERVING, waiting: int = WAITING) -> None:
+        self._turn = asyncio.Semaphore(serving)
+        self._most = serving + waiting
+        self._inside = 0
+        self._flooded = False
+
+    async def __aenter__(self) -> None:
+        """Wait for a turn.
+
+        Raises:
+            Flooded: too many are waiting already.
+        """
+        if self._inside >= self._most:
+            first, self._flooded = not self._flooded, True
+            raise Flooded(first=first)
+        self._inside += 1
+        try:
+            await self._turn.acquire()
+        except BaseException:
+            self._inside -= 1
+            raise
+
+    async def __aexit__(self, *why: object) -> None:
+        self._turn.release()
+        self._inside -= 1
+        self._flooded = self._flooded and self._inside > 0
 
 
 async def read_body(receive: Receive, *, declared: str | None, limit: int, seconds: float) -> bytes:

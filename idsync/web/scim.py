@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any, Protocol, TypeVar
@@ -22,8 +22,9 @@ from scim2_models import (
 )
 from scim2_server.conditions import Conditions
 from scim2_server.errors import MethodNotAllowedException, UnsupportedMediaTypeException
+from scim2_server.handler import ScimHandler
 from scim2_server.requests import ScimRequest
-from scim2_server.responses import SCIM_MEDIA_TYPE
+from scim2_server.responses import SCIM_MEDIA_TYPE, ScimResponse
 from scim2_server.routing import Operation, Target, match
 from starlette.routing import BaseRoute, Match
 
@@ -32,15 +33,17 @@ from idsync.errors import StoreError
 from idsync.model import Origin
 from idsync.scim import hot, parse, tolerance
 from idsync.scim.attributes import Catalogue
+from idsync.scim.documents import compact
 from idsync.scim.extensions import Extension
 from idsync.scim.provider import MAX_BODY, Description, Service
 from idsync.store.db import Db
 from idsync.store.tokens import live_tokens
 from idsync.web import scim_rows
 from idsync.web.auth import Caller, ScimSource, Tokens, scim_caller
-from idsync.web.limits import Gone, Receive, TooLarge, TooSlow, read_body
+from idsync.web.limits import Flooded, Gone, Receive, TooLarge, TooSlow, Turnstile, read_body
+from idsync.web.scim_bulk import BulkHandler
 from idsync.web.scim_rows import LARGE, Call, Memory, Reply
-from idsync.web.scim_storage import BulkHandler, DirectoryStorage, Intake, Store
+from idsync.web.scim_storage import DirectoryStorage, Intake, Store
 
 log = structlog.get_logger("idsync.scim")
 
@@ -51,7 +54,7 @@ Send = Callable[[MutableMapping[str, Any]], Any]
 BODY_SECONDS = 10.0
 """How long a body may take to arrive."""
 RETRY_AFTER = "5"
-"""Seconds to wait when the store refuses a write."""
+"""Seconds to wait when the store refuses a write, or after a flood."""
 ERROR = "urn:ietf:params:scim:api:messages:2.0:Error"
 _KINDS = {"users": "User", "groups": "Group"}
 _RESOURCES = ("Users", "Groups", "Bulk", "Me", "Schemas", "ResourceTypes", "ServiceProviderConfig")
@@ -139,10 +142,13 @@ class ScimApp:
         self._description = Description(extensions)
         self._catalogue = Catalogue(self._description)
         self._memory = Memory()
+        self._turnstiles = {name: Turnstile() for name in sources}
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="idsync-scim")
+        self._bulk_threads = ThreadPoolExecutor(2, thread_name_prefix="idsync-scim-bulk")
 
     def close(self) -> None:
         """End the reading threads; the store closes their connections."""
+        self._bulk_threads.shutdown(wait=True)
         self._threads.shutdown(wait=True)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -166,7 +172,8 @@ class ScimApp:
             if caller is None:
                 return UNAUTHORIZED
             scope["idsync.source"] = caller.source.name
-            return await self._serve(await self._read(scope, receive, caller, received_at))
+            async with self._turnstiles[caller.source.name]:
+                return await self._serve(await self._read(scope, receive, caller, received_at))
         except Gone:
             raise
         except SCIMException as error:
@@ -175,8 +182,12 @@ class ScimApp:
             return problem(413, f"A request body has at most {MAX_BODY} bytes.", Connection="close")
         except TooSlow:
             return problem(408, "The request body did not arrive in time.", Connection="close")
-        except StoreError:
-            log.warning("scim_store_refused", method=scope["method"])
+        except Flooded as flood:
+            if flood.first:
+                log.warning("scim_flooded", source=scope["idsync.source"])
+            return problem(429, "Too many requests are waiting; come again later.", Retry_After=RETRY_AFTER)
+        except StoreError as error:
+            log.warning("scim_store_refused", method=scope["method"], error=str(error))
             return problem(503, "The change could not be stored; try again.", Retry_After=RETRY_AFTER)
         except Exception:
             log.exception("scim_request_failed", method=scope["method"], resource=_resource(_path(scope)))
@@ -204,10 +215,7 @@ class ScimApp:
         if target.operation is Operation.search_with_body:
             return await self._search_with_body(incoming, target)
         if target.operation is Operation.bulk:
-            document, failures = tolerance.bulk(
-                parse.loads(incoming.body), strict=incoming.strict, catalogue=self._catalogue
-            )
-            return await self._core_write(replace(incoming, body=json.dumps(document).encode()), failures)
+            return await self._bulk(incoming)
         return await self._write(incoming, self._call(incoming, target, str(kind)), target.operation)
 
     def _call(self, incoming: Incoming, target: Target, kind: str) -> Call:
@@ -245,7 +253,7 @@ class ScimApp:
                     else:
                         request, position = core.read_search_body(types, incoming.body, None)
                     reply = scim_rows.search(db, call, request, position, core.sealer(types, request))
-                return reply or self._handle(db, incoming, {})
+                return reply or self._handle(db, incoming)
 
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
@@ -311,43 +319,64 @@ class ScimApp:
         the source is dropped twice: before the answer, and after the commit even if nobody waits for one.
         """
 
-        def watched(db: Db) -> T:
-            db.after_commit(lambda: self._memory.forget(source))
-            return work(db)
-
         try:
-            return await asyncio.shield(asyncio.wrap_future(self._store.submit(watched)))
+            return await asyncio.shield(asyncio.wrap_future(self._store.submit(self._forgetting(source, work))))
         finally:
             self._memory.forget(source)
 
-    async def _core_write(self, incoming: Incoming, failures: Mapping[int, SCIMException] | None = None) -> Reply:
-        return await self._commit(incoming.origin.source, lambda db: self._handle(db, incoming, failures or {}))
+    async def _core_write(self, incoming: Incoming) -> Reply:
+        return await self._commit(incoming.origin.source, lambda db: self._handle(db, incoming))
 
     async def _through_core(self, incoming: Incoming) -> Reply:
         """Run a request that changes nothing through the core, in a thread of its own."""
 
         def work() -> Reply:
             with scim_rows.snapshot(self._store.reader()) as db:
-                return self._handle(db, incoming, {})
+                return self._handle(db, incoming)
 
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
-    def _handle(self, db: Db, incoming: Incoming, failures: Mapping[int, SCIMException]) -> Reply:
-        core: Service = self._description.service(strict=incoming.strict)
-        storage = DirectoryStorage(db, self._intake, incoming.caller.source.name, incoming.origin, core.provider)
-        response = BulkHandler(core, storage, failures).handle(
-            ScimRequest(
-                method=incoming.method,
-                base_url=self._base,
-                path=incoming.path,
-                query=incoming.query,
-                headers=incoming.headers,
-                body=incoming.body,
-            )
+    def _handle(self, db: Db, incoming: Incoming) -> Reply:
+        core = self._description.service(strict=incoming.strict)
+        return _reply(ScimHandler(core, self._storage(db, incoming, core)).handle(self._request(incoming)))
+
+    def _storage(self, db: Db, incoming: Incoming, core: Service) -> DirectoryStorage:
+        return DirectoryStorage(db, self._intake, incoming.caller.source.name, incoming.origin, core.provider)
+
+    def _request(self, incoming: Incoming) -> ScimRequest:
+        return ScimRequest(
+            method=incoming.method,
+            base_url=self._base,
+            path=incoming.path,
+            query=incoming.query,
+            headers=incoming.headers,
+            body=incoming.body,
         )
-        body = None if response.body is None else json.dumps(response.body, ensure_ascii=False, separators=(",", ":"))
-        kept = {name: value for name, value in response.headers.items() if name.lower() != "content-type"}
-        return Reply(response.status, body, kept)
+
+    async def _bulk(self, incoming: Incoming) -> Reply:
+        """Run a bulk request operation by operation, in a thread that waits for each commit."""
+        document = parse.loads(incoming.body)
+        shaped, failures = tolerance.bulk(document, strict=incoming.strict, catalogue=self._catalogue)
+        core = self._description.service(strict=incoming.strict)
+        request = self._request(replace(incoming, body=json.dumps(shaped).encode()))
+
+        def submit(step: Callable[[Db], T]) -> Future[T]:
+            return self._store.submit(self._forgetting(incoming.origin.source, step))
+
+        def work() -> Reply:
+            storage = self._storage(self._store.reader(), incoming, core)
+            return _reply(BulkHandler(core, storage, submit, failures).handle(request))
+
+        return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._bulk_threads, work))
+
+    def _forgetting(self, source: str, work: Callable[[Db], T]) -> Callable[[Db], T]:
+        """Drop what is remembered of a source once a change to it is on disk, even if nobody waits for an answer."""
+
+        def watched(db: Db) -> T:
+            db.after_commit(lambda: self._memory.forget(source))
+            return work(db)
+
+        return watched
 
 
 def scim_app(
@@ -401,6 +430,13 @@ class ScimMount(BaseRoute):
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self.app(scope, receive, send)
+
+
+def _reply(response: ScimResponse) -> Reply:
+    """Write an answer of the core; the media type is ours to send."""
+    body = None if response.body is None else compact(response.body)
+    kept = {name: value for name, value in response.headers.items() if name.lower() != "content-type"}
+    return Reply(response.status, body, kept)
 
 
 # -- small readers ---------------------------------------------------------------------------------------------------

@@ -27,10 +27,6 @@ from scim2_models import (
     SearchRequest,
     UniquenessException,
 )
-from scim2_server.bulk import BulkPlan, BulkStep
-from scim2_server.handler import ScimHandler
-from scim2_server.requests import ScimRequest
-from scim2_server.service import ScimService
 from scim2_server.storage import ScimStorage, SearchPage
 
 from idsync.errors import NameTaken
@@ -310,23 +306,6 @@ class DirectoryStorage(ScimStorage):
         finally:
             self.db.execute(f"RELEASE {name}")
             self._depth -= 1
-
-
-class BulkHandler(ScimHandler):
-    """The core's handler, to which some operations of a bulk request come as refused already (RFC 7644 §3.7.3)."""
-
-    def __init__(self, service: ScimService, storage: ScimStorage, failures: Mapping[int, SCIMException]) -> None:
-        super().__init__(service, storage)
-        self._failures = failures
-
-    def run_bulk_step(
-        self, request: ScimRequest, plan: BulkPlan, step: BulkStep
-    ) -> tuple[dict[str, Any], Resource[Any] | None]:
-        failure = self._failures.get(step.index)
-        if failure is None:
-            return super().run_bulk_step(request, plan, step)
-        outcome = self.service.bulk_outcome(request.base_url, plan.operation(step))
-        return self.service.bulk_failure(outcome, failure), None
 
 
 def _type(direct: bool) -> str:
