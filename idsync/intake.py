@@ -16,7 +16,7 @@ from idsync.errors import NameTaken
 from idsync.model import Group, GroupFacts, Observation, Origin, User, UserFacts
 from idsync.policy import Rules
 from idsync.standing import Cause, People, note
-from idsync.store import directory, people
+from idsync.store import directory, facts, people
 from idsync.store.db import Db
 
 MAPPED_GROUP_FLOOR = 10
@@ -78,7 +78,8 @@ class Intake:
         if _facts_of(user) == facts:
             self._observe_again(db, user, origin, now)
             return user
-        self._refuse_user_name(db, user.source, facts.user_name, user.id)
+        if directory.fold(facts.user_name) != directory.fold(user.user_name):
+            self._refuse_user_name(db, user.source, facts.user_name, user.id)
         changed = replace(
             user,
             user_name=facts.user_name,
@@ -361,6 +362,8 @@ class Intake:
         return any(people.bindings_of_group(db, group_id) for group_id in outer)
 
     def _audit(self, db: Db, origin: Origin, action: str, subject: str, detail: dict[str, Any]) -> None:
+        now = self._clock.now()
+        facts.put(db, f"source_success:{origin.source}", now, now)
         note(db, self._clock, origin, action, subject, detail)
 
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from idsync.model import Access, Evidence, Observation, Reason, Standing
 
@@ -83,11 +84,17 @@ class Rules:
 
     def still_names(self, kind: str, target: str, spec: str) -> bool:
         """Tell whether a binding counts: made by hand, or from words the configuration still has."""
-        return any(
-            (rule.kind, rule.target) == (kind, target)
-            and (spec == MANUAL or any(group.text == spec for group in rule.groups))
-            for rule in self.rules
-        )
+        texts = self._texts.get((kind, target))
+        return texts is not None and (spec == MANUAL or spec in texts)
+
+    @cached_property
+    def _texts(self) -> Mapping[tuple[str, str], frozenset[str]]:
+        """The words that name groups, by what they give."""
+        found: dict[tuple[str, str], frozenset[str]] = {}
+        for rule in self.rules:
+            known = found.get((rule.kind, rule.target), frozenset())
+            found[rule.kind, rule.target] = known | {group.text for group in rule.groups}
+        return found
 
     @property
     def roles(self) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from typing import Any
 from idsync.clock import Clock, new_id
 from idsync.model import Access, DepartureState, Evidence, Lane, Observation, Origin, Person, Standing
 from idsync.policy import Bound, Record, Rules, decide, protection
-from idsync.store import directory, facts, jobs, journal, ledger, people
+from idsync.store import directory, jobs, journal, ledger, people
 from idsync.store.db import Db
 from idsync.store.ledger import Departure, HoldItem
 from idsync.store.people import Grant
@@ -31,8 +31,6 @@ PUSH_WINDOW = 600.0
 """Seconds over which pushed departures are counted for `guard.max_push_departures`."""
 AT_ONCE = frozenset({Evidence.SCIM_INACTIVE, Evidence.SCIM_DELETE, Evidence.REVOKED})
 """Evidence on which deletion does not wait."""
-OURSELVES = frozenset({"cli", "config"})
-"""Origins that are no identity provider."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +66,7 @@ class People:
         ]
         bound = [
             Bound(binding.kind, binding.target, binding.group_id)
-            for binding in people.bindings(db)
+            for binding in people.bindings_of_groups(db, frozenset().union(*(record.groups for record in records)))
             if self.rules.still_names(binding.kind, binding.target, binding.spec)
         ]
         ban = people.live_ban(db, person.id)
@@ -380,6 +378,4 @@ def shield_of(db: Db, person: Person, rules: Rules, now: float) -> str | None:
 def note(db: Db, clock: Clock, origin: Origin, action: str, subject: str, detail: dict[str, Any]) -> None:
     """Add an audit entry for something a source or a person asked for."""
     actor = f"{origin.source}/{origin.actor}"
-    if origin.source not in OURSELVES:
-        facts.put(db, f"source_success:{origin.source}", clock.now(), clock.now())
     journal.append(db, at=clock.now(), actor=actor, action=action, subject=subject, detail=detail)

@@ -104,17 +104,19 @@ def put_departure(db: Db, departure: Departure) -> None:
     db.execute(
         "INSERT INTO departures (id, person_id, label, account_id, kind, evidence, cause, source, state, received_at,"
         " accepted_at, pushed_at, fenced_at, blocked_at, destroying_at, deleted_at, verified_at, settled_at, closed_at, delete_at,"
-        " settle_at, hold_id, fence, problem, receipt)"
+        " settle_at, hold_id, fence, problem, receipt, counts)"
         " VALUES (:id, :person, :label, :account, :kind, :evidence, :cause,"
         " :source, :state, :received_at, :accepted_at, :pushed_at, :fenced_at, :blocked_at, :destroying_at, :deleted_at,"
-        " :verified_at, :settled_at, :closed_at, :delete_at, :settle_at, :hold, :fence, :problem, :receipt)"
+        " :verified_at, :settled_at, :closed_at, :delete_at, :settle_at, :hold, :fence, :problem, :receipt,"
+        " CASE WHEN EXISTS (SELECT 1 FROM persons WHERE id = :person AND (ever_had_access = 1 OR account_id IS NOT NULL))"
+        " THEN 1 ELSE 0 END)"
         " ON CONFLICT (id) DO UPDATE SET account_id = excluded.account_id, kind = excluded.kind,"
         " evidence = excluded.evidence, cause = excluded.cause, source = excluded.source,"
         " pushed_at = excluded.pushed_at, state = excluded.state, fenced_at = excluded.fenced_at,"
         " blocked_at = excluded.blocked_at, destroying_at = excluded.destroying_at, deleted_at = excluded.deleted_at,"
         " verified_at = excluded.verified_at, settled_at = excluded.settled_at, closed_at = excluded.closed_at,"
         " delete_at = excluded.delete_at, settle_at = excluded.settle_at, hold_id = excluded.hold_id,"
-        " fence = excluded.fence, problem = excluded.problem, receipt = excluded.receipt",
+        " fence = excluded.fence, problem = excluded.problem, receipt = excluded.receipt, counts = excluded.counts",
         id=departure.id,
         person=departure.person_id,
         label=departure.label,
@@ -178,8 +180,7 @@ def open_departures(db: Db) -> list[Departure]:
 def pushed_since(db: Db, source: str, since: float) -> int:
     """Count the departures a source has pushed since then, of people who ever had something to lose."""
     row = db.one(
-        "SELECT COUNT(*) AS n FROM departures d JOIN persons p ON p.id = d.person_id"
-        " WHERE d.source = :source AND d.pushed_at > :since AND (p.ever_had_access = 1 OR p.account_id IS NOT NULL)",
+        "SELECT COUNT(*) AS n FROM departures WHERE source = :source AND counts = 1 AND pushed_at > :since",
         source=source,
         since=since,
     )
@@ -287,12 +288,14 @@ def configuration_item(db: Db, person_id: str) -> HoldItem | None:
 
 def drop_items(db: Db, person_id: str, team: str) -> None:
     """Take what came back out of the open holds; the checksum changes with it, and a hold of nothing ends."""
-    db.execute(
+    dropped = db.execute(
         "DELETE FROM hold_items WHERE person_id = :person AND team = :team AND hold_id IN"
         " (SELECT id FROM holds WHERE state = 'open')",
         person=person_id,
         team=team,
     )
+    if not dropped:
+        return
     db.execute(
         "UPDATE holds SET state = 'emptied', decided_by = 'idsync'"
         " WHERE state = 'open' AND id NOT IN (SELECT hold_id FROM hold_items)"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from idsync.clock import new_id
@@ -140,6 +140,8 @@ def bump_generation(db: Db, person_id: str) -> int:
 
 def link_account(db: Db, person_id: str, account_id: str | None) -> None:
     db.execute("UPDATE persons SET account_id = :account WHERE id = :id", id=person_id, account=account_id)
+    if account_id is not None:  # the guard counts departures of people with something to lose
+        db.execute("UPDATE departures SET counts = 1 WHERE person_id = :id", id=person_id)
 
 
 def further_accounts(db: Db, person_id: str) -> list[str]:
@@ -290,6 +292,19 @@ def _binding(row: Row) -> Binding:
 
 def bindings(db: Db) -> list[Binding]:
     return [_binding(row) for row in db.all("SELECT * FROM bindings ORDER BY kind, target, group_id")]
+
+
+def bindings_of_groups(db: Db, group_ids: Collection[str]) -> list[Binding]:
+    """Return what any of these groups is bound to."""
+    if not group_ids:
+        return []
+    names = {f"g{number}": group for number, group in enumerate(sorted(group_ids))}
+    rows = db.all(
+        f"SELECT * FROM bindings WHERE group_id IN ({', '.join(f':{name}' for name in names)})"  # noqa: S608
+        " ORDER BY kind, target, group_id",
+        **names,
+    )
+    return [_binding(row) for row in rows]
 
 
 def bindings_of_group(db: Db, group_id: str) -> list[Binding]:

@@ -85,10 +85,12 @@ def test_pushed_departures_are_counted_by_source_and_time_and_only_of_people_wit
         replace(ADA, person_id=one),
         replace(ADA, id="d-2", person_id=two, source="entra"),
         replace(ADA, id="d-3", person_id=three, accepted_at=NOW - 900, pushed_at=NOW - 600),
-        replace(ADA, id="d-4", person_id=person("stranger", None)),
+        replace(ADA, id="d-4", person_id=(stranger := person("stranger", None))),
     )
     assert ledger.pushed_since(store.reader(), "okta", NOW - 600) == 1
     assert ledger.pushed_since(store.reader(), "okta", NOW - 601) == 2
+    store.write(lambda db: people.link_account(db, stranger, "found-later"))
+    assert ledger.pushed_since(store.reader(), "okta", NOW - 600) == 2
 
 
 def test_only_what_should_be_proven_by_now_counts_as_unverified(store: SqliteStore) -> None:

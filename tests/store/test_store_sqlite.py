@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.resources
 import os
 import sqlite3
 import stat
@@ -17,7 +18,7 @@ from typing import Any
 import pytest
 
 from idsync.errors import StoreBusy, StoreError
-from idsync.store import facts
+from idsync.store import facts, ledger
 from idsync.store.db import Db
 from idsync.store.sqlite import SqliteStore, backup, inspect, path_of, read_only
 
@@ -330,6 +331,31 @@ def test_a_newer_schema_is_refused_and_left_as_it_is(tmp_path: Path, store: Sqli
         SqliteStore(url).open()
     sql(tmp_path / "idsync.db", "DELETE FROM _sqlite_migrations WHERE name = '9999_later'")
     store.open()
+
+
+def test_a_store_of_the_first_release_is_brought_up_to_date(tmp_path: Path, url: str) -> None:
+    """Its departures are counted as the guard counted them then: those of people with something to lose."""
+    migrations = importlib.resources.files("idsync.store") / "migrations"
+    connection = sqlite3.connect(tmp_path / "idsync.db")
+    connection.executescript((migrations / "0001_initial.sql").read_text("utf-8"))
+    connection.executescript(
+        "CREATE TABLE _sqlite_migrations (migration_set TEXT, name TEXT, applied_at TEXT,"
+        " PRIMARY KEY (migration_set, name));"
+        "INSERT INTO _sqlite_migrations VALUES ('idsync', '0001_initial', '2026-11-23');"
+        "INSERT INTO persons (id, label, generation, ever_had_access, created_at)"
+        " VALUES ('p1', 'ada', 1, 1, 0), ('p2', 'bob', 1, 0, 0);"
+        "INSERT INTO departures (id, person_id, label, kind, evidence, cause, source, state, received_at, accepted_at,"
+        " pushed_at, delete_at, receipt) SELECT 'd-' || id, id, label, 'departure', 'scim_inactive', '', 'okta',"
+        " 'accepted', 5, 5, 5, 5, '{}' FROM persons"
+    )
+    connection.close()
+    store = SqliteStore(url)
+    store.open()
+    try:
+        assert ledger.pushed_since(store.reader(), "okta", 0.0) == 1
+        assert len(ledger.open_departures(store.reader())) == 2
+    finally:
+        store.close()
 
 
 def test_a_damaged_file_is_refused_and_the_lock_given_back(tmp_path: Path, store: SqliteStore, url: str) -> None:
