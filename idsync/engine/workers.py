@@ -130,6 +130,7 @@ class Engine:
         pause = IDLE if due is None else min(IDLE, max(0.0, due - self.clock.now()))
         if self._is_full(Lane.REVOKE):
             pause = IDLE
+        pause = max(pause, min(IDLE, self.gateway.closed_for()))
         try:
             await asyncio.wait_for(self._wanted.wait(), pause or 0.05)
         except TimeoutError:
@@ -142,7 +143,7 @@ class Engine:
 
     async def _claim_all(self) -> None:
         for lane, places in ((Lane.REVOKE, self.settings.workers), (Lane.GRANT, self.settings.grants)):
-            free = places - len(self._running[lane])
+            free = min(places - len(self._running[lane]), self._room())
             if free > 0 and not self._stopping:
                 for job in await self._claim(lane, free):
                     if job.person_id in self._serving:
@@ -161,6 +162,17 @@ class Engine:
             self._progress = asyncio.Event()
 
         return done
+
+    def _room(self) -> int:
+        """Return how many jobs may begin now: none while the gateway is not to be called, one to see if it is back.
+
+        Jobs that are not begun stay due, so that all of them go on the moment it answers.
+        """
+        if self.gateway.closed_for() > 0:
+            return 0
+        if self.gateway.probing:
+            return 0 if self._serving else 1
+        return self.settings.workers
 
     async def _claim(self, lane: Lane, limit: int) -> list[Job]:
         """Lease due jobs; asks with a read first, so that an idle engine writes nothing."""

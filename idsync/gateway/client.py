@@ -132,6 +132,15 @@ class Gateway:
 
     # -- users ------------------------------------------------------------------------------------------------------
 
+    @property
+    def probing(self) -> bool:
+        """Whether the gateway seems to be down; single calls find out when it is back."""
+        return self._gate.probing
+
+    def closed_for(self) -> float:
+        """Return the seconds until it makes sense to call again, 0.0 for now."""
+        return self._gate.closed_for()
+
     async def get_user(self, user_id: str) -> GatewayUser | None:
         """Read one user with role, metadata and team ids; None when the gateway has none of that id.
 

@@ -37,6 +37,17 @@ class Gate:
         """Whether our key was refused and has not been accepted since."""
         return self._refused_key is not None
 
+    def closed_for(self) -> float:
+        """Return the seconds until a call may pass after failures or a 429; 0.0 when one may pass now."""
+        now = self._clock.monotonic()
+        probe = self._next_probe if self.probing else now
+        return max(0.0, probe - now, self._throttled_until - now)
+
+    @property
+    def probing(self) -> bool:
+        """Whether the gateway seems to be down, so that single calls find out when it is back."""
+        return self._failures >= self._failures_allowed
+
     @contextmanager
     def passing(self, key: str = "") -> Iterator[None]:
         """Let one call with this key through and learn from how it ends.
@@ -66,7 +77,7 @@ class Gate:
             raise AdminKeyRefused("the gateway refused idsync's admin key; one call a minute tries again", status=401)
         if now < self._throttled_until:
             raise Throttled("the gateway asked for a pause", retry_after=self._throttled_until - now)
-        if self._failures >= self._failures_allowed:
+        if self.probing:
             self._take_probe(now)
         if self.refused:
             self._proving = True
