@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 GENESIS = "0" * 64
+_detail = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode
+_sealed = json.JSONEncoder(ensure_ascii=False).encode
 
 
 @dataclass(frozen=True)
@@ -31,12 +33,12 @@ class AuditEvent:
 
 def detail_text(detail: Mapping[str, Any]) -> str:
     """Write the detail in the one form that is hashed and stored."""
-    return json.dumps(detail, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return _detail(detail)
 
 
 def digest(prev: str, seq: int, at: float, actor: str, action: str, subject: str, detail: str) -> str:
     """Return the SHA-256 that seals an entry to its predecessor."""
-    sealed = json.dumps([prev, seq, repr(at), actor, action, subject, detail], ensure_ascii=False)
+    sealed = _sealed([prev, seq, repr(at), actor, action, subject, detail])
     return hashlib.sha256(sealed.encode("utf-8", "surrogatepass")).hexdigest()
 
 

@@ -63,8 +63,8 @@ def member_ids(document: Mapping[str, Any]) -> list[str]:
 # -- out ---------------------------------------------------------------------------------------------------------
 
 
-def compact(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+"""Write JSON without spaces; one encoder for all, as `json.dumps` builds one for every call."""
 
 
 @lru_cache(8192)

@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from idsync.scim.provider import MAX_MEMBERS, MAX_OPERATIONS
+
 _ONE_MEMBER = re.compile(r'members\[\s*value\s+eq\s+("(?:[^"\\]|\\.)*")\s*\]', re.IGNORECASE)
 _EQUALS = re.compile(r'\s*([A-Za-z]+)\s+eq\s+("(?:[^"\\]|\\.)*")\s*', re.IGNORECASE)
 _ENTRY = frozenset({"value", "type", "$ref", "display"})
@@ -125,6 +127,21 @@ def _ids(value: Any) -> list[str] | None:
             return None
         ids.append(one)
     return ids
+
+
+def plain(document: Any, kind: str) -> list[dict[str, Any]] | None:
+    """Return the operations of a PATCH that needs no tolerance and has one of the shapes below; else None.
+
+    It is judged as it came, which spares the frequent shapes the rules they would pass unchanged.
+    """
+    ops = document.get("Operations") if isinstance(document, dict) else None
+    if not isinstance(ops, list) or not ops or len(ops) > MAX_OPERATIONS or not all(isinstance(op, dict) for op in ops):
+        return None
+    if kind == "User":
+        return ops if active(ops) is not None else None
+    if sum(len(op["value"]) for op in ops if isinstance(op.get("value"), list)) > MAX_MEMBERS:
+        return None
+    return ops if group_change(ops) is not None else None
 
 
 def active(ops: Sequence[Mapping[str, Any]]) -> bool | None:

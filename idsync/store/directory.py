@@ -52,8 +52,7 @@ def group_from(row: Row) -> Group:
     )
 
 
-def _compact(doc: Mapping[str, Any]) -> str:
-    return json.dumps(doc, ensure_ascii=False, separators=(",", ":"))
+_compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def _page(

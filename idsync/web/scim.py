@@ -58,6 +58,12 @@ RETRY_AFTER = "5"
 ERROR = "urn:ietf:params:scim:api:messages:2.0:Error"
 _KINDS = {"users": "User", "groups": "Group"}
 _RESOURCES = ("Users", "Groups", "Bulk", "Me", "Schemas", "ResourceTypes", "ServiceProviderConfig")
+_OF_ONE = {
+    "GET": Operation.query,
+    "PUT": Operation.replace,
+    "PATCH": Operation.patch,
+    "DELETE": Operation.delete,
+}
 _METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
 
 
@@ -204,7 +210,7 @@ class ScimApp:
     # -- where a request goes -------------------------------------------------------------------------------------
 
     async def _serve(self, incoming: Incoming) -> Reply:
-        target = match(incoming.method, incoming.path)
+        target = _target(incoming.method, incoming.path)
         kind = _KINDS.get((target.endpoint or "").lower())
         if incoming.body and incoming.method in ("POST", "PUT", "PATCH"):
             _check_media_type(incoming.headers.get("content-type"))
@@ -289,7 +295,9 @@ class ScimApp:
         return await loop.run_in_executor(self._threads, _validated, core, incoming, kind, document, context)
 
     async def _patch(self, incoming: Incoming, call: Call, document: Any, notes: tolerance.Notes) -> Reply:
-        ops = (tolerance.strict_patch if incoming.strict else tolerance.patch)(document, notes)
+        ops = None if incoming.strict else hot.plain(document, call.kind)
+        if ops is None:
+            ops = (tolerance.strict_patch if incoming.strict else tolerance.patch)(document, notes)
         work = self._short_cut(incoming, call, ops)
         if work is not None:
             reply = await self._commit(call.source, work)
@@ -445,6 +453,19 @@ def _reply(response: ScimResponse) -> Reply:
 def _path(scope: Scope) -> str:
     """Return the decoded path below the mount."""
     return str(scope["path"]).removeprefix(str(scope.get("root_path", ""))) or "/"
+
+
+def _target(method: str, path: str) -> Target:
+    """Route a request; a single user or group, nearly all of them, without trying every pattern of the core.
+
+    Raises:
+        NotFoundException, MethodNotAllowedException: there is no such endpoint, or not with this method.
+    """
+    parts = path.split("/")
+    operation = _OF_ONE.get(method)
+    if len(parts) == 3 and operation and not parts[0] and parts[1] in ("Users", "Groups") and parts[2]:
+        return Target(operation, parts[1], parts[2])
+    return match(method, path)
 
 
 def _resource(path: str) -> str:
