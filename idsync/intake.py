@@ -13,7 +13,7 @@ from typing import Any
 from idsync.bindings import Bindings
 from idsync.clock import Clock, new_id
 from idsync.errors import NameTaken
-from idsync.model import Group, GroupFacts, Observation, Origin, User, UserFacts
+from idsync.model import Group, GroupFacts, Observation, Origin, User, UserFacts, fold
 from idsync.policy import Rules
 from idsync.standing import Cause, People, note
 from idsync.store import directory, facts, people
@@ -60,6 +60,7 @@ class Intake:
             observed_at=now,
         )
         directory.put_user(db, user)
+        directory.put_emails(db, user.id, user.doc)
         waited = directory.take_pending(db, origin.source, _names(user), now)
         for group_id in waited:
             directory.add_member(db, group_id, user.id, "User", now)
@@ -78,7 +79,7 @@ class Intake:
         if _facts_of(user) == facts:
             self._observe_again(db, user, origin, now)
             return user
-        if directory.fold(facts.user_name) != directory.fold(user.user_name):
+        if fold(facts.user_name) != fold(user.user_name):
             self._refuse_user_name(db, user.source, facts.user_name, user.id)
         changed = replace(
             user,
@@ -95,6 +96,8 @@ class Intake:
             observed_at=now,
         )
         directory.put_user(db, changed)
+        if changed.doc.get("emails") != user.doc.get("emails"):
+            directory.put_emails(db, changed.id, changed.doc)
         if changed.person_id != user.person_id:  # whoever takes a record over does not inherit its groups
             directory.touch_groups(db, directory.drop_memberships_of(db, user.id), now)
         self._audit(db, origin, "user.changed", changed.user_name, {"id": user.id, "changed": _changed(user, changed)})
@@ -116,6 +119,7 @@ class Intake:
             deleted_at=now,
         )
         directory.put_user(db, gone)
+        directory.put_emails(db, gone.id, {})
         self._audit(db, origin, "user.deleted", user.user_name, {"id": user.id})
         self.people.look_again(db, [user.person_id], Cause(origin, f"{origin.source} deleted {user.user_name}"))
 

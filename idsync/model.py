@@ -6,6 +6,7 @@ a *Person* is the human, *Access* is what policy says they may have, an *Account
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -17,6 +18,13 @@ FENCE_TAG = "idsync_fence"
 """Metadata key that says the fence is ours, and for which departure."""
 
 # -- the directory ----------------------------------------------------------------------------------------------
+
+
+def fold(text: str) -> str:
+    """Return the form in which names are compared: composed (NFC) and case-folded (RFC 7643 §4.1.1, RFC 8265 §3.3)."""
+    if text.isascii():
+        return text.lower()
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
 
 
 class Observation(StrEnum):

@@ -29,6 +29,8 @@ from scim2_models.path import (
     ValuePath,
 )
 
+from idsync.model import fold
+
 MAX_LENGTH = 4096
 MAX_DEPTH = 32
 MAX_TERMS = 50
@@ -56,11 +58,6 @@ def guard(text: str, error: type[SCIMException] = InvalidFilterException) -> Non
             raise error(detail=f"A filter has at most {MAX_TERMS} terms.")
 
 
-def fold(text: str) -> str:
-    """Return the form in which the store keeps names for comparing."""
-    return text.casefold()
-
-
 @dataclass(frozen=True)
 class Column:
     """One attribute in the database: `key` is the expression compared, `shape` prepares the operand for it."""
@@ -69,7 +66,6 @@ class Column:
     shape: Callable[[str], str] = str
     kind: str = "text"  # text, boolean, time, constant
     nullable: bool = True
-    lowered: bool = False  # the operand has to be lowered in SQL, too
 
 
 _TIMES = {
@@ -81,7 +77,7 @@ COLUMNS: Mapping[str, Mapping[str, Column]] = {
         "id": Column("id", nullable=False),
         "externalid": Column("external_id"),
         "username": Column("user_name_key", fold, nullable=False),
-        "displayname": Column("LOWER(display_name)", lowered=True),
+        "displayname": Column("display_key", fold),
         "active": Column("active", kind="boolean", nullable=False),
         "meta.resourcetype": Column("User", kind="constant", nullable=False),
         **_TIMES,
@@ -102,6 +98,7 @@ _MEMBER_LISTS = {
     ),
 }
 _EMAILS = ("emails", "emails.value")
+_WITH_ADDRESS = "id IN (SELECT user_id FROM user_emails WHERE email_key = :{p})"
 _ORDER = {
     CompareOperator.gt: ">",
     CompareOperator.ge: ">=",
@@ -113,12 +110,11 @@ ANY, NONE = "1 = 1", "1 = 0"
 
 @dataclass(frozen=True)
 class Where:
-    """A condition with its parameters; `quick` is a narrower one worth trying first."""
+    """A condition with its parameters; `exact` when it finds the matching rows and no others."""
 
     text: str = ANY
     params: Mapping[str, Any] = field(default_factory=dict)
     exact: bool = True
-    quick: str | None = None
 
 
 @dataclass(frozen=True)
@@ -137,8 +133,7 @@ def where(node: FilterNode | None, resource: str) -> Where:
         return Where()
     compiler = _Compiler(resource)
     clause = compiler.visit(node)
-    quick = compiler.quick(node)
-    return Where(clause.text, compiler.params, clause.exact, quick)
+    return Where(clause.text, compiler.params, clause.exact)
 
 
 @dataclass(frozen=True)
@@ -223,13 +218,16 @@ class _Compiler(FilterVisitor[_Clause]):
             listed = self._listed(name, inner, "value path")
             if listed is not None:
                 return listed
-        return self._superset(_operand(inner))
+        operand = _operand(inner)
+        return self._address(operand) if name == "emails" and operand else self._superset(operand)
 
     def visit_comparison(self, node: Comparison) -> _Clause:
         name = self._name(node.attr_path)
         listed = self._listed(name.removesuffix(".value"), node, "comparison")
         if listed is not None:
             return listed
+        if name in _EMAILS and node.op == CompareOperator.eq and isinstance(node.value, str) and node.value:
+            return self._address(node.value)
         column = COLUMNS[self.resource].get(name)
         if column is None:
             return self._superset(node.value if node.op == CompareOperator.eq else None)
@@ -238,6 +236,11 @@ class _Compiler(FilterVisitor[_Clause]):
         return self._column(column, node)
 
     # -- the pieces ----------------------------------------------------------------------------------------------
+
+    def _address(self, operand: str) -> _Clause:
+        """Find the users with an address by its index; the filter itself looks at them, as `type` may matter."""
+        param = self._param(fold(operand))
+        return _Clause(_WITH_ADDRESS.format(p=param), exact=False)
 
     def _superset(self, operand: Any) -> _Clause:
         """Find at least the rows whose document holds a text; without one, every row is a candidate."""
@@ -279,14 +282,14 @@ class _Compiler(FilterVisitor[_Clause]):
 
     def _text(self, column: Column, op: CompareOperator, value: str) -> str:
         key, param = column.key, self._param(column.shape(value))
-        operand = f"LOWER(:{param})" if column.lowered else f":{param}"
+        operand = f":{param}"
         if op == CompareOperator.eq:
             return f"{key} = {operand}"
         if op == CompareOperator.ne:
             return f"{key} <> {operand}"
         if op in _ORDER:
             return f"{key} {_ORDER[op]} {operand}"
-        if column.shape is fold or column.lowered:
+        if column.shape is fold:
             pattern = like(column.shape(value))
             self.params[param] = {"co": f"%{pattern}%", "sw": f"{pattern}%", "ew": f"%{pattern}"}[op.value]
             return f"{key} LIKE {operand} ESCAPE '\\'"
@@ -331,17 +334,6 @@ class _Compiler(FilterVisitor[_Clause]):
                 CompareOperator.le: f"{key} < :{after}",
             }[node.op]
         )
-
-    def quick(self, node: FilterNode) -> str | None:
-        """Return the index look-up for a filter that asks for one e-mail address and nothing else."""
-        if self.resource != "User":
-            return None
-        operand = None
-        if isinstance(node, Comparison) and node.op == CompareOperator.eq and self._name(node.attr_path) in _EMAILS:
-            operand = node.value
-        if isinstance(node, ValuePath) and self._name(node.attr_path) == "emails":
-            operand = _operand(node.val_filter)
-        return f"email_key = :{self._param(fold(operand))}" if isinstance(operand, str) else None
 
 
 def _operand(node: FilterNode) -> Any:

@@ -6,16 +6,11 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from idsync.model import Group, Membership, Observation, User
+from idsync.model import Group, Membership, Observation, User, fold
 from idsync.store.db import Db, Row
 
 PENDING_FOR = 24 * 3600.0
 """How long an unknown member id waits for its user, in seconds."""
-
-
-def fold(text: str) -> str:
-    """Return the form in which names are compared (RFC 7643 §4.1.1: userName is not case exact)."""
-    return text.casefold()
 
 
 def user_from(row: Row) -> User:
@@ -154,12 +149,13 @@ def put_user(db: Db, user: User) -> None:
     """Insert or replace a user row as a whole. The unique index refuses a second live userName in a source."""
     db.execute(
         "INSERT INTO users (id, source, external_id, user_name, user_name_key, active, email, email_key, display_name,"
-        " doc, person_id, observation, observed_at, created_at, updated_at, version, deleted_at)"
+        " display_key, doc, person_id, observation, observed_at, created_at, updated_at, version, deleted_at)"
         " VALUES (:id, :source, :external_id, :user_name, :user_name_key, :active, :email, :email_key, :display_name,"
-        " :doc, :person_id, :observation, :observed_at, :created_at, :updated_at, :version, :deleted_at)"
+        " :display_key, :doc, :person_id, :observation, :observed_at, :created_at, :updated_at, :version, :deleted_at)"
         " ON CONFLICT (id) DO UPDATE SET external_id = excluded.external_id, user_name = excluded.user_name,"
         " user_name_key = excluded.user_name_key, active = excluded.active, email = excluded.email,"
-        " email_key = excluded.email_key, display_name = excluded.display_name, doc = excluded.doc,"
+        " email_key = excluded.email_key, display_name = excluded.display_name,"
+        " display_key = excluded.display_key, doc = excluded.doc,"
         " person_id = excluded.person_id, observation = excluded.observation, observed_at = excluded.observed_at,"
         " updated_at = excluded.updated_at, version = excluded.version, deleted_at = excluded.deleted_at",
         id=user.id,
@@ -171,6 +167,7 @@ def put_user(db: Db, user: User) -> None:
         email=user.email,
         email_key=fold(user.email) if user.email else None,
         display_name=user.display_name,
+        display_key=None if user.display_name is None else fold(user.display_name),
         doc=_compact(user.doc),
         person_id=user.person_id,
         observation=user.observation.value,
@@ -180,6 +177,14 @@ def put_user(db: Db, user: User) -> None:
         version=user.version,
         deleted_at=user.deleted_at,
     )
+
+
+def put_emails(db: Db, user_id: str, doc: Mapping[str, Any]) -> None:
+    """Keep every address of a user document for filters; `email` of the row is the one that counts for linking."""
+    db.execute("DELETE FROM user_emails WHERE user_id = :user", user=user_id)
+    values = [entry.get("value") for entry in doc.get("emails") or () if isinstance(entry, dict)]
+    for key in sorted({fold(value) for value in values if isinstance(value, str) and value}):
+        db.execute("INSERT INTO user_emails (user_id, email_key) VALUES (:user, :key)", user=user_id, key=key)
 
 
 # -- groups -----------------------------------------------------------------------------------------------------

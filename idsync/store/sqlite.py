@@ -26,6 +26,7 @@ from sqlite_utils.migrations import Migrations
 
 from idsync.errors import StoreBusy, StoreError
 from idsync.store.db import Db, Row
+from idsync.store.upgrade import AFTER
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -398,11 +399,15 @@ def _migrations() -> Migrations:
         if entry.name.endswith(".sql"):
             script = entry.read_text("utf-8")
 
-            def run(db: Database, script: str = script) -> None:
+            name = entry.name.removesuffix(".sql")
+
+            def run(db: Database, script: str = script, name: str = name) -> None:
                 for statement in _statements(script):
                     db.conn.execute(statement)
+                if name in AFTER:
+                    AFTER[name](SqliteDb(db.conn))
 
-            known(name=entry.name.removesuffix(".sql"))(run)
+            known(name=name)(run)
     return known
 
 

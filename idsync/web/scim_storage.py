@@ -10,7 +10,6 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import replace
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, Protocol, TypeVar
@@ -228,20 +227,12 @@ class DirectoryStorage(ScimStorage):
         """Look at the candidates one by one with the filter itself, and page what is left in memory."""
         found: list[Resource[Any]] = []
         for kind, condition in search.conditions.items():
-            found += self._quickly(kind, condition, request) or self._matches(kind, condition, request)
+            found += self._matches(kind, condition, request)
         return paginate(found, request, position)
 
-    def _quickly(self, kind: str, condition: sql.Where, request: SearchRequest[Any]) -> list[Resource[Any]]:
-        """Try the index of primary addresses first; this order keeps the planner on that index."""
-        if condition.quick is None:
-            return []
-        return self._matches(kind, replace(condition, text=condition.quick), request, order="id")
-
-    def _matches(
-        self, kind: str, condition: sql.Where, request: SearchRequest[Any], *, order: str = "created_at, id"
-    ) -> list[Resource[Any]]:
+    def _matches(self, kind: str, condition: sql.Where, request: SearchRequest[Any]) -> list[Resource[Any]]:
         rows = directory.scim_page(
-            self.db, kind, self.source, condition.text, condition.params, limit=SCAN + 1, offset=0, order=order
+            self.db, kind, self.source, condition.text, condition.params, limit=SCAN + 1, offset=0, order="id"
         )
         if len(rows) > SCAN:
             raise TooManyToScan

@@ -110,3 +110,24 @@ def test_a_filter_without_an_index_looks_at_a_bounded_number(db: SqliteDb, user_
     storage.create(user_type, user("odd", title="Other"))
     assert storage.search([user_type], search('title eq "other"')).total == 1
     assert storage.search([user_type], search('userName sw "u" and active eq true', count=3)).total == SCAN + 1
+
+
+def test_an_address_is_found_by_index_whoever_has_it_first(db: SqliteDb, user_type: ResourceType) -> None:
+    """Among more people than are looked at one by one; a second address counts as much as a primary one."""
+    storage = storage_of(db, "okta")
+    for number in range(SCAN + 1):
+        storage.create(user_type, user(f"u{number}", emails=[{"value": f"u{number}@example.com", "primary": True}]))
+    shared = [{"value": "U7@Example.com", "type": "work"}, {"value": "own@example.com", "primary": True}]
+    second = storage.create(user_type, user("second", emails=shared))
+    found = storage.search([user_type], search('emails eq "u7@example.com"', count=5))
+    assert [one.user_name for one in found.resources] == ["u7", "second"]
+    found = storage.search([user_type], search('emails[type eq "work"].value eq "u7@example.com"', count=5))
+    assert [one.user_name for one in found.resources] == ["second"]
+    second.emails = None
+    storage.update(user_type, second)
+    assert storage.search([user_type], search('emails.value eq "own@example.com"', count=5)).total == 0
+    plan = db.all(
+        "EXPLAIN QUERY PLAN SELECT id FROM users WHERE source = 'okta' AND deleted_at IS NULL AND"
+        " (id IN (SELECT user_id FROM user_emails WHERE email_key = 'x')) ORDER BY id LIMIT 9"
+    )
+    assert not [row["detail"] for row in plan if row["detail"].startswith("SCAN")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.resources
+import json
 import os
 import sqlite3
 import stat
@@ -333,8 +334,16 @@ def test_a_newer_schema_is_refused_and_left_as_it_is(tmp_path: Path, store: Sqli
     store.open()
 
 
+OLD_USERS = [  # (id, userName, its old key, displayName, emails)
+    ("u1", "ANN", "ann", "\u00c9va", ["a@example.com", "Second@Example.com"]),
+    ("u2", "e\u0301", "e\u0301", None, []),  # decomposed: found as one character now
+    ("u3", "x\u00e9", "x\u00e9", "", []),
+    ("u4", "xe\u0301", "xe\u0301", None, []),  # the same name as u3 as this release compares them: keeps its key
+]
+
+
 def test_a_store_of_the_first_release_is_brought_up_to_date(tmp_path: Path, url: str) -> None:
-    """Its departures are counted as the guard counted them then: those of people with something to lose."""
+    """Departures count as the guard counted them then, addresses and names are found as this release compares them."""
     migrations = importlib.resources.files("idsync.store") / "migrations"
     connection = sqlite3.connect(tmp_path / "idsync.db")
     connection.executescript((migrations / "0001_initial.sql").read_text("utf-8"))
@@ -348,12 +357,26 @@ def test_a_store_of_the_first_release_is_brought_up_to_date(tmp_path: Path, url:
         " pushed_at, delete_at, receipt) SELECT 'd-' || id, id, label, 'departure', 'scim_inactive', '', 'okta',"
         " 'accepted', 5, 5, 5, 5, '{}' FROM persons"
     )
+    connection.executemany(
+        "INSERT INTO users (id, source, user_name, user_name_key, active, display_name, doc, person_id, observation,"
+        " observed_at, created_at, updated_at, version) VALUES (?, 'okta', ?, ?, 1, ?, ?, 'p1', 'present', 1, 1, 1, 1)",
+        [
+            (one, name, key, shown, json.dumps({"userName": name, "emails": [{"value": email} for email in emails]}))
+            for one, name, key, shown, emails in OLD_USERS
+        ],
+    )
+    connection.commit()
     connection.close()
     store = SqliteStore(url)
     store.open()
     try:
         assert ledger.pushed_since(store.reader(), "okta", 0.0) == 1
         assert len(ledger.open_departures(store.reader())) == 2
+        found = {row["id"]: row for row in store.reader().all("SELECT * FROM users")}
+        assert found["u1"]["display_key"] == "\u00e9va"
+        assert [found[one]["user_name_key"] for one in ("u2", "u3", "u4")] == ["\u00e9", "x\u00e9", "xe\u0301"]
+        keys = store.reader().all("SELECT email_key FROM user_emails WHERE user_id = 'u1' ORDER BY email_key")
+        assert [row["email_key"] for row in keys] == ["a@example.com", "second@example.com"]
     finally:
         store.close()
 

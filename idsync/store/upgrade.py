@@ -1,0 +1,32 @@
+"""What a migration has to compute, beside its SQL: run once, in the same transaction."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+
+from idsync.model import fold
+from idsync.store import directory
+from idsync.store.db import Db
+
+
+def names(db: Db) -> None:
+    """Fill the keys of 0003: addresses, displayName, and names folded as this release compares them.
+
+    A name that would collide with another one in the new form keeps its old key; both stay as they are.
+    """
+    for row in db.all("SELECT id, source, user_name, user_name_key, email, display_name, doc FROM users"):
+        key = fold(row["user_name"])
+        taken = key != row["user_name_key"] and directory.user_by_name(db, row["source"], row["user_name"]) is not None
+        db.execute(
+            "UPDATE users SET user_name_key = :key, email_key = :email, display_key = :display WHERE id = :id",
+            id=row["id"],
+            key=row["user_name_key"] if taken else key,
+            email=fold(row["email"]) if row["email"] else None,
+            display=None if row["display_name"] is None else fold(row["display_name"]),
+        )
+        directory.put_emails(db, row["id"], json.loads(row["doc"]))
+
+
+AFTER: Mapping[str, Callable[[Db], None]] = {"0003_names": names}
+"""By the name of the migration they complete."""
