@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ from idsync.config import Config
 from idsync.control import Control
 from idsync.engine.desk import EngineSettings
 from idsync.engine.workers import Engine
-from idsync.errors import ConfigError, GatewayError, UsageError
+from idsync.errors import ConfigError, GatewayError, StoreError, UsageError
 from idsync.gateway.client import Gateway, GatewaySettings
 from idsync.intake import Intake
 from idsync.metrics import Metrics
@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 
 DRAIN = 20.0
 """Seconds that work under way may take after SIGTERM; Kubernetes kills after 30."""
+
+TOKENS_NOTED = 60.0
+"""Seconds between two notes of when tokens were used."""
 
 FROM_FILE = "file-"
 """Ids of tokens that a file or the environment holds begin so."""
@@ -309,6 +312,7 @@ class Daemon:
                 await entry.started()
             metronome = Metronome()
             metronome.every(self.config.reconcile.every, lambda: self._pass(core))
+            metronome.every(TOKENS_NOTED, lambda: self._note_tokens(core, scim.tokens.take_used()))
             metronome.start()
             self._ready = True
             head = journal.head(core.store.reader())
@@ -322,6 +326,7 @@ class Daemon:
                 entry.stop()
             core.engine.stop()
             await asyncio.wait([worker, *tasks], timeout=DRAIN)
+            await self._note_tokens(core, scim.tokens.take_used())
             scim.close()
             socket_path(core.store.path).unlink(missing_ok=True)
 
@@ -332,6 +337,20 @@ class Daemon:
         stopping.cancel()
         for task in done - {stopping}:
             task.result()
+
+    async def _note_tokens(self, core: Core, used: Mapping[str, float]) -> None:
+        """Write down when tokens were used, so that the old one of an exchange can be seen to rest."""
+        if not used:
+            return
+
+        def write(db: Db) -> None:
+            for token_id, at in used.items():
+                tokens.touch_token(db, token_id, at)
+
+        try:
+            await asyncio.wrap_future(core.store.submit(write))
+        except StoreError as error:
+            log.warning("tokens.not_noted", error=str(error))
 
     async def _pass(self, core: Core) -> None:
         """One scheduled pass; a gateway that is down is met again at the next beat."""

@@ -163,3 +163,14 @@ def test_revoke_works_without_a_daemon(settings: Path, company: Company, gateway
     company.assert_leo_is_gone()
     for secret in company.all_secrets:
         assert secret not in done.out + done.err
+
+
+def test_when_a_token_was_used_last_can_be_seen_after_the_exchange(settings: Path, company: Company) -> None:
+    with Daemon(settings) as daemon:
+        daemon.directory.find("leo")
+        daemon.terminate()
+        assert daemon.exit_code() == 0
+    fresh = idsync(settings, "token", "new", "okta")
+    assert fresh.code == 0, fresh.err
+    listed = {entry["used"] is not None for entry in idsync(settings, "token", "list", "--json").json}
+    assert listed == {True, False}

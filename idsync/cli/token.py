@@ -38,7 +38,7 @@ def new(ctx: click.Context, source: str | None, operator: str | None, scope: str
 @JSON
 @click.pass_context
 def list_(ctx: click.Context, as_json: bool) -> int:
-    """Show the tokens without their secrets."""
+    """Show the tokens without their secrets, and when each was last used (written down once a minute)."""
     from idsync.clock import rfc3339
     from idsync.store import tokens
 
@@ -50,6 +50,7 @@ def list_(ctx: click.Context, as_json: bool) -> int:
             "kind": entry.kind,
             "name": entry.name,
             "created": rfc3339(entry.created_at),
+            "used": rfc3339(entry.used_at) if entry.used_at is not None else None,
             "state": "revoked" if entry.revoked_at is not None else "live",
         }
         for entry in found
@@ -58,8 +59,8 @@ def list_(ctx: click.Context, as_json: bool) -> int:
         show(views)
     else:
         table(
-            [(v["id"], v["kind"], v["name"], v["created"], v["state"]) for v in views],
-            ("ID", "KIND", "NAME", "MADE", "STATE"),
+            [tuple(str(value or "never") for value in view.values()) for view in views],
+            ("ID", "KIND", "NAME", "MADE", "LAST USED", "STATE"),
         )
     return 0
 

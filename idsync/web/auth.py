@@ -53,6 +53,7 @@ class Tokens:
         self._known: tuple[Token, ...] = ()
         self._read_at = float("-inf")
         self._missed_at = float("-inf")
+        self._used: dict[str, float] = {}
 
     def reload(self) -> None:
         """Read the tokens now; whoever makes or revokes one calls this."""
@@ -71,7 +72,14 @@ class Tokens:
             self._missed_at = now
             self.reload()
             found = self._find(secret, kind)
+        if found is not None:
+            self._used[found.id] = self._clock.now()
         return found
+
+    def take_used(self) -> dict[str, float]:
+        """Return when each token was used last, in epoch seconds, since this was asked before."""
+        used, self._used = self._used, {}
+        return used
 
     def _find(self, secret: bytes, kind: str) -> Token | None:
         digest = hashlib.sha256(secret).hexdigest().encode()
