@@ -375,7 +375,10 @@ class ScimApp:
             storage = self._storage(self._store.reader(), incoming, core)
             return _reply(BulkHandler(core, storage, submit, failures).handle(request))
 
-        return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._bulk_threads, work))
+        try:
+            return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._bulk_threads, work))
+        finally:
+            self._memory.forget(incoming.origin.source)
 
     def _forgetting(self, source: str, work: Callable[[Db], T]) -> Callable[[Db], T]:
         """Drop what is remembered of a source once a change to it is on disk, even if nobody waits for an answer."""

@@ -71,29 +71,39 @@ class Call:
         return self.origin.source
 
 
+class Shelf:
+    """What is kept of one source, as long as nothing of it changes."""
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[str, str], Any] = {}
+        self._size = 0
+
+    def find(self, kind: str, key: str) -> Any:
+        return self._kept.get((kind, key))
+
+    def keep(self, kind: str, key: str, value: Any, size: int = 64) -> None:
+        """Keep a value of about `size` characters, unless the source's share is used up."""
+        if self._size + size <= KEPT:
+            self._kept[kind, key] = value
+            self._size += size
+
+
 class Memory:
     """Answers that cost much and are asked for often, kept until their source changes anything.
 
     A source's records change through this endpoint alone (promise 12), so its own commits are all there is to watch.
+    A reader takes the shelf before its snapshot: when a change is committed meanwhile, it fills one that nobody uses.
     """
 
     def __init__(self) -> None:
-        self._kept: dict[str, dict[tuple[str, str], Any]] = {}
-        self._size: dict[str, int] = {}
+        self._shelves: dict[str, Shelf] = {}
 
-    def find(self, source: str, kind: str, key: str) -> Any:
-        return self._kept.get(source, {}).get((kind, key))
-
-    def keep(self, source: str, kind: str, key: str, value: Any, size: int = 64) -> None:
-        """Keep a value of about `size` characters, unless the source's share is used up."""
-        if self._size.get(source, 0) + size <= KEPT:
-            self._kept.setdefault(source, {})[kind, key] = value
-            self._size[source] = self._size.get(source, 0) + size
+    def of(self, source: str) -> Shelf:
+        return self._shelves.setdefault(source, Shelf())
 
     def forget(self, source: str) -> None:
         """Drop everything that is kept of a source; safe from any thread."""
-        self._kept.pop(source, None)
-        self._size.pop(source, None)
+        self._shelves.pop(source, None)
 
 
 @contextmanager
@@ -114,24 +124,25 @@ def read(db: Db, call: Call, memory: Memory) -> Reply | None:
     keep, simple = projection(call.query, call.kind)
     if not simple:
         return None
+    shelf = memory.of(call.source)
     with snapshot(db):
         if call.resource_id is not None:
-            return _get(db, call, keep, memory)
-        return _list(db, call, keep, memory)
+            return _get(db, call, keep, shelf)
+        return _list(db, call, keep, shelf)
 
 
-def _get(db: Db, call: Call, keep: Projection | None, memory: Memory) -> Reply:
+def _get(db: Db, call: Call, keep: Projection | None, shelf: Shelf) -> Reply:
     row = directory.scim_row(db, call.kind, call.source, call.resource_id or "")
     if row is None:
         raise not_found(call.kind)
     tag = etag(row["version"])
     if not call.conditions.check(tag, "GET"):
         return Reply(HTTPStatus.NOT_MODIFIED, None, {"ETag": tag})
-    body = memory.find(call.source, "body", row["id"]) if keep is None else None
+    body = shelf.find("body", row["id"]) if keep is None else None
     if body is None:
         body = _render(db, [row], call, keep)[0]
         if keep is None and len(body) > LARGE:
-            memory.keep(call.source, "body", row["id"], body, len(body))
+            shelf.keep("body", row["id"], body, len(body))
     return Reply(HTTPStatus.OK, body, _headers(call, row["id"], row["version"]))
 
 
@@ -157,7 +168,7 @@ def _render(db: Db, rows: Any, call: Call, keep: Projection | None) -> list[str]
     ]
 
 
-def _list(db: Db, call: Call, keep: Projection | None, memory: Memory) -> Reply | None:
+def _list(db: Db, call: Call, keep: Projection | None, shelf: Shelf) -> Reply | None:
     condition = _condition(call)
     window = _window(call.query)
     if condition is None or window is None:
@@ -168,18 +179,18 @@ def _list(db: Db, call: Call, keep: Projection | None, memory: Memory) -> Reply 
         db, call.kind, call.source, condition.text, condition.params, limit=count, offset=start - 1, order=order
     )
     complete = start == 1 and len(rows) < count
-    total = len(rows) if complete else _total(db, call, condition, memory)
+    total = len(rows) if complete else _total(db, call, condition, shelf)
     return Reply(HTTPStatus.OK, render_page(_render(db, rows, call, keep), total, start, {}))
 
 
-def _total(db: Db, call: Call, condition: sql.Where, memory: Memory) -> int:
+def _total(db: Db, call: Call, condition: sql.Where, shelf: Shelf) -> int:
     """Count the matches; the number of all records is kept, as an import asks for it with every page."""
-    known = memory.find(call.source, "total", call.kind) if condition.text == sql.ANY else None
+    known = shelf.find("total", call.kind) if condition.text == sql.ANY else None
     if isinstance(known, int):
         return known
     total = count_rows(db, call.source, call.kind, condition)
     if condition.text == sql.ANY:
-        memory.keep(call.source, "total", call.kind, total)
+        shelf.keep("total", call.kind, total)
     return total
 
 

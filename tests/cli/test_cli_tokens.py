@@ -46,7 +46,7 @@ def test_the_list_shows_who_and_when_and_no_secret(site: Site) -> None:
         ("source", "okta", "live"),
         ("operator", "ada", "live"),
     ]
-    assert {key for token in listed for key in token} == {"id", "kind", "name", "created", "state"}
+    assert {key for token in listed for key in token} == {"id", "kind", "name", "created", "used", "state"}
     text = json.dumps(listed) + site.run("token", "list").stdout
     assert not any(secret in text for secret in secrets)
     assert not any(hashlib.sha256(secret.encode()).hexdigest() in text for secret in secrets)
