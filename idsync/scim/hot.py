@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from idsync.scim.attributes import Catalogue, Target
 from idsync.scim.provider import MAX_MEMBERS, MAX_OPERATIONS
 
 _ONE_MEMBER = re.compile(r'members\[\s*value\s+eq\s+("(?:[^"\\]|\\.)*")\s*\]', re.IGNORECASE)
@@ -152,6 +153,59 @@ def active(ops: Sequence[Mapping[str, Any]]) -> bool | None:
     if path is None and isinstance(value, dict) and list(value) == ["active"]:
         path, value = "active", value["active"]
     return value if path == "active" and isinstance(value, bool) else None
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A value of one plain text attribute; `urn` is "" for the core schema, `sub` for an attribute by itself."""
+
+    urn: str
+    name: str
+    sub: str
+    value: str | bool
+
+
+def settings(ops: Sequence[Mapping[str, Any]], catalogue: Catalogue) -> list[Setting] | None:
+    """Return what a PATCH of a user sets when all of it is `active` or single texts, as Entra sends them; else None."""
+    found: list[Setting] = []
+    for op in ops:
+        path, value = op.get("path"), op.get("value")
+        if (
+            op.get("op") not in ("add", "replace")
+            or not isinstance(path, str)
+            or not op.keys() <= {"op", "path", "value"}
+        ):
+            return None
+        if path == "active" and isinstance(value, bool):
+            found.append(Setting("", "active", "", value))
+            continue
+        target = catalogue.target_of(path, "User")
+        if not isinstance(target, Target) or not _is_text(target) or not isinstance(value, str) or not value:
+            return None
+        found.append(Setting(target.urn, target.attribute.name, target.sub.name if target.sub else "", value))
+    return found
+
+
+def _is_text(target: Target) -> bool:
+    """Tell whether a target is one text that anybody may write: no list, no reference, nothing read-only."""
+    attribute, leaf = target.attribute, target.leaf
+    single = not (target.filter or attribute.multi or leaf.multi)
+    return single and leaf.type == "string" and not (attribute.read_only or leaf.read_only)
+
+
+def settled(document: Mapping[str, Any], wanted: Sequence[Setting]) -> dict[str, Any]:
+    """Return a stored user document with these values in it."""
+    made = dict(document)
+    for one in wanted:
+        place = made
+        if one.urn:
+            place = made[one.urn] = dict(made.get(one.urn) or {})
+            made["schemas"] = list(dict.fromkeys([*made["schemas"], one.urn]))
+        if one.sub:
+            place[one.name] = {**(place.get(one.name) or {}), one.sub: one.value}
+        else:
+            place[one.name] = one.value
+    return made
 
 
 def equality(text: str) -> tuple[str, str] | None:

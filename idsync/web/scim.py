@@ -314,7 +314,10 @@ class ScimApp:
             return None
         if call.kind == "User":
             active = hot.active(ops)
-            return None if active is None else lambda db: scim_rows.set_active(db, self._intake, call, active)
+            if active is not None:
+                return lambda db: scim_rows.set_active(db, self._intake, call, active)
+            wanted = hot.settings(ops, self._catalogue)
+            return None if wanted is None else lambda db: scim_rows.set_attributes(db, self._intake, call, wanted)
         change = hot.group_change(ops)
         return None if change is None else lambda db: scim_rows.change_group(db, self._intake, call, change)
 

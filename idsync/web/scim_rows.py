@@ -5,7 +5,7 @@ Everything here gives the answer the core would give; what is not exactly one of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -277,6 +277,15 @@ def set_active(db: Db, intake: Intake, call: Call, active: bool) -> Reply:
     call.conditions.check(etag(user.version), "PATCH")
     facts = user_facts({**user.doc, "active": active})
     return _answer(db, call, intake.replace_user(db, user, facts, call.origin), HTTPStatus.OK)
+
+
+def set_attributes(db: Db, intake: Intake, call: Call, wanted: Sequence[hot.Setting]) -> Reply:
+    """Set plain attributes of a user: a new title, another department, a marriage."""
+    user = live_user(db, call.source, call.resource_id or "")
+    call.conditions.check(etag(user.version), "PATCH")
+    facts = user_facts(hot.settled(user.doc, wanted))
+    with unique_names():
+        return _answer(db, call, intake.replace_user(db, user, facts, call.origin), HTTPStatus.OK)
 
 
 def change_group(db: Db, intake: Intake, call: Call, change: hot.GroupChange) -> Reply:
