@@ -230,12 +230,21 @@ class ScimApp:
 
     async def _get(self, incoming: Incoming, target: Target, kind: str | None) -> Reply:
         if kind is not None and self._short_cuts:
-            reply = scim_rows.read(self._store.reader(), self._call(incoming, target, kind), self._memory)
+            reply = await self._from_rows(self._call(incoming, target, kind))
             if reply is not None:
                 return reply
             if target.operation is Operation.search:
                 return await self._search(incoming, target)
         return await self._through_core(incoming)
+
+    async def _from_rows(self, call: Call) -> Reply | None:
+        db = self._store.reader()
+        if not scim_rows.is_long(db, call, self._memory):
+            return scim_rows.read(db, call, self._memory)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(
+            self._threads, lambda: scim_rows.read(self._store.reader(), call, self._memory)
+        )
 
     async def _search_with_body(self, incoming: Incoming, target: Target) -> Reply:
         """POST .search (RFC 7644 §3.4.3): the parameters of a query in a body."""
@@ -525,7 +534,7 @@ def _tell(incoming: Incoming, notes: tolerance.Notes) -> None:
 
 
 async def _send(send: Send, reply: Reply) -> None:
-    body = b"" if reply.body is None else reply.body.encode()
+    body = reply.body.encode() if isinstance(reply.body, str) else reply.body or b""
     headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in reply.headers.items()]
     if reply.body is not None:
         headers.append((b"content-type", SCIM_MEDIA_TYPE.encode()))

@@ -32,13 +32,15 @@ from idsync.scim.documents import (
 )
 from idsync.scim.provider import MAX_PAGE, PAGE, SMALL_GROUP
 from idsync.store import directory
-from idsync.store.db import Db
+from idsync.store.db import Db, Row
 from idsync.web.scim_search import Search, find
 from idsync.web.scim_search import count as count_rows
 from idsync.web.scim_storage import Intake, live_group, live_user, not_found, unique_names
 
 LARGE = 16 * 1024
 """Characters from which on an answer is worth keeping."""
+LONG = 500
+"""Members from which on a thread renders an answer."""
 KEPT = 16 * 1024 * 1024
 """Characters of answers that are kept for a source."""
 _COLUMN_FILTERS = {"User": {"username", "externalid", "id"}, "Group": {"displayname", "externalid", "id"}}
@@ -48,10 +50,10 @@ Seal = Callable[[Any], str | None]
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer before it is sent; `body` is JSON text."""
+    """An answer before it is sent; `body` is JSON text, encoded already when it is kept."""
 
     status: int
-    body: str | None = None
+    body: str | bytes | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -131,6 +133,19 @@ def read(db: Db, call: Call, memory: Memory) -> Reply | None:
         return _list(db, call, keep, shelf)
 
 
+def is_long(db: Db, call: Call, memory: Memory) -> bool:
+    """Tell whether an answer holds so many members that the event loop must not wait for it: then a thread reads."""
+    if call.kind != "Group":
+        return False
+    keep, simple = projection(call.query, call.kind)
+    if not simple or not (keep is None or keep.wants("members")):
+        return False
+    if call.resource_id is None:
+        return True
+    kept = keep is None and memory.of(call.source).find("body", call.resource_id) is not None
+    return not kept and directory.has_more_members_than(db, call.resource_id, LONG)
+
+
 def _get(db: Db, call: Call, keep: Projection | None, shelf: Shelf) -> Reply:
     row = directory.scim_row(db, call.kind, call.source, call.resource_id or "")
     if row is None:
@@ -140,7 +155,7 @@ def _get(db: Db, call: Call, keep: Projection | None, shelf: Shelf) -> Reply:
         return Reply(HTTPStatus.NOT_MODIFIED, None, {"ETag": tag})
     body = shelf.find("body", row["id"]) if keep is None else None
     if body is None:
-        body = _render(db, [row], call, keep)[0]
+        body = _render(db, [row], call, keep)[0].encode()
         if keep is None and len(body) > LARGE:
             shelf.keep("body", row["id"], body, len(body))
     return Reply(HTTPStatus.OK, body, _headers(call, row["id"], row["version"]))
@@ -174,13 +189,31 @@ def _list(db: Db, call: Call, keep: Projection | None, shelf: Shelf) -> Reply | 
     if condition is None or window is None:
         return None
     start, count = window
-    order = sql.IN_ORDER.text() if condition.text == sql.ANY else "id"  # by time the planner leaves the index of an eq
-    rows = directory.scim_page(
-        db, call.kind, call.source, condition.text, condition.params, limit=count, offset=start - 1, order=order
-    )
+    if condition.text == sql.ANY:
+        rows = _page(db, call, start, count, shelf)
+    else:  # by id: by time the planner would leave the index of an eq
+        rows = directory.scim_page(
+            db, call.kind, call.source, condition.text, condition.params, limit=count, offset=start - 1, order="id"
+        )
     complete = start == 1 and len(rows) < count
     total = len(rows) if complete else _total(db, call, condition, shelf)
     return Reply(HTTPStatus.OK, render_page(_render(db, rows, call, keep), total, start, {}))
+
+
+def _page(db: Db, call: Call, start: int, count: int, shelf: Shelf) -> Sequence[Row]:
+    """Read a page of everything. An import asks for one after the other: where a page ended, the next begins.
+
+    The place is kept only until the source changes anything, so that pages are the same as those by OFFSET.
+    """
+    place = shelf.find("place", f"{call.kind}:{start}")
+    where, params, offset = (sql.ANY, {}, start - 1) if place is None else (sql.IN_ORDER.beyond(), place, 0)
+    rows = directory.scim_page(
+        db, call.kind, call.source, where, params, limit=count, offset=offset, order=sql.IN_ORDER.text()
+    )
+    if len(rows) == count > 0:
+        ended = {"k0": rows[-1]["created_at"], "k1": rows[-1]["id"]}
+        shelf.keep("place", f"{call.kind}:{start + count}", ended)
+    return rows
 
 
 def _total(db: Db, call: Call, condition: sql.Where, shelf: Shelf) -> int:

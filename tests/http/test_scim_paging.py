@@ -125,3 +125,18 @@ def test_discovery_says_how_lists_are_paged(client: Client) -> None:
     assert paging["index"] is True
     assert paging["defaultPaginationMethod"] == "index"
     assert paging["cursorTimeout"] == 3600
+
+
+def listed(client: Client, start: int) -> list[str]:
+    return [names(one) for one in client.get(f"/Users?startIndex={start}&count=2").json["Resources"]]
+
+
+def test_pages_one_after_the_other_are_those_by_number(client: Client) -> None:
+    """Where a page ended is remembered, and forgotten with the first change."""
+    assert [name for start in (1, 3, 5, 7) for name in listed(client, start)] == NAMES
+    assert listed(client, 4) == NAMES[3:5]
+    assert listed(client, 3) == NAMES[2:4]
+    first = client.get("/Users?count=1").json["Resources"][0]
+    client.send("DELETE", f"/Users/{first['id']}")
+    assert listed(client, 3) == NAMES[3:5]
+    assert listed(client, 5) == NAMES[5:7]
