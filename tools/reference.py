@@ -1,10 +1,11 @@
-"""Writes docs/configuration.md and docs/cli.md from the code, so that they cannot say anything else.
+"""Writes docs/configuration.md, docs/cli.md and parts of docs/scim.md from the code, so that they cannot say else.
 
     python tools/reference.py           write them
     python tools/reference.py --check   exit 1 when they are not what the code says
 
 What a setting is for comes from the comment above it in config.example.toml; its kind and default from the models.
-What a command does comes from its help.
+What a command does comes from its help. In docs/scim.md the text between `<!-- made: NAME -->` and `<!-- end -->` is
+written: the rules of tolerance, and the limits.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import re
 import sys
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +27,12 @@ from pydantic.fields import FieldInfo
 
 from idsync.cli.main import cli
 from idsync.config import Config
+from idsync.scim import parse, provider, sql, tolerance
+from idsync.store.directory import PENDING_FOR
+from idsync.web.auth import MAX_TOKEN
+from idsync.web.limits import SERVING, WAITING
+from idsync.web.scim import BODY_SECONDS
+from idsync.web.scim_storage import SCAN
 
 ROOT = Path(__file__).resolve().parent.parent
 MADE = "<!-- Written by tools/reference.py; change the code or config.example.toml, then run it again. -->"
@@ -260,11 +267,68 @@ def command_line() -> str:
     return "\n".join([MADE, "", COMMAND_LINE, *commands(cli, None, "idsync")]).rstrip() + "\n"
 
 
+# -- the SCIM endpoint ------------------------------------------------------------------------------------------------
+
+PART = re.compile(r"(<!-- made: (?P<name>[a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def rules(listed: Iterable[tolerance.Rule[Any]]) -> str:
+    """Return rules of tolerance as a table, in the order in which they run."""
+    rows = [f"| {number} | {cell(rule.name)} | {cell(rule.who)} |" for number, rule in enumerate(listed, 1)]
+    return "\n".join(["| | what is forgiven | who needs it |", "|---|---|---|", *rows])
+
+
+def limits() -> str:
+    """Return every bound on a request as a table."""
+    rows = [
+        ("body of a request, `/Bulk` included", f"{provider.MAX_BODY // 1024} KiB", "413"),
+        ("time for a body to arrive", f"{BODY_SECONDS:g} s", "408"),
+        ("requests of one source that are served at a time", f"{SERVING}", "the others wait, unread"),
+        ("requests of one source that wait", f"{WAITING:,}", "429"),
+        ("operations in one PATCH or `/Bulk`", f"{provider.MAX_OPERATIONS:,}", "413"),
+        ("members named in one request", f"{provider.MAX_MEMBERS:,}", "413"),
+        ("members of a group that a PATCH answers with", f"{provider.SMALL_GROUP}", "204 without a body"),
+        ("resources on a page", f"{provider.MAX_PAGE}; {provider.PAGE} without `count`", "the page is shorter"),
+        ("age of a cursor", f"{provider.CURSOR_SECONDS // 3600} h", "400 `expiredCursor`"),
+        ("length of a filter or PATCH path", f"{sql.MAX_LENGTH:,} characters", "400 `invalidFilter`, `invalidPath`"),
+        ("parentheses and brackets in it, one in the other", f"{sql.MAX_DEPTH}", "the same"),
+        ("terms joined by `and`, `or`", f"{sql.MAX_TERMS}", "the same"),
+        ("records that are looked at one by one", f"{SCAN}", "400 `tooMany`"),
+        ("nesting of JSON", f"{parse.MAX_DEPTH} levels", "400 `invalidSyntax`"),
+        ("integers in JSON", "63 bits", "400 `invalidSyntax`"),
+        ("time an unknown member id waits for its user", f"{PENDING_FOR / 3600:g} h", "it is forgotten"),
+        ("length of a token", f"{MAX_TOKEN} bytes", "401"),
+    ]
+    return "\n".join(["| what | limit | beyond it |", "|---|---|---|", *(f"| {' | '.join(row)} |" for row in rows)])
+
+
+PARTS: Mapping[str, Callable[[], str]] = {
+    "patch-rules": lambda: rules(tolerance.PATCH_RULES),
+    "resource-rules": lambda: rules(tolerance.RESOURCE_RULES),
+    "filter-rules": lambda: rules(tolerance.FILTER_RULES),
+    "limits": limits,
+}
+
+
+def scim(page: str) -> str:
+    """Return docs/scim.md with its made parts as the code has them."""
+    found = sorted(match["name"] for match in PART.finditer(page))
+    if found != sorted(PARTS):
+        msg = f"docs/scim.md has the parts {found}; wanted, each once: {sorted(PARTS)}"
+        raise SystemExit(msg)
+    return PART.sub(lambda match: f"{match[1]}{PARTS[match['name']]()}\n{match[3]}", page)
+
+
 # -- writing --------------------------------------------------------------------------------------------------------
 
 
 def main(arguments: list[str]) -> int:
-    pages = {ROOT / "docs/configuration.md": configuration(), ROOT / "docs/cli.md": command_line()}
+    endpoint = ROOT / "docs/scim.md"
+    pages = {
+        ROOT / "docs/configuration.md": configuration(),
+        ROOT / "docs/cli.md": command_line(),
+        endpoint: scim(endpoint.read_text("utf-8")),
+    }
     if arguments == ["--check"]:
         return max(differs(path, text) for path, text in pages.items())
     for path, text in pages.items():

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from docs_pages import ROOT
 
 from idsync import config
 from idsync.cli.main import cli
+
+from .docs_pages import ROOT
 
 EXAMPLE = ROOT / "config.example.toml"
 LEFT_OUT = re.compile(r"^#(?=\S)", re.MULTILINE)

@@ -9,10 +9,11 @@ import stat
 from configparser import RawConfigParser
 
 import pytest
-from docs_pages import ROOT
 
 from idsync import config
 from idsync.errors import ConfigError
+
+from .docs_pages import ROOT
 
 Instruction = tuple[str, str]
 RUNNING = ("RUN", "CMD", "ENTRYPOINT", "HEALTHCHECK")
