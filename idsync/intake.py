@@ -32,6 +32,10 @@ class Intake:
         self.bindings = Bindings(self.people, clock)
         self._clock = clock
 
+    def _now(self) -> float:
+        """Return the time in whole milliseconds, as `meta` shows it and filters compare it."""
+        return round(self._clock.now(), 3)
+
     # -- users --------------------------------------------------------------------------------------------------
 
     def create_user(self, db: Db, facts: UserFacts, origin: Origin) -> User:
@@ -40,7 +44,7 @@ class Intake:
         Raises:
             NameTaken: the source has a live user of that userName (RFC 7644 §3.3, `uniqueness`).
         """
-        now = self._clock.now()
+        now = self._now()
         self._refuse_user_name(db, origin.source, facts.user_name, None)
         person_id = self._person_for(db, origin.source, facts, now)
         user = User(
@@ -75,7 +79,7 @@ class Intake:
         Raises:
             NameTaken: another live user of the source has that userName.
         """
-        now = self._clock.now()
+        now = self._now()
         if _facts_of(user) == facts:
             self._observe_again(db, user, origin, now)
             return user
@@ -107,7 +111,7 @@ class Intake:
 
     def delete_user(self, db: Db, user: User, origin: Origin) -> None:
         """Turn a user into a tombstone that SCIM cannot see, and end its memberships."""
-        now = self._clock.now()
+        now = self._now()
         directory.touch_groups(db, directory.drop_memberships_of(db, user.id), now)
         gone = replace(
             user,
@@ -212,7 +216,7 @@ class Intake:
         Raises:
             NameTaken: the source has a live group of that displayName (Entra matches groups by it).
         """
-        now = self._clock.now()
+        now = self._now()
         self._refuse_display_name(db, origin.source, facts.display_name, None)
         group = Group(
             id=new_id(),
@@ -268,7 +272,7 @@ class Intake:
         Raises:
             NameTaken: `facts` renames the group to a name that is in use.
         """
-        now = self._clock.now()
+        now = self._now()
         renamed, winners = self._rename(db, group, facts, origin, now)
         removed, losers = self._remove(db, group, remove)
         added, more = self._add(db, group, add, now)
@@ -292,7 +296,7 @@ class Intake:
 
     def delete_group(self, db: Db, group: Group, origin: Origin) -> None:
         """Turn a group into a tombstone; its binding stays, so that a new group of its name is not taken for it."""
-        now = self._clock.now()
+        now = self._now()
         touched = directory.persons_under(db, group.id)
         mapped = len(touched) >= MAPPED_GROUP_FLOOR and self._is_mapped(db, group)
         directory.touch_groups(db, directory.drop_memberships_of(db, group.id), now)
@@ -319,7 +323,8 @@ class Intake:
             group.doc,
         ):
             return group, set()
-        self._refuse_display_name(db, group.source, facts.display_name, group.id)
+        if fold(facts.display_name) != fold(group.display_name):
+            self._refuse_display_name(db, group.source, facts.display_name, group.id)
         renamed = replace(
             group,
             display_name=facts.display_name,
@@ -366,7 +371,7 @@ class Intake:
         return any(people.bindings_of_group(db, group_id) for group_id in outer)
 
     def _audit(self, db: Db, origin: Origin, action: str, subject: str, detail: dict[str, Any]) -> None:
-        now = self._clock.now()
+        now = self._now()
         facts.put(db, f"source_success:{origin.source}", now, now)
         note(db, self._clock, origin, action, subject, detail)
 

@@ -61,6 +61,8 @@ class Engine:
         self.owner = new_id()
         self._running: dict[Lane, set[asyncio.Task[None]]] = {Lane.REVOKE: set(), Lane.GRANT: set()}
         self._serving: set[str] = set()
+        self._again: dict[str, tuple[Lane, Job]] = {}
+        """Jobs claimed anew while an earlier run of theirs was ending; they begin when it has ended."""
         self._wanted = asyncio.Event()
         self._progress = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -147,16 +149,23 @@ class Engine:
             if free > 0 and not self._stopping:
                 for job in await self._claim(lane, free):
                     if job.person_id in self._serving:
-                        continue  # it took longer than its lease; claiming it again has renewed that
-                    self._serving.add(job.person_id)
-                    task = asyncio.create_task(self._serve(job))
-                    self._running[lane].add(task)
-                    task.add_done_callback(self._finished(lane, job.person_id))
+                        self._again[job.person_id] = (lane, job)
+                    else:
+                        self._begin(lane, job)
+
+    def _begin(self, lane: Lane, job: Job) -> None:
+        self._serving.add(job.person_id)
+        task = asyncio.create_task(self._serve(job))
+        self._running[lane].add(task)
+        task.add_done_callback(self._finished(lane, job.person_id))
 
     def _finished(self, lane: Lane, person_id: str) -> Callable[[asyncio.Task[None]], None]:
         def done(task: asyncio.Task[None]) -> None:
             self._running[lane].discard(task)
             self._serving.discard(person_id)
+            again = self._again.pop(person_id, None)
+            if again is not None and not self._stopping:
+                self._begin(*again)
             self._wanted.set()
             self._progress.set()
             self._progress = asyncio.Event()

@@ -32,6 +32,8 @@ def user_facts(document: Mapping[str, Any], *, active: bool = True) -> UserFacts
     """Return what a validated user document says; without `active` in it, the given one counts."""
     kept = {name: value for name, value in document.items() if name not in _DERIVED}
     kept.setdefault("active", active)
+    if kept.get("externalId") == "":
+        del kept["externalId"]
     return UserFacts(
         user_name=kept["userName"],
         external_id=kept.get("externalId") or None,
@@ -52,6 +54,8 @@ def _email(emails: Any) -> str | None:
 def group_facts(document: Mapping[str, Any]) -> GroupFacts:
     """Return what a validated group document says, members aside."""
     kept = {name: value for name, value in document.items() if name not in _DERIVED and name != "members"}
+    if kept.get("externalId") == "":
+        del kept["externalId"]
     return GroupFacts(kept["displayName"], kept.get("externalId") or None, kept)
 
 

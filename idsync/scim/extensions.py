@@ -74,6 +74,8 @@ def _problems(schema: Schema, document: Any) -> Iterator[str]:
         yield "id must be a URN like urn:example:params:scim:schemas:extension:acme:2.0:User"
     elif urn.lower().startswith(_TAKEN):
         yield f"id {urn} is in IETF's namespace; choose one of your own"
+    if not schema.name:
+        yield "it has no name"
     if not schema.attributes:
         yield "it has no attributes"
     names = [(one.name or "").lower() for one in schema.attributes or ()]
@@ -94,5 +96,12 @@ def _attribute_problems(attribute: Attribute, path: str) -> Iterator[str]:
         yield f"attribute {path}: returned must be default; hiding values is not offered here"
     if attribute.uniqueness not in (None, Uniqueness.none):
         yield f"attribute {path}: uniqueness must be none; it is not enforced here"
+    if attribute.type is None:
+        yield f"attribute {path}: it has no type"
+    elif attribute.type == Attribute.Type.complex and not attribute.sub_attributes:
+        yield f"attribute {path}: a complex attribute has subAttributes"
+    below = [(one.name or "").lower() for one in attribute.sub_attributes or ()]
+    for name in sorted({name for name in below if below.count(name) > 1}):
+        yield f"attribute {path}.{name} is there twice"
     for sub in attribute.sub_attributes or ():
         yield from _attribute_problems(sub, f"{path}.{sub.name}")

@@ -99,6 +99,8 @@ def _count(tally: _Tally, op: Mapping[str, Any]) -> bool:
 
 
 def _remove_one(tally: _Tally, literal: str) -> bool:
+    if "\\u" in literal:
+        return False
     try:
         tally.remove(json.loads(literal))
     except ValueError:

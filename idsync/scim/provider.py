@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Any
 
+from pydantic import ValidationError
 from scim2_models import (
     AuthenticationScheme,
     Bulk,
@@ -35,6 +36,7 @@ from scim2_server.service import ScimService
 from scim2_server.utils import load_default_resource_types, load_default_schemas
 
 from idsync.clock import new_secret
+from idsync.model import fold
 from idsync.scim.extensions import Extension
 
 MAX_BODY = 1024 * 1024
@@ -52,12 +54,19 @@ CURSOR_SECONDS = 3600
 SMALL_GROUP = 100
 """Groups up to this size are answered in full after a change, larger ones with 204."""
 
+
+def _key(binding: Any, value: str) -> str:
+    """Compare as the columns of the store do."""
+    return value if binding.case_exact else fold(value)
+
+
 TOLERANT = ScimPolicy(
+    comparison_key=_key,
     unknown=ScimPolicy.Unknown.ignore,
     remove_value_as_filter=ScimPolicy.RemoveValue.apply,
     unmatched_path_filter=ScimPolicy.UnmatchedPathFilter.create,
 )
-STRICT = ScimPolicy()
+STRICT = ScimPolicy(comparison_key=_key)
 
 
 def _config() -> ServiceProviderConfig:
@@ -139,12 +148,36 @@ def _extended(resource_type: ResourceType, extensions: Sequence[Extension]) -> R
     return ResourceType.model_validate(document)
 
 
+def plain(error: Exception, detail: str | None) -> str:
+    """Return the sentence of a refusal without what names our models and their library."""
+    cause = error if isinstance(error, ValidationError) else error.__cause__
+    if isinstance(cause, ValidationError) and any(not one["type"].startswith("scim_") for one in cause.errors()):
+        return "A value is not of its attribute's type."
+    if detail and ("instance of" in detail or "validation error" in detail):
+        return "A value is not of its attribute's type."
+    return (detail or "The request was refused.")[:2000]
+
+
 class Service(ScimService):
     """The core with one choice of ours: a PATCH answers with the resource, unless it is a large group.
 
     Entra and several test suites want the body of a user; RFC 7644 §3.5.2 allows 204, which spares a client two
     thousand members it did not ask for.
     """
+
+    def bulk_validation_failure(self, operation: Any, outcome: Any) -> Any:
+        """Refuse an operation of a bulk request in our own words."""
+        made = super().bulk_validation_failure(operation, outcome)
+        if made:
+            made["response"].detail = plain(Exception(), made["response"].detail)
+        return made
+
+    @staticmethod
+    def error_of(exception: Exception) -> Any:
+        """Answer an accident in our own words."""
+        error = ScimService.error_of(exception)
+        error.detail = plain(exception, error.detail)
+        return error
 
     def patch_response(
         self, base_url: str, resource: Resource[Any], response_parameters: ResponseParameters[Any]

@@ -34,7 +34,8 @@ from idsync.model import fold
 MAX_LENGTH = 4096
 MAX_DEPTH = 32
 MAX_TERMS = 50
-_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[()\[\]]|[^\s"()\[\]]+|"', re.DOTALL)
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[()\[\]]|[^\s"()\[\]]+', re.DOTALL)
+_UNKEEPABLE = re.compile("[\0\ud800-\udfff]")
 
 
 def guard(text: str, error: type[SCIMException] = InvalidFilterException) -> None:
@@ -50,12 +51,27 @@ def guard(text: str, error: type[SCIMException] = InvalidFilterException) -> Non
     depth, terms = 0, 1
     for match in _TOKEN.finditer(text):
         word = match[0]
+        if word[0] == '"':
+            _check_text(word, error)
         depth += (word in ("(", "[")) - (word in (")", "]"))
         terms += word.lower() in ("and", "or")
         if depth > MAX_DEPTH:
             raise error(detail=f"A filter or path nests at most {MAX_DEPTH} expressions.")
         if terms > MAX_TERMS:
             raise error(detail=f"A filter has at most {MAX_TERMS} terms.")
+
+
+def _check_text(word: str, error: type[SCIMException]) -> None:
+    """Refuse a text that is not closed, or that no database takes once its escapes are read."""
+    if len(word) < 2 or word[-1] != '"':
+        raise error(detail="A quoted text is not closed.")
+    if "\\u" in word:
+        try:
+            found = _UNKEEPABLE.search(json.loads(word, strict=False))
+        except ValueError:
+            return
+        if found:
+            raise error(detail="A quoted text holds NUL or half of a surrogate pair.")
 
 
 @dataclass(frozen=True)
@@ -219,7 +235,7 @@ class _Compiler(FilterVisitor[_Clause]):
             if listed is not None:
                 return listed
         operand = _operand(inner)
-        return self._address(operand) if name == "emails" and operand else self._superset(operand)
+        return self._address(operand) if name == "emails" and operand else self._superset(name, operand)
 
     def visit_comparison(self, node: Comparison) -> _Clause:
         name = self._name(node.attr_path)
@@ -230,7 +246,7 @@ class _Compiler(FilterVisitor[_Clause]):
             return self._address(node.value)
         column = COLUMNS[self.resource].get(name)
         if column is None:
-            return self._superset(node.value if node.op == CompareOperator.eq else None)
+            return self._superset(name, node.value if node.op == CompareOperator.eq else None)
         if node.value is None:
             return self._null(column, node.op)
         return self._column(column, node)
@@ -242,9 +258,12 @@ class _Compiler(FilterVisitor[_Clause]):
         param = self._param(fold(operand))
         return _Clause(_WITH_ADDRESS.format(p=param), exact=False)
 
-    def _superset(self, operand: Any) -> _Clause:
+    def _superset(self, name: str, operand: Any) -> _Clause:
         """Find at least the rows whose document holds a text; without one, every row is a candidate."""
-        if not isinstance(operand, str) or not operand.isascii() or not operand:
+        if name == "meta.location" or name.endswith(".$ref"):
+            raise InvalidFilterException(detail=f"{name} cannot be filtered by.")
+        derived = name.partition(".")[0] in ("groups", "members", "meta")
+        if derived or not isinstance(operand, str) or not operand.isascii() or not operand:
             return _Clause(ANY, exact=False)
         param = self._param(f"%{like(json.dumps(operand).lower())}%")
         return _Clause(f"LOWER(doc) LIKE :{param} ESCAPE '\\'", exact=False)

@@ -153,7 +153,8 @@ def put_user(db: Db, user: User) -> None:
         " VALUES (:id, :source, :external_id, :user_name, :user_name_key, :active, :email, :email_key, :display_name,"
         " :display_key, :doc, :person_id, :observation, :observed_at, :created_at, :updated_at, :version, :deleted_at)"
         " ON CONFLICT (id) DO UPDATE SET external_id = excluded.external_id, user_name = excluded.user_name,"
-        " user_name_key = excluded.user_name_key, active = excluded.active, email = excluded.email,"
+        " user_name_key = CASE WHEN users.user_name = excluded.user_name THEN users.user_name_key"
+        " ELSE excluded.user_name_key END, active = excluded.active, email = excluded.email,"
         " email_key = excluded.email_key, display_name = excluded.display_name,"
         " display_key = excluded.display_key, doc = excluded.doc,"
         " person_id = excluded.person_id, observation = excluded.observation, observed_at = excluded.observed_at,"
@@ -235,7 +236,8 @@ def put_group(db: Db, group: Group) -> None:
         "INSERT INTO groups (id, source, external_id, display_name, display_key, doc, created_at, updated_at, version,"
         " deleted_at) VALUES (:id, :source, :external_id, :display_name, :display_key, :doc, :created_at, :updated_at,"
         " :version, :deleted_at) ON CONFLICT (id) DO UPDATE SET external_id = excluded.external_id,"
-        " display_name = excluded.display_name, display_key = excluded.display_key, doc = excluded.doc,"
+        " display_key = CASE WHEN groups.display_name = excluded.display_name THEN groups.display_key"
+        " ELSE excluded.display_key END, display_name = excluded.display_name, doc = excluded.doc,"
         " updated_at = excluded.updated_at, version = excluded.version, deleted_at = excluded.deleted_at",
         id=group.id,
         source=group.source,

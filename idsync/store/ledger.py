@@ -180,7 +180,7 @@ def open_departures(db: Db) -> list[Departure]:
 def pushed_since(db: Db, source: str, since: float) -> int:
     """Count the departures a source has pushed since then, of people who ever had something to lose."""
     row = db.one(
-        "SELECT COUNT(*) AS n FROM departures WHERE source = :source AND counts = 1 AND pushed_at > :since",
+        "SELECT COUNT(DISTINCT person_id) AS n FROM departures WHERE source = :source AND counts = 1 AND pushed_at > :since",
         source=source,
         since=since,
     )

@@ -291,6 +291,7 @@ class SqliteStore:
                 taken.append(following)
             db.connection.execute("COMMIT")
         except sqlite3.Error as error:
+            stop = self._take_the_rest(db, taken) or stop
             self._undo(db, error, taken)
             return stop
         hooks, db.hooks = db.hooks, []
@@ -302,6 +303,14 @@ class SqliteStore:
             except Exception:
                 log.exception("store.hook_failed")  # what is on disk stays; whoever was to be woken looks by itself
         return stop
+
+    def _take_the_rest(self, db: SqliteDb, taken: list[_Work]) -> bool:
+        """When not even BEGIN was possible, all that waits is refused together; True when the stop mark was met."""
+        if db.connection.in_transaction:
+            return False
+        while isinstance(following := self._next(0), _Work):
+            taken.append(following)
+        return following is None
 
     def _next(self, taken: int) -> _Work | bool | None:
         """Return the next piece of work, None for the stop mark, False when this batch is over."""

@@ -26,6 +26,10 @@ def names(db: Db) -> None:
             display=None if row["display_name"] is None else fold(row["display_name"]),
         )
         directory.put_emails(db, row["id"], json.loads(row["doc"]))
+    for row in db.all("SELECT id, source, display_name, display_key FROM groups"):
+        key = fold(row["display_name"])
+        if key != row["display_key"] and directory.group_by_name(db, row["source"], row["display_name"]) is None:
+            db.execute("UPDATE groups SET display_key = :key WHERE id = :id", id=row["id"], key=key)
 
 
 AFTER: Mapping[str, Callable[[Db], None]] = {"0003_names": names}

@@ -18,6 +18,7 @@ from typing import Any, Protocol, TypeVar
 import structlog
 from scim2_models import (
     Context,
+    PayloadTooLargeException,
     SCIMException,
 )
 from scim2_server.conditions import Conditions
@@ -35,7 +36,7 @@ from idsync.scim import hot, parse, tolerance
 from idsync.scim.attributes import Catalogue
 from idsync.scim.documents import compact
 from idsync.scim.extensions import Extension
-from idsync.scim.provider import MAX_BODY, Description, Service
+from idsync.scim.provider import MAX_BODY, Description, Service, plain
 from idsync.store.db import Db
 from idsync.store.tokens import live_tokens
 from idsync.web import scim_rows
@@ -53,6 +54,8 @@ Send = Callable[[MutableMapping[str, Any]], Any]
 
 BODY_SECONDS = 10.0
 """How long a body may take to arrive."""
+MAX_SLOW = 50
+"""Operations of a PATCH that needs the core: each costs as much as the record is large, and the writer waits."""
 RETRY_AFTER = "5"
 """Seconds to wait when the store refuses a write, or after a flood."""
 ERROR = "urn:ietf:params:scim:api:messages:2.0:Error"
@@ -112,7 +115,7 @@ UNAUTHORIZED = problem(401, "A valid bearer token is needed.", WWW_Authenticate=
 def _refusal(error: SCIMException) -> Reply:
     """Answer what the protocol refuses, with its scimType and sentence."""
     found = error.to_error()
-    reply = problem(error.status, found.detail or "The request was refused.", scim_type=found.scim_type)
+    reply = problem(error.status, plain(error, found.detail), scim_type=found.scim_type)
     if isinstance(error, MethodNotAllowedException):
         return replace(reply, headers={"Allow": ", ".join(error.allowed)})
     return reply
@@ -178,8 +181,9 @@ class ScimApp:
             if caller is None:
                 return UNAUTHORIZED
             scope["idsync.source"] = caller.source.name
+            incoming = await self._read(scope, receive, caller, received_at)
             async with self._turnstiles[caller.source.name]:
-                return await self._serve(await self._read(scope, receive, caller, received_at))
+                return await self._serve(incoming)
         except Gone:
             raise
         except SCIMException as error:
@@ -310,6 +314,9 @@ class ScimApp:
         work = self._short_cut(incoming, call, ops)
         if work is not None:
             reply = await self._commit(call.source, work)
+        elif len(ops) > MAX_SLOW:
+            detail = f"One PATCH holds at most {MAX_SLOW} operations unless they set single values or members."
+            raise PayloadTooLargeException(detail=detail)
         else:
             message = tolerance.message(ops) if not incoming.strict else {**document, "Operations": ops}
             reply = await self._core_write(replace(incoming, body=json.dumps(message).encode()))
@@ -319,7 +326,7 @@ class ScimApp:
     def _short_cut(self, incoming: Incoming, call: Call, ops: list[dict[str, Any]]) -> Callable[[Db], Reply] | None:
         if not ops:
             return lambda db: scim_rows.nothing_to_do(db, call)
-        if not self._short_cuts or _projected(incoming):
+        if not self._short_cuts or incoming.strict or _projected(incoming):
             return None
         if call.kind == "User":
             active = hot.active(ops)

@@ -153,11 +153,11 @@ def _get(db: Db, call: Call, keep: Projection | None, shelf: Shelf) -> Reply:
     tag = etag(row["version"])
     if not call.conditions.check(tag, "GET"):
         return Reply(HTTPStatus.NOT_MODIFIED, None, {"ETag": tag})
-    body = shelf.find("body", row["id"]) if keep is None else None
-    if body is None:
+    version, body = (shelf.find("body", row["id"]) if keep is None else None) or (None, None)
+    if version != row["version"]:  # a change that is on disk and not forgotten yet
         body = _render(db, [row], call, keep)[0].encode()
         if keep is None and len(body) > LARGE:
-            shelf.keep("body", row["id"], body, len(body))
+            shelf.keep("body", row["id"], (row["version"], body), len(body))
     return Reply(HTTPStatus.OK, body, _headers(call, row["id"], row["version"]))
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from idsync.clock import Clock, rfc3339
 from idsync.config import Config
@@ -86,6 +87,10 @@ def health(db: Db, now: float) -> dict[str, Any]:
     }
 
 
+HEAD = 320 * 1024
+"""Bytes that may arrive before the head of a request ends; one read of the network is up to 256 KiB."""
+
+
 class _Quiet(uvicorn.Server):
     """uvicorn without its own signal handlers: `app.py` decides when to stop."""
 
@@ -102,11 +107,32 @@ class _Quiet(uvicorn.Server):
         self.answering.set()
 
 
+class Bounded(HttpToolsProtocol):
+    """uvicorn's parser with an end to heads, paths and trailers; without one a stranger fills the memory."""
+
+    _unread = 0
+
+    def data_received(self, data: bytes) -> None:
+        self._unread += len(data)
+        if self._unread > HEAD:
+            self.transport.abort()
+            return
+        super().data_received(data)
+
+    def on_body(self, body: bytes) -> None:
+        self._unread = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._unread = 0
+        super().on_message_complete()
+
+
 class Server:
     """One application on one socket that is bound already."""
 
     def __init__(
-        self, app: Starlette, listener: socket.socket, *, proxies: Sequence[str] = (), http: Any = "httptools"
+        self, app: Starlette, listener: socket.socket, *, proxies: Sequence[str] = (), http: Any = Bounded
     ) -> None:
         settings = uvicorn.Config(
             app,

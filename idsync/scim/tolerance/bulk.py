@@ -8,7 +8,7 @@ from typing import Any
 from scim2_models import InvalidSyntaxException, PayloadTooLargeException, SCIMException
 
 from idsync.scim.attributes import Catalogue, standard
-from idsync.scim.provider import MAX_OPERATIONS
+from idsync.scim.provider import MAX_MEMBERS, MAX_OPERATIONS
 from idsync.scim.tolerance.patch import message, patch, strict_patch
 from idsync.scim.tolerance.resource import resource
 from idsync.scim.tolerance.values import Notes
@@ -31,8 +31,24 @@ def bulk(
         if name.lower() == "operations" and isinstance(value, list):
             if len(value) > MAX_OPERATIONS:
                 raise PayloadTooLargeException(detail=f"One request holds at most {MAX_OPERATIONS} operations.")
+            if sum(_named(one) for one in value) > MAX_MEMBERS:
+                raise PayloadTooLargeException(detail=f"One request names at most {MAX_MEMBERS} members.")
             shaped[name] = [_try_bulk(number, one, failures, known, strict=strict) for number, one in enumerate(value)]
     return shaped, failures
+
+
+def _named(one: Any) -> int:
+    """Count the members an operation of a bulk request names, wherever in it."""
+    found = 0
+    stack = [one]
+    while stack:
+        x = stack.pop()
+        if isinstance(x, dict):
+            found += sum(len(v) for k, v in x.items() if isinstance(v, list) and k.lower() in ("members", "value"))
+            stack += x.values()
+        elif isinstance(x, list):
+            stack += x
+    return found
 
 
 def _try_bulk(number: int, one: Any, failures: dict[int, SCIMException], known: Catalogue, *, strict: bool) -> Any:

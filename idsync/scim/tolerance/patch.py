@@ -189,7 +189,17 @@ def operations(document: Any) -> list[Op]:
         raise InvalidValueException(detail="Operations must be a list of one or more operations.")
     if len(found) > MAX_OPERATIONS:
         raise PayloadTooLargeException(detail=f"One request holds at most {MAX_OPERATIONS} operations.")
-    return [_operation(one) for one in found]
+    ops = [_operation(one) for one in found]
+    if sum(_named(op.value) for op in ops) > MAX_MEMBERS:
+        raise PayloadTooLargeException(detail=f"One request names at most {MAX_MEMBERS} members.")
+    return ops
+
+
+def _named(value: Any, depth: int = 2) -> int:
+    """Count the values a part of a request lists."""
+    if isinstance(value, dict) and depth:
+        return sum(_named(one, depth - 1) for one in value.values())
+    return len(value) if isinstance(value, list) else 0
 
 
 def _operation(one: Any) -> Op:
@@ -235,6 +245,8 @@ def _check_strictly(op: Op, notes: Notes) -> None:
         return
     aimed = replace(op, target=target)
     list(_active_stays(aimed, notes))
+    if target.plain and target.leaf.name == "members" and op.op.lower() != "remove":
+        members(op.value)
     if op.value is not ABSENT:
         if target.leaf.type == "boolean":
             list(_nothing(aimed, notes))

@@ -20,9 +20,10 @@ _PARAMETERS = {
     for name in ("filter", "attributes", "excludedAttributes", "sortBy", "sortOrder", "startIndex", "count", "cursor")
 }
 _COMPARISON = re.compile(
-    r'"(?:[^"\\]|\\.)*"|(?<![\w$.:-])(?P<op>eq|ne|co|sw|ew|gt|ge|lt|le)\s+(?P<value>[^\s"()\[\]]+)', re.IGNORECASE
+    r'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|(?<![\w$.:-])(?P<op>eq|ne|co|sw|ew|gt|ge|lt|le)\s++(?P<value>[^\s"()\[\]]++)',
+    re.IGNORECASE | re.DOTALL,
 )
-_LAST_NAME = re.compile(r"([A-Za-z$][\w$-]*)\s*$")
+_LAST_NAME = re.compile(r"(?<![\w$-])([A-Za-z$][\w$-]*+)\s*+\Z")
 
 
 def read_query(raw: bytes, catalogue: Catalogue, *, strict: bool) -> dict[str, str]:

@@ -123,6 +123,7 @@ def _strictly(given: Document, notes: Notes) -> Document:
 
 
 def _limit_members(given: Mapping[str, Any]) -> None:
-    named = next((value for name, value in given.items() if name.lower() == "members"), None)
-    if isinstance(named, list) and len(named) > MAX_MEMBERS:
-        raise PayloadTooLargeException(detail=f"One request names at most {MAX_MEMBERS} members.")
+    """Bound the values of every list, below a schema's URN as well."""
+    sections = [given, *(one for one in given.values() if isinstance(one, dict))]
+    if sum(len(value) for section in sections for value in section.values() if isinstance(value, list)) > MAX_MEMBERS:
+        raise PayloadTooLargeException(detail=f"One request names at most {MAX_MEMBERS} members or other values.")
