@@ -161,8 +161,9 @@ def projection(query: Mapping[str, str], kind: str) -> tuple[Projection | None, 
     only, without = query.get("attributes"), query.get("excludedAttributes")
     if only is None and without is None:
         return None, True
-    names = [name.strip().lower() for name in (only or without or "").split(",") if name.strip()]
-    simple = bool(names) and all(name in _simple(kind) for name in names)
+    given = [name.strip() for name in (only or without or "").split(",") if name.strip()]
+    names = [name.lower() for name in given]
+    simple = bool(names) and all(map(str.isascii, given)) and _simple(kind).issuperset(names)
     if not simple or (only and without) or (without and "id" in names):
         return None, False
-    return Projection(frozenset(names), excluding=only is None), True
+    return Projection(frozenset(names), excluding=not only), True

@@ -15,8 +15,12 @@ from typing import Any
 from idsync.scim.attributes import Catalogue, Target
 from idsync.scim.provider import MAX_MEMBERS, MAX_OPERATIONS
 
-_ONE_MEMBER = re.compile(r'members\[\s*value\s+eq\s+("(?:[^"\\]|\\.)*")\s*\]', re.IGNORECASE)
-_EQUALS = re.compile(r'\s*([A-Za-z]+)\s+eq\s+("(?:[^"\\]|\\.)*")\s*', re.IGNORECASE)
+_ONE_MEMBER = re.compile(
+    r'members\[[ \t\f\r\n]*value[ \t\f\r\n]+eq[ \t\f\r\n]+("(?:[^"\\]|\\.)*")[ \t\f\r\n]*\]', re.IGNORECASE | re.ASCII
+)
+_EQUALS = re.compile(
+    r'[ \t\f\r\n]*([A-Za-z]+)[ \t\f\r\n]+eq[ \t\f\r\n]+("(?:[^"\\]|\\.)*")[ \t\f\r\n]*', re.IGNORECASE | re.ASCII
+)
 _ENTRY = frozenset({"value", "type", "$ref", "display"})
 
 
@@ -102,7 +106,9 @@ def _remove_one(tally: _Tally, literal: str) -> bool:
     if "\\u" in literal:
         return False
     try:
-        tally.remove(json.loads(literal))
+        one = json.loads(literal)
+        one.encode()
+        tally.remove(one)
     except ValueError:
         return False
     return True
@@ -126,7 +132,7 @@ def _ids(value: Any) -> list[str] | None:
     ids: list[str] = []
     for entry in value:
         one = entry.get("value") if isinstance(entry, dict) and entry.keys() <= _ENTRY else None
-        if not isinstance(one, str) or not one:
+        if not isinstance(one, str) or not one or not all(isinstance(value, str) for value in entry.values()):
             return None
         ids.append(one)
     return ids
@@ -149,7 +155,7 @@ def plain(document: Any, kind: str) -> list[dict[str, Any]] | None:
 
 def active(ops: Sequence[Mapping[str, Any]]) -> bool | None:
     """Return the new value when a PATCH of a user sets `active` and nothing else; else None."""
-    if len(ops) != 1 or ops[0].get("op") not in ("add", "replace"):
+    if len(ops) != 1 or ops[0].get("op") not in ("add", "replace") or not ops[0].keys() <= {"op", "path", "value"}:
         return None
     path, value = ops[0].get("path"), ops[0].get("value")
     if path is None and isinstance(value, dict) and list(value) == ["active"]:
@@ -167,7 +173,7 @@ class Setting:
     value: str | bool
 
 
-def settings(ops: Sequence[Mapping[str, Any]], catalogue: Catalogue) -> list[Setting] | None:
+def settings(ops: Sequence[Mapping[str, Any]], catalogue: Catalogue, strict: bool = False) -> list[Setting] | None:
     """Return what a PATCH of a user sets when all of it is `active` or single texts, as Entra sends them; else None."""
     found: list[Setting] = []
     for op in ops:
@@ -182,6 +188,8 @@ def settings(ops: Sequence[Mapping[str, Any]], catalogue: Catalogue) -> list[Set
             found.append(Setting("", "active", "", value))
             continue
         target = catalogue.target_of(path, "User")
+        if strict and str(target).lower() != path.lower():
+            return None
         if not isinstance(target, Target) or not _is_text(target) or not isinstance(value, str) or not value:
             return None
         found.append(Setting(target.urn, target.attribute.name, target.sub.name if target.sub else "", value))

@@ -12,8 +12,10 @@ from typing import Any
 
 from pydantic import ValidationError
 from scim2_models import (
+    Attribute,
     AuthenticationScheme,
     Bulk,
+    BulkOperation,
     ChangePassword,
     Context,
     ETag,
@@ -118,7 +120,10 @@ class Description:
         """Return the protocol core for tolerant or for strict sources."""
         if strict not in self._services:
             provider = ScimProvider.from_discovery(
-                self.schemas, self._types, config=_config(), policy=STRICT if strict else TOLERANT
+                self.schemas if strict else _lenient(self.schemas),
+                self._types,
+                config=_config(),
+                policy=STRICT if strict else TOLERANT,
             )
             self._services[strict] = Service(provider, secret=self._secret)
         return self._services[strict]
@@ -137,6 +142,17 @@ def _core_schemas() -> list[Schema]:
             if schema.name == "Group" and attribute.name == "displayName":
                 attribute.uniqueness = Uniqueness.server
     return loaded
+
+
+def _lenient(schemas: Sequence[Schema]) -> list[Schema]:
+    """Take the addresses of pictures and profiles as text: a leaver must not be refused for one without a scheme."""
+    made = [schema.model_copy(deep=True) for schema in schemas]
+    for schema in made:
+        for attribute in schema.attributes or ():
+            for one in (attribute, *(attribute.sub_attributes or ())):
+                if attribute.name in ("profileUrl", "photos") and one.type == Attribute.Type.reference:
+                    one.type, one.reference_types = Attribute.Type.string, None
+    return made
 
 
 def _extended(resource_type: ResourceType, extensions: Sequence[Extension]) -> ResourceType:
@@ -165,9 +181,10 @@ class Service(ScimService):
     thousand members it did not ask for.
     """
 
-    def bulk_validation_failure(self, operation: Any, outcome: Any) -> Any:
+    @staticmethod
+    def bulk_validation_failure(operation: BulkOperation[Resource[Any]], outcome: dict[str, Any]) -> Any:
         """Refuse an operation of a bulk request in our own words."""
-        made = super().bulk_validation_failure(operation, outcome)
+        made = ScimService.bulk_validation_failure(operation, outcome)
         if made:
             made["response"].detail = plain(Exception(), made["response"].detail)
         return made

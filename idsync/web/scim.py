@@ -18,12 +18,12 @@ from typing import Any, Protocol, TypeVar
 import structlog
 from scim2_models import (
     Context,
+    NotFoundException,
     PayloadTooLargeException,
     SCIMException,
 )
 from scim2_server.conditions import Conditions
 from scim2_server.errors import MethodNotAllowedException, UnsupportedMediaTypeException
-from scim2_server.handler import ScimHandler
 from scim2_server.requests import ScimRequest
 from scim2_server.responses import SCIM_MEDIA_TYPE, ScimResponse
 from scim2_server.routing import Operation, Target, match
@@ -33,7 +33,7 @@ from idsync.clock import Clock
 from idsync.errors import StoreError
 from idsync.model import Origin
 from idsync.scim import hot, parse, tolerance
-from idsync.scim.attributes import Catalogue
+from idsync.scim.attributes import PATCH_OP, Catalogue
 from idsync.scim.documents import compact
 from idsync.scim.extensions import Extension
 from idsync.scim.provider import MAX_BODY, Description, Service, plain
@@ -44,7 +44,7 @@ from idsync.web.auth import Caller, ScimSource, Tokens, scim_caller
 from idsync.web.limits import Flooded, Gone, Receive, TooLarge, TooSlow, Turnstile, read_body
 from idsync.web.scim_bulk import BulkHandler
 from idsync.web.scim_rows import LARGE, Call, Memory, Reply
-from idsync.web.scim_storage import DirectoryStorage, Intake, Store
+from idsync.web.scim_storage import DirectoryStorage, Handler, Intake, Store
 
 log = structlog.get_logger("idsync.scim")
 
@@ -218,6 +218,8 @@ class ScimApp:
         kind = _KINDS.get((target.endpoint or "").lower())
         if incoming.body and incoming.method in ("POST", "PUT", "PATCH"):
             _check_media_type(incoming.headers.get("content-type"))
+        if target.endpoint is not None and kind is None and not target.me:
+            raise NotFoundException(detail=f"No resource type found at {target.endpoint!r}")
         if target.me or (target.endpoint is not None and kind is None):
             return await self._through_core(incoming)
         if incoming.method == "GET":
@@ -311,7 +313,10 @@ class ScimApp:
         ops = None if incoming.strict else hot.plain(document, call.kind)
         if ops is None:
             ops = (tolerance.strict_patch if incoming.strict else tolerance.patch)(document, notes)
-        work = self._short_cut(incoming, call, ops)
+        plain = not incoming.strict or (
+            document.keys() == {"schemas", "Operations"} and document["schemas"] == [PATCH_OP]
+        )
+        work = self._short_cut(incoming, call, ops) if plain or not ops else None
         if work is not None:
             reply = await self._commit(call.source, work)
         elif len(ops) > MAX_SLOW:
@@ -332,7 +337,7 @@ class ScimApp:
             active = hot.active(ops)
             if active is not None:
                 return lambda db: scim_rows.set_active(db, self._intake, call, active)
-            wanted = hot.settings(ops, self._catalogue)
+            wanted = hot.settings(ops, self._catalogue, incoming.strict)
             return None if wanted is None else lambda db: scim_rows.set_attributes(db, self._intake, call, wanted)
         change = hot.group_change(ops)
         return None if change is None else lambda db: scim_rows.change_group(db, self._intake, call, change)
@@ -365,7 +370,7 @@ class ScimApp:
 
     def _handle(self, db: Db, incoming: Incoming) -> Reply:
         core = self._description.service(strict=incoming.strict)
-        return _reply(ScimHandler(core, self._storage(db, incoming, core)).handle(self._request(incoming)))
+        return _reply(Handler(core, self._storage(db, incoming, core)).handle(self._request(incoming)))
 
     def _storage(self, db: Db, incoming: Incoming, core: Service) -> DirectoryStorage:
         return DirectoryStorage(db, self._intake, incoming.caller.source.name, incoming.origin, core.provider)

@@ -12,13 +12,12 @@ from typing import Any
 import structlog
 from scim2_models import Resource, SCIMException
 from scim2_server.bulk import BulkPlan, BulkStep
-from scim2_server.handler import ScimHandler
 from scim2_server.requests import ScimRequest
 from scim2_server.service import ScimService
 
 from idsync.errors import StoreError
 from idsync.store.db import Db
-from idsync.web.scim_storage import DirectoryStorage
+from idsync.web.scim_storage import DirectoryStorage, Handler
 
 log = structlog.get_logger("idsync.scim")
 
@@ -33,7 +32,7 @@ class NotStored(SCIMException):
     _default_detail = "The change could not be stored; try again."
 
 
-class BulkHandler(ScimHandler):
+class BulkHandler(Handler):
     """The core's handler; to it some operations come as refused already (RFC 7644 §3.7.3).
 
     It runs in a thread of its own and hands every operation to the writer, waiting for its commit.

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
-from scim2_models import SearchRequest
+from scim2_models import MutabilityException, SearchRequest
 from scim2_server.conditions import Conditions
 
 from idsync.model import Group, Origin, User
@@ -266,9 +266,12 @@ def _condition(call: Call) -> sql.Where | None:
 
 def _window(query: Mapping[str, str]) -> tuple[int, int] | None:
     """Return startIndex and count within their bounds (RFC 7644 §3.4.2.4), or None when one is no number."""
+    texts = query.get("startIndex", "1"), query.get("count", str(PAGE))
     try:
-        start, count = int(query.get("startIndex", "1")), int(query.get("count", str(PAGE)))
+        start, count = map(int, texts)
     except ValueError:
+        return None
+    if not all(map(str.isascii, texts)):
         return None
     if start > 2**62:
         return None
@@ -300,8 +303,20 @@ def replace_whole(db: Db, intake: Intake, call: Call, document: Mapping[str, Any
         else:
             group = live_group(db, call.source, resource_id)
             call.conditions.check(etag(group.version), "PUT")
+            same_types(db, group.id, document)
             made = intake.replace_group(db, group, group_facts(document), member_ids(document), call.origin)
     return _answer(db, call, made, HTTPStatus.OK)
+
+
+def same_types(db: Db, group_id: str, document: Mapping[str, Any]) -> None:
+    """Refuse to turn a member into one of another type (RFC 7643 §4.2: immutable)."""
+    given: dict[str, list[Any]] = {}
+    for entry in document.get("members") or ():
+        given.setdefault(entry["value"], []).append(entry.get("type"))
+    for row in directory.members(db, group_id):
+        kinds = given.get(row.member_id, [])
+        if len(kinds) == 1 and kinds[0] not in (None, row.member_type):
+            raise MutabilityException
 
 
 def set_active(db: Db, intake: Intake, call: Call, active: bool) -> Reply:

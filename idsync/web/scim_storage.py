@@ -26,6 +26,8 @@ from scim2_models import (
     SearchRequest,
     UniquenessException,
 )
+from scim2_server.conditions import Conditions
+from scim2_server.handler import ScimHandler
 from scim2_server.storage import ScimStorage, SearchPage
 
 from idsync.errors import NameTaken
@@ -256,7 +258,12 @@ class DirectoryStorage(ScimStorage):
         return self.get(resource_type, made.id)
 
     def update(
-        self, resource_type: ResourceType, resource: Resource[Any], *, expected_version: str | None = None
+        self,
+        resource_type: ResourceType,
+        resource: Resource[Any],
+        *,
+        expected_version: str | None = None,
+        waiting: bool = False,
     ) -> Resource[Any]:
         """Hand the whole new state to the intake; a user without `active` keeps the stored value."""
         document = resource.model_dump()
@@ -269,8 +276,30 @@ class DirectoryStorage(ScimStorage):
             else:
                 group = live_group(self.db, self.source, resource_id)
                 _check(group.version, expected_version)
-                self.intake.replace_group(self.db, group, group_facts(document), member_ids(document), self.origin)
+                wanted = member_ids(document)
+                if waiting:
+                    fresh = {e["value"] for e in document.get("members") or () if e.get("display") != "\0waiting"}
+                    have = {row.member_id for row in directory.members(self.db, group.id)}
+                    pending = self._waiting(group.id)
+                    add = [one for one in wanted if one in fresh and one not in have]
+                    remove = [one for one in sorted(have | pending) if one not in wanted]
+                    self.intake.change_members(self.db, group, add, remove, self.origin, facts=group_facts(document))
+                else:
+                    self.intake.replace_group(self.db, group, group_facts(document), wanted, self.origin)
         return self.get(resource_type, resource_id)
+
+    def _waiting(self, group_id: str) -> set[str]:
+        return {
+            row["value"] for row in self.db.all("SELECT value FROM pending_members WHERE group_id = :g", g=group_id)
+        }
+
+    def add_waiting(self, resource: Any) -> None:
+        """Show a PATCH the members that wait for their user, so that it can remove them."""
+        if resource.meta.resource_type == "Group":
+            entries = [{"value": one, "display": "\0waiting"} for one in sorted(self._waiting(resource.id))]
+            if entries:
+                have = [m.model_dump() for m in resource.members or ()]
+                resource.members = have + entries
 
     def delete(self, resource_type: ResourceType, resource_id: str, *, expected_version: str | None = None) -> None:
         """Hand a removal to the intake."""
@@ -297,6 +326,32 @@ class DirectoryStorage(ScimStorage):
         finally:
             self.db.execute(f"RELEASE {name}")
             self._depth -= 1
+
+
+class Handler(ScimHandler):
+    """The core's handler, except that the intake decides whether anything changed: a repeated fact is one as well."""
+
+    storage: Any
+
+    def replace_resource(
+        self, resource_type: ResourceType, current: Any, replacement: Any, conditions: Conditions
+    ) -> Resource[Any]:
+        version = current.meta.version
+        self.service.apply_replacement(current, replacement, conditions)
+        made: Resource[Any] = self.storage.update(resource_type, replacement, expected_version=version)
+        return made
+
+    def patch_resource(
+        self, resource_type: ResourceType, resource_id: str, patch_op: Any, conditions: Conditions
+    ) -> Resource[Any]:
+        current = self.storage.get(resource_type, resource_id)
+        version = current.meta.version
+        self.storage.add_waiting(current)
+        if self.service.apply_patch(current, patch_op, conditions) is None:
+            current = self.storage.get(resource_type, resource_id)
+            self.storage.add_waiting(current)
+        made: Resource[Any] = self.storage.update(resource_type, current, expected_version=version, waiting=True)
+        return made
 
 
 def _type(direct: bool) -> str:

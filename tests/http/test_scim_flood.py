@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Any
@@ -51,9 +52,15 @@ def test_a_flood_is_answered_429_and_the_others_are_served(tmp_path: Path) -> No
     served = build(tmp_path, {name: ScimSource(name) for name in ("okta", "entra")}, body_seconds=60.0)
 
     async def flood() -> None:
+        gate = threading.Event()  # the disk takes its time
+        served.store.submit(lambda db: gate.wait(60))
         stuck = [Request(served, "okta") for _ in range(SERVING + WAITING)]
-        await asyncio.sleep(0)
+        for number, request in enumerate(stuck):
+            request.body(b'{"userName": "u%d"}' % number)
+        for _ in range(20):
+            await asyncio.sleep(0)
         late = Request(served, "okta")
+        late.body(b'{"userName": "late"}')
         await late.task
         assert late.status == 429
         assert late.headers[b"retry-after"] == b"5"
@@ -61,8 +68,7 @@ def test_a_flood_is_answered_429_and_the_others_are_served(tmp_path: Path) -> No
         other.body()
         await other.task
         assert other.status == 200
-        for number, request in enumerate(stuck):
-            request.body(b'{"userName": "u%d"}' % number)
+        gate.set()
         await asyncio.gather(*(request.task for request in stuck))
         assert {request.status for request in stuck} == {201}
         again = Request(served, "okta", "GET")

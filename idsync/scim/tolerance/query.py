@@ -19,6 +19,7 @@ _PARAMETERS = {
     name.lower(): name
     for name in ("filter", "attributes", "excludedAttributes", "sortBy", "sortOrder", "startIndex", "count", "cursor")
 }
+_INNER = re.compile(rf"\?(?=(?:{'|'.join(_PARAMETERS)})=)", re.IGNORECASE)
 _COMPARISON = re.compile(
     r'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|(?<![\w$.:-])(?P<op>eq|ne|co|sw|ew|gt|ge|lt|le)\s++(?P<value>[^\s"()\[\]]++)',
     re.IGNORECASE | re.DOTALL,
@@ -34,7 +35,7 @@ def read_query(raw: bytes, catalogue: Catalogue, *, strict: bool) -> dict[str, s
         InvalidFilterException: the filter is not UTF-8 or beyond its limits.
     """
     found: dict[str, str] = {}
-    for name, value in parse_qsl(raw.decode("latin-1").lstrip("?&"), keep_blank_values=True):
+    for name, value in parse_qsl(_INNER.sub("&", raw.decode("latin-1").lstrip("?&")), keep_blank_values=True):
         key = _PARAMETERS.get(name.lower())
         if key is None:
             continue

@@ -95,6 +95,10 @@ def _entry(attribute: Attribute, value: Any, *, strict: bool) -> Any:
     if attribute.multi and isinstance(inner, dict):
         value = {**value, **inner}
     kept = {name: one for name, one in value.items() if not empty(one)}
+    if kept and attribute.subs and not any(name.lower() in attribute.subs for name in kept):
+        raise InvalidValueException(
+            detail=f"{attribute.name} holds {', '.join(attribute.subs)}; none of these is given."
+        )
     return {name: typed(attribute.subs.get(name.lower()), one, strict=False) for name, one in kept.items()}
 
 
@@ -136,7 +140,9 @@ def manager(value: Any) -> Any:
         value = {"value": value}
     if isinstance(value, dict):
         lowered = {name.lower(): one for name, one in value.items()}
-        kept = {"value": lowered.get("value"), "$ref": lowered.get("$ref")}
+        if lowered and not lowered.keys() & {"value", "managerid"}:
+            raise InvalidValueException(detail="manager needs a value, the id of a user.")
+        kept = {"value": lowered.get("value") or lowered.get("managerid"), "$ref": lowered.get("$ref")}
         kept = {name: one for name, one in kept.items() if not empty(one)}
         return kept if "value" in kept else None
     return value
@@ -148,7 +154,8 @@ def members(value: Any) -> list[dict[str, Any]]:
     Raises:
         InvalidValueException: an entry names nobody.
     """
-    entries = value if isinstance(value, list) else [value]
+    value = from_text(value)
+    entries = [from_text(one) for one in value] if isinstance(value, list) else [value]
     return [_member(entry) for entry in entries]
 
 
@@ -159,5 +166,4 @@ def _member(entry: Any) -> dict[str, Any]:
     value = lowered.get("value")
     if not isinstance(value, str) or not value:
         raise InvalidValueException(detail="Every member needs a value, the id of a user or a group.")
-    kind = lowered.get("type")
-    return {"value": value, "type": kind if isinstance(kind, str) and kind else "User"}
+    return {"value": value}
