@@ -111,7 +111,7 @@ def test_operations_on_users(what: str) -> None:
 
 
 def member(value: str, kind: str = "User") -> dict[str, str]:
-    return {"value": value, "type": kind}
+    return {"value": value}
 
 
 GROUPS: dict[str, tuple[dict[str, Any], Ops]] = {
