@@ -125,5 +125,6 @@ def _strictly(given: Document, notes: Notes) -> Document:
 def _limit_members(given: Mapping[str, Any]) -> None:
     """Bound the values of every list, below a schema's URN as well."""
     sections = [given, *(one for one in given.values() if isinstance(one, dict))]
-    if sum(len(value) for section in sections for value in section.values() if isinstance(value, list)) > MAX_MEMBERS:
+    lists = [value for one in sections for name, value in one.items() if name.lower() != "schemas"]
+    if sum(len(value) for value in lists if isinstance(value, list)) > MAX_MEMBERS:
         raise PayloadTooLargeException(detail=f"One request names at most {MAX_MEMBERS} members or other values.")
