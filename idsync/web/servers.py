@@ -91,6 +91,10 @@ HEAD = 320 * 1024
 """Bytes that may arrive before the head of a request ends; one read of the network is up to 256 KiB."""
 
 
+HEAD_SECONDS = 20.0
+"""How long the head of a request may take, from the first byte or the connection on."""
+
+
 class _Quiet(uvicorn.Server):
     """uvicorn without its own signal handlers: `app.py` decides when to stop."""
 
@@ -108,16 +112,35 @@ class _Quiet(uvicorn.Server):
 
 
 class Bounded(HttpToolsProtocol):
-    """uvicorn's parser with an end to heads, paths and trailers; without one a stranger fills the memory."""
+    """uvicorn's parser with an end to heads, paths and trailers, in bytes and in seconds.
 
+    Without one, strangers who never end a head, or send none, hold memory and connections for ever.
+    """
+
+    head_seconds = HEAD_SECONDS
     _unread = 0
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._expect_a_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._has_a_head()
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         self._unread += len(data)
         if self._unread > HEAD:
             self.transport.abort()
             return
+        if self._deadline is None and (self.cycle is None or self.cycle.response_complete):
+            self._expect_a_head()
         super().data_received(data)
+
+    def on_headers_complete(self) -> None:
+        self._has_a_head()
+        super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         self._unread = 0
@@ -126,6 +149,14 @@ class Bounded(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         self._unread = 0
         super().on_message_complete()
+
+    def _expect_a_head(self) -> None:
+        self._deadline = self.loop.call_later(self.head_seconds, self.transport.abort)
+
+    def _has_a_head(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
 
 
 class Server:
