@@ -14,8 +14,8 @@ from typing import Any
 
 from idsync.model import GroupFacts, UserFacts
 from idsync.scim.attributes import CORE, standard
+from idsync.scim.provider import LIST_RESPONSE
 
-LIST_RESPONSE = "urn:ietf:params:scim:api:messages:2.0:ListResponse"
 _DERIVED = frozenset({"id", "meta", "groups", "password"})
 PLACES = {"User": "Users", "Group": "Groups"}
 
@@ -64,6 +64,34 @@ def member_ids(document: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys(entry["value"] for entry in document.get("members") or ()))
 
 
+# -- extensions that are not configured any more ---------------------------------------------------------------------
+
+
+def visible(document: Mapping[str, Any], known: frozenset[str]) -> dict[str, Any]:
+    """Return a stored document without the values of extensions that nobody can see now."""
+    kept = {name: value for name, value in document.items() if name in known or not name.startswith("urn:")}
+    kept["schemas"] = [urn for urn in document["schemas"] if urn in known]
+    return kept
+
+
+def kept_hidden(document: Mapping[str, Any], stored: Mapping[str, Any], known: frozenset[str]) -> dict[str, Any]:
+    """Return a new document with what its client could not see of the stored one: it is there again once configured."""
+    hidden = {name: value for name, value in stored.items() if name.startswith("urn:") and name not in known}
+    return {**document, **hidden, "schemas": [*document["schemas"], *hidden]} if hidden else dict(document)
+
+
+def _visible_text(text: str, known: frozenset[str]) -> str:
+    """Do the same with JSON text, which begins with its schemas."""
+    if _knows(text[: text.find("]") + 1], known):
+        return text
+    return compact(visible(json.loads(text), known))
+
+
+@lru_cache(256)
+def _knows(start: str, known: frozenset[str]) -> bool:
+    return start.startswith('{"schemas":[') and known.issuperset(json.loads(start[11:]))
+
+
 # -- out ---------------------------------------------------------------------------------------------------------
 
 
@@ -107,20 +135,22 @@ def groups_of(groups: Iterable[tuple[str, str, bool]], base: str) -> str:
 
 
 def members_of(rows: Iterable[Mapping[str, Any]], base: str) -> str:
-    """Return `members` of a group from rows of member_id, member_type and label."""
+    """Return `members` of a group from rows of member_id and member_type; `display` is for whoever asks for it."""
     start = {kind: _text(f"{base}/{place}/")[:-1] for kind, place in PLACES.items()}
     entries = [
-        f'{{"value":{_text(one)},"$ref":{start[kind]}{_text(one)[1:]},"type":"{kind}","display":{_text(label)}}}'
-        for one, kind, label in ((row["member_id"], row["member_type"], row["label"]) for row in rows)
+        f'{{"value":{_text(one)},"$ref":{start[kind]}{_text(one)[1:]},"type":"{kind}"}}'
+        for one, kind in ((row["member_id"], row["member_type"]) for row in rows)
     ]
     return ",".join(entries)
 
 
-def render(row: Mapping[str, Any], kind: str, base: str, listed: str, keep: Projection | None = None) -> str:
-    """Return a resource as JSON text; `row["doc"]` is text, `listed` its groups or members as text."""
+def render(
+    row: Mapping[str, Any], kind: str, base: str, listed: str, known: frozenset[str], keep: Projection | None = None
+) -> str:
+    """Return a resource as JSON text; `row["doc"]` is text, `listed` its groups or members, `known` the schemas served."""
     name = "groups" if kind == "User" else "members"
     inner = f',"{name}":[{listed}]' if listed else ""
-    whole = f'{row["doc"][:-1]},"id":{_text(row["id"])}{inner},"meta":{meta(row, kind, base)}}}'
+    whole = f'{_visible_text(row["doc"], known)[:-1]},"id":{_text(row["id"])}{inner},"meta":{meta(row, kind, base)}}}'
     return whole if keep is None else compact(keep.apply(json.loads(whole)))
 
 

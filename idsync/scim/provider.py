@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Any
 
+import structlog
 from pydantic import ValidationError
 from scim2_models import (
     Attribute,
@@ -18,14 +19,18 @@ from scim2_models import (
     BulkOperation,
     ChangePassword,
     Context,
+    Error,
     ETag,
     Filter,
+    Mutability,
     Pagination,
     Patch,
     Resource,
     ResourceType,
     ResponseParameters,
+    Returned,
     Schema,
+    SCIMException,
     ScimPolicy,
     ScimProvider,
     SearchRequest,
@@ -35,12 +40,17 @@ from scim2_models import (
 )
 from scim2_server.responses import ScimResponse
 from scim2_server.service import ScimService
+from scim2_server.storage import SearchPage
 from scim2_server.utils import load_default_resource_types, load_default_schemas
 
 from idsync.clock import new_secret
+from idsync.errors import StoreError
 from idsync.model import fold
 from idsync.scim.extensions import Extension
 
+log = structlog.get_logger("idsync.scim")
+
+LIST_RESPONSE = "urn:ietf:params:scim:api:messages:2.0:ListResponse"
 MAX_BODY = 1024 * 1024
 """Bytes of a request body, bulk requests included."""
 MAX_OPERATIONS = 1000
@@ -109,6 +119,7 @@ class Description:
         self.extensions = tuple(extensions)
         self.schemas: tuple[Schema, ...] = (*_core_schemas(), *(one.schema for one in extensions))
         self._types = [_extended(one, self.extensions) for one in load_default_resource_types().values()]
+        self.known = {str(one.name): _urns(one) for one in self._types}
         self._secret = new_secret()
         self._services: dict[bool, Service] = {}
 
@@ -133,7 +144,8 @@ def _core_schemas() -> list[Schema]:
     """Return RFC 7643's schemas as this service keeps them.
 
     `password` is left out: one that is sent is thrown away unread. A group's displayName is unique within its source,
-    which Entra needs in order to match (RFC 7643 §7 lets a provider say so).
+    which Entra needs in order to match (RFC 7643 §7 lets a provider say so). A member's `display` is the name of the
+    user or group it is, whatever was sent, and answered when it is asked for.
     """
     loaded = list(load_default_schemas().values())
     for schema in loaded:
@@ -141,6 +153,9 @@ def _core_schemas() -> list[Schema]:
         for attribute in schema.attributes:
             if schema.name == "Group" and attribute.name == "displayName":
                 attribute.uniqueness = Uniqueness.server
+            for sub in attribute.sub_attributes or ():
+                if schema.name == "Group" and sub.name == "display":
+                    sub.mutability, sub.returned = Mutability.read_only, Returned.request
     return loaded
 
 
@@ -153,6 +168,12 @@ def _lenient(schemas: Sequence[Schema]) -> list[Schema]:
                 if attribute.name in ("profileUrl", "photos") and one.type == Attribute.Type.reference:
                     one.type, one.reference_types = Attribute.Type.string, None
     return made
+
+
+def _urns(resource_type: ResourceType) -> frozenset[str]:
+    """Return the schemas a resource may have: its own and its extensions'."""
+    extensions = resource_type.schema_extensions or ()
+    return frozenset({str(resource_type.schema_), *(str(one.schema_) for one in extensions)})
 
 
 def _extended(resource_type: ResourceType, extensions: Sequence[Extension]) -> ResourceType:
@@ -189,9 +210,19 @@ class Service(ScimService):
             made["response"].detail = plain(Exception(), made["response"].detail)
         return made
 
+    def bulk_failure(self, outcome: dict[str, Any], exception: Exception) -> dict[str, Any]:
+        """Answer what made one operation of a bulk request fail, and log what is not the client's doing."""
+        if isinstance(exception, StoreError):
+            log.warning("scim_store_refused", method="BULK", error=str(exception))
+        elif not isinstance(exception, SCIMException):
+            log.error("scim_request_failed", method="BULK", exc_info=exception)
+        return super().bulk_failure(outcome, exception)
+
     @staticmethod
     def error_of(exception: Exception) -> Any:
         """Answer an accident in our own words."""
+        if isinstance(exception, StoreError):
+            return Error(status=503, detail="The change could not be stored; try again.")
         error = ScimService.error_of(exception)
         error.detail = plain(exception, error.detail)
         return error
@@ -206,6 +237,33 @@ class Service(ScimService):
         return self.resource_response(
             self.publish(base_url, resource), Context.RESOURCE_REPLACEMENT_RESPONSE, response_parameters
         )
+
+    def search_response(
+        self,
+        base_url: str,
+        resource_types: list[ResourceType],
+        page: SearchPage,
+        search_request: SearchRequest[Any],
+    ) -> ScimResponse:
+        """List a page; the library's own list would drop again what is answered on request only (RFC 7643 §7)."""
+        found = [
+            self.publish(base_url, one).model_dump(
+                scim_ctx=Context.RESOURCE_QUERY_RESPONSE, response_parameters=search_request
+            )
+            for one in page.resources
+        ]
+        body: dict[str, Any] = {
+            "schemas": [LIST_RESPONSE],
+            "totalResults": page.total,
+            "itemsPerPage": len(found),
+        }
+        if search_request.cursor is None:
+            body["startIndex"] = search_request.start_index or 1
+        elif search_request.count != 0:
+            seal = self.sealer(resource_types, search_request)
+            cursors = {"nextCursor": seal(page.next), "previousCursor": seal(page.previous)}
+            body |= {name: cursor for name, cursor in cursors.items() if cursor}
+        return ScimResponse(HTTPStatus.OK, {**body, "Resources": found})
 
     def sealer(self, types: list[ResourceType], request: SearchRequest[Any]) -> Callable[[Any], str | None]:
         """Return what makes the cursor of a position in this search (RFC 9865 §2); None stays None."""

@@ -115,6 +115,22 @@ _MEMBER_LISTS = {
 }
 _EMAILS = ("emails", "emails.value")
 _WITH_ADDRESS = "id IN (SELECT user_id FROM user_emails WHERE email_key = :{p})"
+ASCII_WHEN_FOLDED = {
+    "\u00df": "ss",
+    "\u017f": "s",
+    "\u037e": ";",
+    "\u1e9e": "ss",
+    "\u1fef": "`",
+    "\u212a": "k",
+    "\ufb00": "ff",
+    "\ufb01": "fi",
+    "\ufb02": "fl",
+    "\ufb03": "ffi",
+    "\ufb04": "ffl",
+    "\ufb05": "st",
+    "\ufb06": "st",
+}
+"""What `fold` turns into ASCII and the database's LOWER does not: the Kelvin sign, a German s, ligatures."""
 _ORDER = {
     CompareOperator.gt: ">",
     CompareOperator.ge: ">=",
@@ -265,8 +281,13 @@ class _Compiler(FilterVisitor[_Clause]):
         derived = name.partition(".")[0] in ("groups", "members", "meta")
         if derived or not isinstance(operand, str) or not operand.isascii() or not operand:
             return _Clause(ANY, exact=False)
-        param = self._param(f"%{like(json.dumps(operand).lower())}%")
-        return _Clause(f"LOWER(doc) LIKE :{param} ESCAPE '\\'", exact=False)
+        low = operand.lower()
+        param = self._param(f"%{like(json.dumps(low))}%")
+        key = "LOWER(doc)"
+        for letter, folded in ASCII_WHEN_FOLDED.items():
+            if folded in low:
+                key = f"REPLACE({key}, '{letter}', '{folded}')"
+        return _Clause(f"{key} LIKE :{param} ESCAPE '\\'", exact=False)
 
     def _listed(self, name: str, node: Comparison, form: str) -> _Clause | None:
         """Answer `members eq id`, `members.value eq id` and `members[value eq id]` from the membership rows."""

@@ -386,6 +386,12 @@ def take_pending(db: Db, source: str, values: Sequence[str], now: float) -> list
     return groups
 
 
+def pending_of(db: Db, group_id: str) -> list[str]:
+    """Return the ids a group lists that nobody knows yet, sorted."""
+    rows = db.all("SELECT value FROM pending_members WHERE group_id = :group ORDER BY value", group=group_id)
+    return [row["value"] for row in rows]
+
+
 def count_pending(db: Db) -> int:
     row = db.one("SELECT COUNT(*) AS n FROM pending_members")
     return int(row["n"]) if row else 0
@@ -437,8 +443,11 @@ def scim_keys(db: Db, kind: str, resource_id: str, keys: Sequence[str]) -> Seque
 
 
 def scim_members(db: Db, group_id: str) -> Sequence[Row]:
-    """Return the members of a group as rows of member_id, member_type and label, in their order."""
-    return db.all(f"{_MEMBERS} WHERE m.group_id = :group ORDER BY m.since, m.member_id", group=group_id)
+    """Return the members of a group as rows of member_id and member_type, in their order."""
+    return db.all(
+        "SELECT member_id, member_type FROM memberships WHERE group_id = :group ORDER BY since, member_id",
+        group=group_id,
+    )
 
 
 def has_more_members_than(db: Db, group_id: str, number: int) -> bool:

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
 from scim2_models import MutabilityException, SearchRequest
-from scim2_server.conditions import Conditions
 
-from idsync.model import Group, Origin, User
+from idsync.model import Group, User
 from idsync.scim import hot, sql
 from idsync.scim.documents import (
     Projection,
@@ -22,6 +20,7 @@ from idsync.scim.documents import (
     etag,
     group_facts,
     groups_of,
+    kept_hidden,
     location,
     member_ids,
     members_of,
@@ -33,6 +32,7 @@ from idsync.scim.documents import (
 from idsync.scim.provider import MAX_PAGE, PAGE, SMALL_GROUP
 from idsync.store import directory
 from idsync.store.db import Db, Row
+from idsync.web.scim_messages import Call, Reply
 from idsync.web.scim_search import Search, find
 from idsync.web.scim_search import count as count_rows
 from idsync.web.scim_storage import Intake, live_group, live_user, not_found, unique_names
@@ -46,31 +46,6 @@ KEPT = 16 * 1024 * 1024
 _COLUMN_FILTERS = {"User": {"username", "externalid", "id"}, "Group": {"displayname", "externalid", "id"}}
 
 Seal = Callable[[Any], str | None]
-
-
-@dataclass(frozen=True)
-class Reply:
-    """An answer before it is sent; `body` is JSON text, encoded already when it is kept."""
-
-    status: int
-    body: str | bytes | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Call:
-    """One authenticated request for users or groups."""
-
-    kind: str
-    resource_id: str | None
-    query: Mapping[str, str]
-    conditions: Conditions
-    base: str
-    origin: Origin
-
-    @property
-    def source(self) -> str:
-        return self.origin.source
 
 
 class Shelf:
@@ -169,7 +144,10 @@ def _render(db: Db, rows: Any, call: Call, keep: Projection | None) -> list[str]
     if call.kind == "User":
         wanted = keep is None or keep.wants("groups")
         groups = directory.group_names_of(db, [row["id"] for row in rows]) if wanted else {}
-        return [render(row, "User", call.base, groups_of(groups.get(row["id"], ()), call.base), keep) for row in rows]
+        return [
+            render(row, "User", call.base, groups_of(groups.get(row["id"], ()), call.base), call.known, keep)
+            for row in rows
+        ]
     wanted = keep is None or keep.wants("members")
     return [
         render(
@@ -177,6 +155,7 @@ def _render(db: Db, rows: Any, call: Call, keep: Projection | None) -> list[str]
             "Group",
             call.base,
             members_of(directory.scim_members(db, row["id"]), call.base) if wanted else "",
+            call.known,
             keep,
         )
         for row in rows
@@ -298,13 +277,14 @@ def replace_whole(db: Db, intake: Intake, call: Call, document: Mapping[str, Any
         if call.kind == "User":
             user = live_user(db, call.source, resource_id)
             call.conditions.check(etag(user.version), "PUT")
-            facts = user_facts(document, active=user.active)
+            facts = user_facts(kept_hidden(document, user.doc, call.known), active=user.active)
             made: User | Group = intake.replace_user(db, user, facts, call.origin)
         else:
             group = live_group(db, call.source, resource_id)
             call.conditions.check(etag(group.version), "PUT")
             same_types(db, group.id, document)
-            made = intake.replace_group(db, group, group_facts(document), member_ids(document), call.origin)
+            renewed = group_facts(kept_hidden(document, group.doc, call.known))
+            made = intake.replace_group(db, group, renewed, member_ids(document), call.origin)
     return _answer(db, call, made, HTTPStatus.OK)
 
 
@@ -348,7 +328,7 @@ def change_group(db: Db, intake: Intake, call: Call, change: hot.GroupChange) ->
         else:
             renamed = facts if change.renames else None
             made = intake.change_members(db, group, change.add, change.remove, call.origin, facts=renamed)
-    if directory.has_more_members_than(db, group.id, SMALL_GROUP):
+    if not projection(call.query, "Group")[0] and directory.has_more_members_than(db, group.id, SMALL_GROUP):
         return Reply(HTTPStatus.NO_CONTENT, None, {"ETag": etag(made.version)})
     return _answer(db, call, made, HTTPStatus.OK)
 
@@ -388,4 +368,4 @@ def _answer(db: Db, call: Call, made: User | Group, status: HTTPStatus) -> Reply
     headers = _headers(call, made.id, made.version)
     if status == HTTPStatus.CREATED:
         headers["Location"] = headers["Content-Location"]
-    return Reply(status, _render(db, [row], call, None)[0], headers)
+    return Reply(status, _render(db, [row], call, projection(call.query, call.kind)[0])[0], headers)

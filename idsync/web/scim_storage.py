@@ -1,7 +1,7 @@
 """The directory of one source as the storage of the SCIM core: reads from rows, writes through the intake.
 
-One object serves one request, on one connection: read-only for queries, the writer's transaction for changes.
-Records of another source do not exist here (promise 12).
+One object serves one request. It reads on one connection; a change is handed to the writer as a whole, with the
+version it was judged by. Records of another source do not exist here (promise 12).
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
+from functools import lru_cache
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, Protocol, TypeVar
@@ -26,19 +27,29 @@ from scim2_models import (
     SearchRequest,
     UniquenessException,
 )
-from scim2_server.conditions import Conditions
-from scim2_server.handler import ScimHandler
 from scim2_server.storage import ScimStorage, SearchPage
 
 from idsync.errors import NameTaken
-from idsync.model import Group, GroupFacts, Origin, User, UserFacts
+from idsync.model import Group, GroupFacts, Membership, Origin, User, UserFacts
 from idsync.scim import sql
-from idsync.scim.documents import etag, group_facts, member_ids, moment, user_facts
+from idsync.scim.documents import etag, group_facts, kept_hidden, member_ids, moment, user_facts, visible
 from idsync.store import directory
 from idsync.store.db import Db
 from idsync.web.scim_search import Search, find, paginate
 
 T = TypeVar("T")
+
+
+class Submit(Protocol):
+    """Runs work inside a write of the store and waits until it is on disk."""
+
+    def __call__(self, work: Callable[[Db], T], /) -> T: ...
+
+
+Rows = tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]]
+"""A record and its members or groups, as they are in the database."""
+WAITING = "\0waiting"
+"""Marks a member a PATCH was only shown; no client can send it, and one it names again waits anew."""
 SCAN = 500
 """Most records that are looked at one by one for a filter that no index and no column can answer."""
 
@@ -96,6 +107,12 @@ def unique_names() -> Iterator[None]:
         raise UniquenessException(detail=f"{error}.") from error
 
 
+@lru_cache(16)
+def _schemas_of(model: Any) -> frozenset[str]:
+    """Return the schemas a record may show."""
+    return frozenset({str(model.__schema__), *map(str, model.get_extension_models())})
+
+
 def not_found(kind: str) -> NotFoundException:
     return NotFoundException(detail=f"There is no {kind} of this id.")
 
@@ -124,9 +141,8 @@ def _kind(resource_type: ResourceType) -> str:
     return str(resource_type.name)
 
 
-def _check(version: int, expected: str | None) -> None:
-    if expected is not None and expected != etag(version):
-        raise PreconditionFailedException
+class Raced(PreconditionFailedException):
+    """The record was changed after it was read; whoever judged the change has to look again."""
 
 
 class DirectoryStorage(ScimStorage):
@@ -134,13 +150,25 @@ class DirectoryStorage(ScimStorage):
 
     supports_cursors = True
 
-    def __init__(self, db: Db, intake: Intake, source: str, origin: Origin, provider: ScimProvider) -> None:
+    def __init__(
+        self,
+        db: Db,
+        intake: Intake,
+        source: str,
+        origin: Origin,
+        provider: ScimProvider,
+        submit: Submit | None = None,
+    ) -> None:
+        """Without `submit`, `db` is the writer's own connection and a change is made at once."""
         self.db = db
         self.intake = intake
         self.source = source
         self.origin = origin
         self.provider = provider
+        self.raced = False
+        self._submit = submit
         self._depth = 0
+        self._seen: dict[str, tuple[set[str], set[str]]] = {}
 
     # -- rows to models ------------------------------------------------------------------------------------------
 
@@ -148,9 +176,12 @@ class DirectoryStorage(ScimStorage):
         model: Any = self.provider.model_for(kind)
         return model  # type: ignore[no-any-return]
 
+    def _known(self, kind: str) -> frozenset[str]:
+        return _schemas_of(self._model(kind))
+
     def _build(self, kind: str, row: Mapping[str, Any], listed: Sequence[Mapping[str, Any]]) -> Resource[Any]:
         document = {
-            **json.loads(row["doc"]),
+            **visible(json.loads(row["doc"]), self._known(kind)),
             "id": row["id"],
             "meta": {
                 "resourceType": kind,
@@ -163,36 +194,22 @@ class DirectoryStorage(ScimStorage):
             document["groups" if kind == "User" else "members"] = listed
         return self._model(kind).model_validate(document)
 
-    def _users(self, rows: Sequence[Mapping[str, Any]]) -> list[Resource[Any]]:
-        groups = directory.group_names_of(self.db, [row["id"] for row in rows])
-        return [
-            self._build(
-                "User",
-                row,
-                [
-                    {"value": one, "$ref": f"Groups/{one}", "display": name, "type": _type(direct)}
-                    for one, name, direct in groups.get(row["id"], ())
-                ],
-            )
-            for row in rows
-        ]
-
-    def _group(self, row: Mapping[str, Any], *, with_members: bool = True) -> Resource[Any]:
-        listed = [
-            {
-                "value": one.member_id,
-                "$ref": f"{one.member_type}s/{one.member_id}",
-                "type": one.member_type,
-                "display": one.label,
-            }
-            for one in (directory.members(self.db, row["id"]) if with_members else ())
-        ]
-        return self._build("Group", row, listed)
+    def _fetch(self, db: Db, kind: str, resource_id: str, *, members: bool = True) -> Rows:
+        """Read a record as it is now; members of a group only when somebody wants to see them."""
+        row = directory.scim_row(db, kind, self.source, resource_id)
+        if row is None:
+            raise not_found(kind)
+        if kind == "User":
+            return row, _groups(directory.group_names_of(db, [resource_id]).get(resource_id, ()))
+        return row, _members(directory.members(db, resource_id)) if members else ()
 
     def _resources(self, kind: str, rows: Sequence[Mapping[str, Any]], *, members: bool) -> list[Resource[Any]]:
         if kind == "User":
-            return self._users(rows)
-        return [self._group(row, with_members=members) for row in rows]
+            groups = directory.group_names_of(self.db, [row["id"] for row in rows])
+            return [self._build(kind, row, _groups(groups.get(row["id"], ()))) for row in rows]
+        return [
+            self._build(kind, row, _members(directory.members(self.db, row["id"])) if members else ()) for row in rows
+        ]
 
     # -- reading -------------------------------------------------------------------------------------------------
 
@@ -205,10 +222,8 @@ class DirectoryStorage(ScimStorage):
     ) -> Resource[Any]:
         """Return a resource, members of a group only when the answer keeps them."""
         kind = _kind(resource_type)
-        row = directory.scim_row(self.db, kind, self.source, resource_id)
-        if row is None:
-            raise not_found(kind)
-        return self._resources(kind, [row], members=_keeps_members(response_parameters))[0]
+        rows = self._fetch(self.db, kind, resource_id, members=_keeps_members(response_parameters))
+        return self._build(kind, *rows)
 
     def search(
         self, resource_types: list[ResourceType], search_request: SearchRequest[Any], *, position: Any = None
@@ -247,15 +262,39 @@ class DirectoryStorage(ScimStorage):
 
     # -- writing -------------------------------------------------------------------------------------------------
 
+    def within(self, work: Callable[[], T]) -> T:
+        """Run work in the writer, reading what it is about to change: nobody comes in between."""
+
+        def inside(db: Db) -> T:
+            outside, self.db, submit, self._submit = self.db, db, self._submit, None
+            try:
+                return work()
+            finally:
+                self.db, self._submit = outside, submit
+
+        return inside(self.db) if self._submit is None else self._submit(inside)
+
+    def _write(self, work: Callable[[Db], T]) -> T:
+        with unique_names():
+            return work(self.db) if self._submit is None else self._submit(work)
+
+    def _check(self, version: int, expected: str | None) -> None:
+        if expected is not None and expected != etag(version):
+            self.raced = True
+            raise Raced
+
     def create(self, resource_type: ResourceType, resource: Resource[Any]) -> Resource[Any]:
         """Hand a new user or group to the intake."""
-        document = resource.model_dump()
-        with unique_names():
-            if _kind(resource_type) == "User":
-                made: User | Group = self.intake.create_user(self.db, user_facts(document), self.origin)
+        kind, document = _kind(resource_type), resource.model_dump()
+
+        def work(db: Db) -> Rows:
+            if kind == "User":
+                made: User | Group = self.intake.create_user(db, user_facts(document), self.origin)
             else:
-                made = self.intake.create_group(self.db, group_facts(document), member_ids(document), self.origin)
-        return self.get(resource_type, made.id)
+                made = self.intake.create_group(db, group_facts(document), member_ids(document), self.origin)
+            return self._fetch(db, kind, made.id)
+
+        return self._build(kind, *self._write(work))
 
     def update(
         self,
@@ -263,54 +302,65 @@ class DirectoryStorage(ScimStorage):
         resource: Resource[Any],
         *,
         expected_version: str | None = None,
-        waiting: bool = False,
+        patched: bool = False,
     ) -> Resource[Any]:
-        """Hand the whole new state to the intake; a user without `active` keeps the stored value."""
-        document = resource.model_dump()
-        resource_id = str(resource.id)
-        with unique_names():
-            if _kind(resource_type) == "User":
-                user = live_user(self.db, self.source, resource_id)
-                _check(user.version, expected_version)
-                self.intake.replace_user(self.db, user, user_facts(document, active=user.active), self.origin)
+        """Hand the whole new state to the intake; a user without `active` keeps the stored value.
+
+        Raises:
+            Raced: the record is not of `expected_version` any more.
+        """
+        kind, document, resource_id = _kind(resource_type), resource.model_dump(), str(resource.id)
+
+        def work(db: Db) -> Rows:
+            if kind == "User":
+                user = live_user(db, self.source, resource_id)
+                self._check(user.version, expected_version)
+                facts = user_facts(kept_hidden(document, user.doc, self._known(kind)), active=user.active)
+                self.intake.replace_user(db, user, facts, self.origin)
             else:
-                group = live_group(self.db, self.source, resource_id)
-                _check(group.version, expected_version)
-                wanted = member_ids(document)
-                if waiting:
-                    fresh = {e["value"] for e in document.get("members") or () if e.get("display") != "\0waiting"}
-                    have = {row.member_id for row in directory.members(self.db, group.id)}
-                    pending = self._waiting(group.id)
-                    add = [one for one in wanted if one in fresh and one not in have]
-                    remove = [one for one in sorted(have | pending) if one not in wanted]
-                    self.intake.change_members(self.db, group, add, remove, self.origin, facts=group_facts(document))
-                else:
-                    self.intake.replace_group(self.db, group, group_facts(document), wanted, self.origin)
-        return self.get(resource_type, resource_id)
+                group = live_group(db, self.source, resource_id)
+                self._check(group.version, expected_version)
+                self._update_group(db, group, document, patched=patched)
+            return self._fetch(db, kind, resource_id)
 
-    def _waiting(self, group_id: str) -> set[str]:
-        return {
-            row["value"] for row in self.db.all("SELECT value FROM pending_members WHERE group_id = :g", g=group_id)
-        }
+        return self._build(kind, *self._write(work))
 
-    def add_waiting(self, resource: Any) -> None:
-        """Show a PATCH the members that wait for their user, so that it can remove them."""
-        if resource.meta.resource_type == "Group":
-            entries = [{"value": one, "display": "\0waiting"} for one in sorted(self._waiting(resource.id))]
-            if entries:
-                have = [m.model_dump() for m in resource.members or ()]
-                resource.members = have + entries
+    def _update_group(self, db: Db, group: Group, document: Mapping[str, Any], *, patched: bool) -> None:
+        wanted = member_ids(document)
+        facts = group_facts(kept_hidden(document, group.doc, self._known("Group")))
+        if not patched:
+            self.intake.replace_group(db, group, facts, wanted, self.origin)
+            return
+        have, waiting = self._seen[group.id]
+        named = {one["value"] for one in document.get("members") or () if one.get("display") != WAITING}
+        add = [one for one in wanted if one in named and one not in have]
+        remove = sorted((have | waiting).difference(wanted))
+        self.intake.change_members(db, group, add, remove, self.origin, facts=facts)
+
+    def show_waiting(self, resource: Any) -> None:
+        """Show a PATCH of a group the members that wait for their user as well, so that it can remove them."""
+        if resource.meta.resource_type != "Group":
+            return
+        listed = [one.model_dump() for one in resource.members or ()]
+        waiting = directory.pending_of(self.db, resource.id)
+        self._seen[resource.id] = {one["value"] for one in listed}, set(waiting)
+        if waiting:
+            resource.members = [*listed, *({"value": one, "display": WAITING} for one in waiting)]
 
     def delete(self, resource_type: ResourceType, resource_id: str, *, expected_version: str | None = None) -> None:
         """Hand a removal to the intake."""
-        if _kind(resource_type) == "User":
-            user = live_user(self.db, self.source, resource_id)
-            _check(user.version, expected_version)
-            self.intake.delete_user(self.db, user, self.origin)
-        else:
-            group = live_group(self.db, self.source, resource_id)
-            _check(group.version, expected_version)
-            self.intake.delete_group(self.db, group, self.origin)
+
+        def work(db: Db) -> None:
+            if _kind(resource_type) == "User":
+                user = live_user(db, self.source, resource_id)
+                self._check(user.version, expected_version)
+                self.intake.delete_user(db, user, self.origin)
+            else:
+                group = live_group(db, self.source, resource_id)
+                self._check(group.version, expected_version)
+                self.intake.delete_group(db, group, self.origin)
+
+        self._write(work)
 
     @contextmanager
     def operation(self) -> Iterator[None]:
@@ -328,34 +378,23 @@ class DirectoryStorage(ScimStorage):
             self._depth -= 1
 
 
-class Handler(ScimHandler):
-    """The core's handler, except that the intake decides whether anything changed: a repeated fact is one as well."""
-
-    storage: Any
-
-    def replace_resource(
-        self, resource_type: ResourceType, current: Any, replacement: Any, conditions: Conditions
-    ) -> Resource[Any]:
-        version = current.meta.version
-        self.service.apply_replacement(current, replacement, conditions)
-        made: Resource[Any] = self.storage.update(resource_type, replacement, expected_version=version)
-        return made
-
-    def patch_resource(
-        self, resource_type: ResourceType, resource_id: str, patch_op: Any, conditions: Conditions
-    ) -> Resource[Any]:
-        current = self.storage.get(resource_type, resource_id)
-        version = current.meta.version
-        self.storage.add_waiting(current)
-        if self.service.apply_patch(current, patch_op, conditions) is None:
-            current = self.storage.get(resource_type, resource_id)
-            self.storage.add_waiting(current)
-        made: Resource[Any] = self.storage.update(resource_type, current, expected_version=version, waiting=True)
-        return made
+def _groups(groups: Sequence[tuple[str, str, bool]]) -> list[dict[str, Any]]:
+    return [
+        {"value": one, "$ref": f"Groups/{one}", "display": name, "type": "direct" if direct else "indirect"}
+        for one, name, direct in groups
+    ]
 
 
-def _type(direct: bool) -> str:
-    return "direct" if direct else "indirect"
+def _members(members: Sequence[Membership]) -> list[dict[str, Any]]:
+    return [
+        {
+            "value": one.member_id,
+            "$ref": f"{one.member_type}s/{one.member_id}",
+            "type": one.member_type,
+            "display": one.label,
+        }
+        for one in members
+    ]
 
 
 def _keeps_members(parameters: ResponseParameters[Any] | None) -> bool:

@@ -3,7 +3,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from support import known
 from support.endpoint import Client, Served, serving
 
 from idsync.web.auth import ScimSource
@@ -29,7 +28,3 @@ def client(served: Served) -> Client:
 def strict(served: Served) -> Client:
     """The client of a source without tolerance."""
     return served.clients["strict"]
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    known.mark(items, "clients")

@@ -266,12 +266,12 @@ class Pair:
         self._clock.advance(1.0007)
         rows, core = (self._runner.run(side.send(ask)) for side in (self.rows, self.core))
         if rows[0] == core[0] == 201:
-            self._learn(rows[2], core[2])
+            self._learn(ask, rows[2], core[2])
         return self.rows.seen(rows), self.core.seen(core)
 
-    def _learn(self, rows: bytes, core: bytes) -> None:
-        """Give what was just made on both sides the next name."""
-        kind = json.loads(rows)["meta"]["resourceType"][0].lower()
+    def _learn(self, ask: Ask, rows: bytes, core: bytes) -> None:
+        """Give what was just made on both sides the next name; `meta` may be left out of an answer."""
+        kind = ask.path.lstrip("/")[0].lower()
         name = f"{kind}{sum(name[0] == kind for name in self.rows.ids)}"
         self.rows.learn(name, json.loads(rows)["id"])
         self.core.learn(name, json.loads(core)["id"])
@@ -281,7 +281,7 @@ class Pair:
         self._clock.advance(1.0007)
         status, _, raw = self._runner.run(self.rows.send(ask))
         assert status == 201, (str(ask), raw)
-        self._learn(raw, raw)
+        self._learn(ask, raw, raw)
 
     def everything(self) -> Iterator[Ask]:
         """Yield a GET of every list and of every record there ever was, for every source."""

@@ -3,7 +3,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from support import known
 
 from fuzz.chance import REPLAY
 from fuzz.server import STRICT, TOLERANT, Endpoint, Wire
@@ -31,7 +30,3 @@ def okta(endpoint: Endpoint) -> Wire:
 def exact(endpoint: Endpoint) -> Wire:
     """The source without tolerance."""
     return endpoint.client(STRICT)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    known.mark(items, "fuzz")

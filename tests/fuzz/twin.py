@@ -196,7 +196,10 @@ class Twin:
 
     def shown_user(self, one: str, base: str) -> Document:
         around = self._around(one)
-        groups = {self._entry(group, base, type="direct" if direct else "indirect") for group, direct in around}
+        groups = {
+            self._entry(group, base, type="direct" if direct else "indirect", display=self.groups[group]["displayName"])
+            for group, direct in around
+        }
         schemas = [USER, *(urn for urn in (ENTERPRISE,) if urn in self.users[one])]
         return {**self.users[one], "schemas": schemas, "id": one, "groups": groups}
 
@@ -216,9 +219,8 @@ class Twin:
         return [(group, group in direct) for group in every]
 
     def _entry(self, one: str, base: str, **more: str) -> tuple[tuple[str, str], ...]:
-        place, name = ("Users", "userName") if one in self.users else ("Groups", "displayName")
-        label = (self.users.get(one) or self.groups[one])[name]
-        return entry({"value": one, "$ref": f"{base}/{place}/{one}", "display": label, **more})
+        place = "Users" if one in self.users else "Groups"
+        return entry({"value": one, "$ref": f"{base}/{place}/{one}", **more})
 
 
 def entry(document: Document) -> tuple[tuple[str, str], ...]:

@@ -117,9 +117,10 @@ def test_members_and_groups_are_shown_from_both_sides(okta: Client, served: Any)
             "value": user["id"],
             "$ref": f"{served.base}/Users/{user['id']}",
             "type": "User",
-            "display": user["userName"],
         }
     ]
+    named = okta.get(f"/Groups/{group['id']}?attributes=members.display").json
+    assert named["members"] == [{"display": user["userName"]}]
     assert outer["members"][0]["type"] == "Group"
     assert outer["members"][0]["$ref"] == f"{served.base}/Groups/{group['id']}"
     shown = [

@@ -4,7 +4,6 @@ import socket
 from collections.abc import Iterator
 
 import pytest
-from support import known
 from support.daemon import Daemon
 from support.endpoint import Client, add_token
 from support.fixtures import _sandboxes, dialect, gateway
@@ -39,7 +38,3 @@ def okta(program: Program) -> Client:
 @pytest.fixture
 def entra(program: Program) -> Client:
     return program.client("entra")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    known.mark(items, "pressure")

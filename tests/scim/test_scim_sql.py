@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from scim2_models import InvalidFilterException, InvalidPathException, ScimFilter
 from test_scim_storage import storage_of
 
+from idsync.model import fold
 from idsync.scim import sql
 from idsync.scim.provider import Description
 from idsync.store import directory
@@ -152,3 +154,9 @@ def test_bounds_hold_at_the_bound(good: str, bad: str) -> None:
         sql.guard(bad)
     with pytest.raises(InvalidPathException):
         sql.guard(bad, InvalidPathException)
+
+
+def test_every_letter_that_folds_to_ascii_is_known() -> None:
+    """The candidates of a filter are found by the database's own LOWER, which knows none of these."""
+    letters = (chr(number) for number in range(0x80, sys.maxunicode) if not 0xD800 <= number < 0xE000)
+    assert {one: fold(one) for one in letters if fold(one).isascii()} == sql.ASCII_WHEN_FOLDED

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -21,6 +22,7 @@ from idsync.scim.sql import guard
 from idsync.scim.tolerance.query import quote_values
 from idsync.scim.tolerance.values import (
     ABSENT,
+    BOOLEANS,
     DROPPED,
     Notes,
     Op,
@@ -32,6 +34,8 @@ from idsync.scim.tolerance.values import (
     typed,
 )
 
+_TEXT = re.compile(r'"(?:[^"\\]|\\.)*+"')
+_COMPARED = re.compile(r'([A-Za-z$][\w$-]*+)\s++(?:eq|ne)\s++("(?:[^"\\]|\\.)*+"|[^\s"()\[\]]++)', re.IGNORECASE)
 PatchRule = Rule[Callable[[Op, Notes], Iterable[Op]]]
 
 
@@ -71,6 +75,9 @@ def _drop_password(op: Op, notes: Notes) -> Iterator[Op]:
 
 
 def _understand(op: Op, notes: Notes) -> Iterator[Op]:
+    if op.path is not None and op.path.lower() == "schemas":
+        _check_schemas(op, notes)
+        return
     if op.path is None or op.path.lower() in DROPPED:
         yield op  # an explicit path to what is read-only: the core refuses it
         return
@@ -81,6 +88,7 @@ def _understand(op: Op, notes: Notes) -> Iterator[Op]:
         return
     found = notes.catalogue.target_of(quote_values(op.path, notes.catalogue), notes.resource)
     if isinstance(found, Target):
+        check_filter(found)
         yield replace(op, target=found)
     elif isinstance(found, Unknown) and (found.foreign or op.spread):
         notes.unknown.append(op.path)
@@ -88,6 +96,32 @@ def _understand(op: Op, notes: Notes) -> Iterator[Op]:
         raise InvalidPathException(path=op.path, detail=f"There is no attribute {op.path!r} here.")
     else:
         yield op  # not a path at all: the core says where it breaks
+
+
+def _check_schemas(op: Op, notes: Notes) -> None:
+    """Let the list of schemas say what is true anyhow: it follows from the attributes."""
+    named = op.value if isinstance(op.value, list) else [op.value]
+    if op.op == "remove" or not all(
+        isinstance(one, str) and notes.catalogue.schema_of(one, notes.resource) for one in named
+    ):
+        raise InvalidValueException(detail="schemas follows from the attributes of a resource; change these.")
+
+
+def check_filter(target: Target) -> None:
+    """Refuse a value path that can match nothing by what it compares.
+
+    Raises:
+        InvalidPathException: it compares a reference, which is made when it is answered, or a boolean with a word.
+    """
+    if not target.filter:
+        return
+    bare = _TEXT.sub('""', target.filter)
+    if target.attribute.name in ("members", "groups") and "$ref" in bare.lower():
+        raise InvalidPathException(detail=f"$ref of {target.attribute.name} cannot be compared; value can.")
+    for match in _COMPARED.finditer(target.filter):
+        sub = target.attribute.subs.get(match[1].lower())
+        if sub is not None and sub.type == "boolean" and match[2].strip('"') not in BOOLEANS:
+            raise InvalidPathException(detail=f"{match[1]} is compared with true or false, not with {match[2]}.")
 
 
 def _schema_path(op: Op, schema: str, notes: Notes) -> Iterator[Op]:
@@ -134,6 +168,27 @@ def _members(op: Op, notes: Notes) -> Iterator[Op]:
             )
 
 
+def _values(op: Op, notes: Notes) -> Iterator[Op]:
+    """Know the entries a removal lists by what makes them one entry (RFC 7643 §2.4), whatever else it repeats."""
+    target = op.target
+    if op.op == "remove" and target and target.plain and target.attribute.multi and "value" in target.attribute.subs:
+        op = replace(op, value=_entries_by_value(op.value))
+    yield op
+
+
+def _entries_by_value(value: Any) -> Any:
+    if isinstance(value, dict):
+        value = [value]
+    if not isinstance(value, list):
+        return value
+    return [
+        {name: part for name, part in one.items() if name.lower() in ("value", "type")}
+        if isinstance(one, dict) and any(name.lower() == "value" for name in one)
+        else one
+        for one in value
+    ]
+
+
 def _nothing(op: Op, notes: Notes) -> Iterator[Op]:
     """Replace by nothing is a removal (RFC 7643 §2.5); adding nothing is nothing; required attributes refuse both."""
     if op.target is None or op.op == "remove" or not empty(op.value):
@@ -147,6 +202,9 @@ def _nothing(op: Op, notes: Notes) -> Iterator[Op]:
 def _shape(op: Op, notes: Notes) -> Iterator[Op]:
     if op.target and op.value is not ABSENT and op.target.attribute.name != "members":
         leaf = op.target.leaf
+        if op.op == "remove" and not leaf.multi:
+            yield op  # the core says what is wrong with a value here
+            return
         if op.target.filter and op.target.sub is None:
             leaf = replace(leaf, multi=False)
         op = replace(op, value=typed(leaf, op.value, strict=False))
@@ -168,6 +226,7 @@ PATCH_RULES: tuple[PatchRule, ...] = (
     Rule("JSON as text", "Entra's AppRoleAssignmentsComplex", _json_text),
     Rule("manager as an id, an array of one, or nothing", "Entra, its tutorial and validator", _manager),
     Rule("members removed by a value list: exactly these", "Entra, authentik, JumpCloud", _members),
+    Rule("entries removed by a value list that repeats more of them", "Entra's complex roles", _values),
     Rule("null and empty text", "Entra's validator, Okta", _nothing),
     Rule("booleans as text, one object where a list belongs", "Entra, OneLogin", _shape),
     Rule("active is never removed", "ours: it would be a 2xx that does nothing", _active_stays),
@@ -218,12 +277,28 @@ def patch(document: Any, notes: Notes) -> list[dict[str, Any]]:
     Raises:
         SCIMException: something is not understood; nothing may be applied then.
     """
-    ops = operations(document)
-    for rule in PATCH_RULES:
-        ops = [one for op in ops for one in rule.apply(op, notes)]
-    if not ops and notes.unknown:
+    made = [one for op in operations(document) for one in _understood(op, notes)]
+    if not made and notes.unknown:
         raise InvalidPathException(detail=f"None of these attributes is known here: {', '.join(notes.unknown)}.")
-    return count_members([op.document() for op in ops])
+    return count_members([op.document() for op in made])
+
+
+def _understood(op: Op, notes: Notes) -> list[Op]:
+    """Put one operation through the rules.
+
+    What other products' schemas say may be dropped beside a good operation; one of which nothing else is understood
+    is refused, as the others of its request do not make it true.
+    """
+    before = len(notes.unknown)
+    ops = [op]
+    for rule in PATCH_RULES:
+        ops = [one for each in ops for one in rule.apply(each, notes)]
+    names = [name for name in notes.unknown[before:] if not name.lower().startswith("urn:")]
+    if not ops and names:
+        raise InvalidPathException(detail=f"None of these attributes is known here: {', '.join(names)}.")
+    if not ops and op.path is None and isinstance(op.value, dict) and {*map(str.lower, op.value)} == {"groups"}:
+        raise MutabilityException(attribute="groups", detail="groups follows from the members of groups; change these.")
+    return ops
 
 
 def strict_patch(document: Any, notes: Notes) -> list[dict[str, Any]]:
@@ -236,13 +311,35 @@ def strict_patch(document: Any, notes: Notes) -> list[dict[str, Any]]:
         for one in flat:
             _check_strictly(one, notes)
     kept = [one for op, one in zip(ops, raw, strict=True) if [*_drop_password(op, notes)]]
-    return count_members(kept)
+    return count_members([_without_display(one) for one in kept] if notes.resource == "Group" else kept)
+
+
+def _without_display(op: dict[str, Any]) -> dict[str, Any]:
+    """Leave out the names of members, which follow from who they are, as in a whole group (RFC 7644 §3.5.1)."""
+    found = {}
+    for name, value in op.items():
+        if name.lower() == "value" and isinstance(value, list):
+            value = [_nameless(one) for one in value]
+        elif name.lower() == "value" and isinstance(value, dict):
+            value = {
+                key: [*map(_nameless, one)] if key.lower() == "members" and isinstance(one, list) else one
+                for key, one in value.items()
+            }
+        found[name] = value
+    return found
+
+
+def _nameless(entry: Any) -> Any:
+    if not isinstance(entry, dict):
+        return entry
+    return {key: one for key, one in entry.items() if key.lower() != "display" or not isinstance(one, str)}
 
 
 def _check_strictly(op: Op, notes: Notes) -> None:
     target = notes.catalogue.target_of(op.path, notes.resource) if op.path else None
     if not isinstance(target, Target):
         return
+    check_filter(target)
     aimed = replace(op, target=target)
     list(_active_stays(aimed, notes))
     if target.plain and target.leaf.name == "members" and op.op.lower() != "remove":

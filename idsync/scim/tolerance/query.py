@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 from scim2_models import InvalidFilterException, InvalidSyntaxException, InvalidValueException
 
 from idsync.scim.attributes import Catalogue
-from idsync.scim.sql import guard
+from idsync.scim.sql import MAX_LENGTH, guard
 from idsync.scim.tolerance.values import Rule
 
 FilterRule = Rule[Callable[[str, Catalogue], str]]
@@ -31,7 +31,7 @@ def read_query(raw: bytes, catalogue: Catalogue, *, strict: bool) -> dict[str, s
     """Read the query: `+` and `%20` are spaces, what is not SCIM's is ignored (`?aadOptscim062020`), so are stray `?`.
 
     Raises:
-        InvalidValueException: a parameter is given twice.
+        InvalidValueException: a parameter is given twice, or is too long.
         InvalidFilterException: the filter is not UTF-8 or beyond its limits.
     """
     found: dict[str, str] = {}
@@ -41,12 +41,19 @@ def read_query(raw: bytes, catalogue: Catalogue, *, strict: bool) -> dict[str, s
             continue
         if key in found:
             raise InvalidValueException(detail=f"{key} is given twice.")
-        found[key] = value if key == "filter" else value.rstrip("?")
+        found[key] = value if key == "filter" else _short(key, value.rstrip("?"))
     if "\ufffd" in found.get("filter", ""):
         raise InvalidFilterException(detail="The filter is not UTF-8.")
     if "filter" in found:
         found["filter"] = filter_text(found["filter"], catalogue, strict=strict)
     return found
+
+
+def _short(key: str, value: Any) -> Any:
+    """Bound what names attributes: each is parsed as a path, and looked for in every answer."""
+    if len(value if isinstance(value, str) else json.dumps(value)) > MAX_LENGTH:
+        raise InvalidValueException(detail=f"{key} has at most {MAX_LENGTH} characters.")
+    return value
 
 
 def search_body(document: Any, catalogue: Catalogue, *, strict: bool) -> dict[str, Any]:
@@ -55,13 +62,14 @@ def search_body(document: Any, catalogue: Catalogue, *, strict: bool) -> dict[st
     Raises:
         InvalidSyntaxException: it is no object.
         InvalidFilterException: the filter is beyond its limits.
+        InvalidValueException: another parameter is.
     """
     if not isinstance(document, dict):
         raise InvalidSyntaxException(detail="A search request is a JSON object.")
     return {
         name: filter_text(value, catalogue, strict=strict)
         if name.lower() == "filter" and isinstance(value, str)
-        else value
+        else _short(name, value)
         for name, value in document.items()
     }
 
@@ -73,7 +81,8 @@ def _strip(text: str, catalogue: Catalogue) -> str:
 def quote_values(text: str, catalogue: Catalogue) -> str:
     """Put quotes around bare words a filter or path compares with.
 
-    null stays as it is, and true, false and numbers next to attributes that hold such values.
+    null stays as it is, and true, false and numbers next to attributes that hold such values. So does a text in single
+    quotes, for the grammar to refuse: with double ones around them it would be another text, which nobody has.
     """
     if not any(match["op"] for match in _COMPARISON.finditer(text)):
         return text
@@ -82,7 +91,7 @@ def quote_values(text: str, catalogue: Catalogue) -> str:
 
 def _quoted(text: str, match: re.Match[str], catalogue: Catalogue) -> str:
     value = match["value"]
-    if value is None or value.lower() == "null":
+    if value is None or value.lower() == "null" or value[0] == "'":
         return match[0]
     name = _LAST_NAME.search(text, max(0, match.start() - 300), match.start())
     if name is not None and name[1].lower() in catalogue.unquoted and _is_literal(value):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from scim2_models import InvalidSyntaxException, PayloadTooLargeException
+from scim2_models import InvalidSyntaxException, InvalidValueException, PayloadTooLargeException
 
 from idsync.scim.attributes import CORE, ENTERPRISE, Attribute
 from idsync.scim.provider import MAX_MEMBERS
@@ -25,6 +25,8 @@ def _sections(document: Document, notes: Notes) -> Document:
         schema = notes.catalogue.schema_of(name, notes.resource)
         if schema is not None and isinstance(value, dict):
             found.setdefault(schema, {}).update(value)
+        elif schema is not None and not empty(value):
+            raise InvalidValueException(detail=f"{name} holds an object of attributes.")
         elif notes.catalogue.bare(name, notes.resource):
             found.setdefault(ENTERPRISE, {})[name] = value
         elif name.lower() != "schemas":

@@ -87,19 +87,24 @@ def from_text(value: Any) -> Any:
     return value
 
 
-def _entry(attribute: Attribute, value: Any, *, strict: bool) -> Any:
+def _entry(attribute: Attribute, value: Any, name: str) -> Any:
     """Bring one complex value into shape: nulls and "" out, booleans real, JSON texts read."""
-    if strict or not isinstance(value, dict):
-        return checked_entry(attribute, value)
+    if not isinstance(value, dict):
+        raise InvalidValueException(detail=f"{name} holds {_described(attribute)}.")
     inner = from_text(value.get("value"))
     if attribute.multi and isinstance(inner, dict):
         value = {**value, **inner}
-    kept = {name: one for name, one in value.items() if not empty(one)}
-    if kept and attribute.subs and not any(name.lower() in attribute.subs for name in kept):
-        raise InvalidValueException(
-            detail=f"{attribute.name} holds {', '.join(attribute.subs)}; none of these is given."
-        )
-    return {name: typed(attribute.subs.get(name.lower()), one, strict=False) for name, one in kept.items()}
+    kept = {key: one for key, one in value.items() if not empty(one)}
+    if kept and attribute.subs and not any(key.lower() in attribute.subs for key in kept):
+        raise InvalidValueException(detail=f"{name} holds {', '.join(attribute.subs)}; none of these is given.")
+    return {key: _shaped(attribute.subs.get(key.lower()), one, f"{name}.{key}") for key, one in kept.items()}
+
+
+def _described(attribute: Attribute) -> str:
+    """Say what an attribute holds, for whoever reads a refusal."""
+    kinds = {"complex": "an object", "integer": "a number", "decimal": "a number", "boolean": "true or false"}
+    kind = kinds.get(attribute.type, "a text")
+    return f"a list, each entry {kind}" if attribute.multi else kind
 
 
 def checked_entry(attribute: Attribute, value: Any) -> Any:
@@ -111,23 +116,45 @@ def checked_entry(attribute: Attribute, value: Any) -> Any:
     return value
 
 
-def typed(attribute: Attribute | None, value: Any, *, strict: bool) -> Any:
-    """Bring the value of an attribute into shape as its schema wants it."""
+def typed(attribute: Attribute, value: Any, *, strict: bool) -> Any:
+    """Bring the value of an attribute into shape as its schema wants it.
+
+    Raises:
+        InvalidValueException: it is nothing the attribute could hold.
+    """
+    if not strict:
+        return _shaped(attribute, value, attribute.name)
+    if value is not None and attribute.type == "boolean":
+        return boolean(attribute.name, value, strict=True)
+    if attribute.type == "complex" and isinstance(value, list):
+        return [checked_entry(attribute, one) for one in value]
+    return value
+
+
+def _shaped(attribute: Attribute | None, value: Any, name: str) -> Any:
     if attribute is None or value is None:
         return value
     if attribute.type == "boolean":
-        return boolean(attribute.name, value, strict=strict)
-    if attribute.type != "complex":
-        return value
-    if strict:
-        return [checked_entry(attribute, one) for one in value] if isinstance(value, list) else value
-    value = from_text(value)
+        return boolean(name, value)
+    if attribute.type == "complex":
+        return _complex(attribute, from_text(value), name)
+    entries = value if attribute.multi and isinstance(value, list) else [value]
+    if not all(isinstance(one, str) or (isinstance(one, int | float) and _is_number(attribute)) for one in entries):
+        raise InvalidValueException(detail=f"{name} holds {_described(attribute)}.")
+    return value
+
+
+def _is_number(attribute: Attribute) -> bool:
+    return attribute.type in ("integer", "decimal")
+
+
+def _complex(attribute: Attribute, value: Any, name: str) -> Any:
     if attribute.multi and isinstance(value, dict):
         value = [value]
-    if isinstance(value, list):
-        entries = [_entry(attribute, from_text(one), strict=False) for one in value if not empty(one)]
+    if isinstance(value, list) and attribute.multi:
+        entries = [_entry(attribute, from_text(one), name) for one in value if not empty(one)]
         return [one for one in entries if one != {}]
-    return _entry(attribute, value, strict=False)
+    return _entry(attribute, value, name)
 
 
 def manager(value: Any) -> Any:
@@ -145,7 +172,9 @@ def manager(value: Any) -> Any:
         kept = {"value": lowered.get("value") or lowered.get("managerid"), "$ref": lowered.get("$ref")}
         kept = {name: one for name, one in kept.items() if not empty(one)}
         return kept if "value" in kept else None
-    return value
+    if value is not None:
+        raise InvalidValueException(detail="manager holds the id of a user, alone or as the value of an object.")
+    return None
 
 
 def members(value: Any) -> list[dict[str, Any]]:
