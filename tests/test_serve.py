@@ -42,10 +42,8 @@ def is_verified(settings: Path) -> bool:
 
 def test_sigterm_in_the_middle_of_a_departure_ends_it_first(settings: Path, company: Company, gateway: Gateway) -> None:
     with Daemon(settings) as daemon:
-        directory = daemon.directory
-        directory.find("leo")
         gateway.break_with("/key/block", delay=0.3)
-        directory.leave("leo")
+        daemon.directory.leave("leo")
         gateway.wait_for_fault("/key/block")
         daemon.terminate()
         assert daemon.exit_code() == 0
@@ -59,10 +57,8 @@ def test_sigterm_while_the_gateway_hangs_leaves_the_rest_to_the_next_start(
     settings: Path, company: Company, gateway: Gateway
 ) -> None:
     with Daemon(settings) as daemon:
-        directory = daemon.directory
-        directory.find("leo")
         gateway.break_with("/key/delete", hang=True)
-        directory.leave("leo")
+        daemon.directory.leave("leo")
         gateway.wait_for_fault("/key/delete")
         daemon.terminate()
         assert daemon.exit_code() == 0
@@ -96,14 +92,13 @@ def test_with_the_gateway_down_the_push_is_accepted_and_carried_out_later(
 ) -> None:
     with Daemon(settings) as daemon:
         directory = daemon.directory
-        directory.find("leo")
         gateway.break_with("*", drop="before", match={})
         directory.leave("leo")
         directory.hire("zoe", "Web")
         gateway.wait_for_fault("*", 3)
         company.gateway.mend()
         until(lambda: is_verified(settings), "the departure is verified once the gateway is back")
-        until(lambda: gateway.users_called("zoe@corp.example"), "the joiner has an account")
+        gateway.wait_for_user("zoe@corp.example")
     company.assert_leo_is_gone()
 
 
@@ -123,11 +118,9 @@ def test_commands_work_beside_the_daemon(settings: Path, company: Company, gatew
 
 def test_a_credential_that_lives_on_is_told_by_verify(settings: Path, company: Company, gateway: Gateway) -> None:
     with Daemon(settings) as daemon:
-        directory = daemon.directory
-        directory.find("leo")
         gateway.break_with("/key/delete", lie=True)
         gateway.break_with("/team/member_delete", lie=True)
-        directory.leave("leo")
+        daemon.directory.leave("leo")
         gateway.wait_for_fault("/key/delete", 3)
         told = idsync(settings, "verify", "leo@corp.example")
         assert told.code == 5
@@ -144,7 +137,6 @@ def test_a_hold_is_shown_and_approved_on_the_command_line(
     with Daemon(settings) as daemon:
         directory = daemon.directory
         for login in ("ann", "leo"):
-            directory.find(login)
             directory.leave(login)
         until(lambda: idsync(settings, "holds", "list", "--json").json, "a hold is shown")
         (hold,) = idsync(settings, "holds", "list", "--json").json

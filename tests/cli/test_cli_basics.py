@@ -127,8 +127,9 @@ HOLD = "import sys; from idsync.store.sqlite import SqliteStore as S; s = S(sys.
 
 
 def test_a_store_that_another_process_holds_without_a_socket_is_exit_7(site: Site) -> None:
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen([sys.executable, "-c", HOLD, site.url], text=True, **pipes) as holder:  # type: ignore[call-overload]
+    line = [sys.executable, "-c", HOLD, site.url]
+    with subprocess.Popen(line, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
         assert holder.stdout.readline() == "1\n"
         writing, reading = site.run("token", "new", "okta"), site.run("status", "--json")
         holder.kill()

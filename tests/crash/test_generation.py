@@ -6,11 +6,10 @@ import random
 from dataclasses import dataclass
 
 import pytest
-from support.company import OWN, founded
+from support.company import OWN, Company, founded
 from support.fixtures import Opener, both_dialects
 from support.gateway import Gateway
 from support.home import Home
-from support.waiting import until
 
 STOP = 0.15
 """Seconds a call is held up, for something to be committed while it is on its way."""
@@ -57,14 +56,31 @@ FINAL = [Call("/key/delete"), Call("/team/member_delete"), Call("/team/list"), C
 """Calls of a leaver from which nothing comes back but the teams."""
 
 
+def granted_and_left(gateway: Gateway, home: Home, call: Call, *groups: str) -> None:
+    """Joe gets these groups; while this call is on its way, his leave is committed."""
+    call.hold_up(gateway)
+    home.directory.hire("joe", *groups)
+    gateway.wait_for_fault(call.path)
+    home.directory.leave("joe")
+
+
+def left_and_back(gateway: Gateway, opened: Opener, call: Call) -> tuple[Home, Company]:
+    """Leo leaves; while this call is on its way, his return is committed. Nothing is left to do."""
+    home = opened()
+    company = founded(gateway, home)
+    call.hold_up(gateway)
+    home.directory.leave("leo")
+    gateway.wait_for_fault(call.path)
+    home.directory.come_back("leo")
+    home.wait_until_quiet()
+    return home, company
+
+
 @pytest.mark.parametrize("call", CREATING, ids=str)
 @both_dialects
 def test_a_leave_committed_while_an_account_is_made_wins(gateway: Gateway, opened: Opener, call: Call) -> None:
     home = opened()
-    call.hold_up(gateway)
-    home.directory.hire("joe", "Data", "Web")
-    gateway.wait_for_fault(call.path)
-    home.directory.leave("joe")
+    granted_and_left(gateway, home, call, "Data", "Web")
     assert_never_in(gateway, home, "joe")
 
 
@@ -73,10 +89,7 @@ def test_a_leave_committed_while_teams_are_given_wins(gateway: Gateway, opened: 
     home = opened()
     joe = gateway.account("joe", None, user_role="internal_user_viewer")
     gateway.ready()
-    call.hold_up(gateway)
-    home.directory.hire("joe", "Data", "Web")
-    gateway.wait_for_fault(call.path)
-    home.directory.leave("joe")
+    granted_and_left(gateway, home, call, "Data", "Web")
     assert_never_in(gateway, home, "joe")
     gateway.assert_gone(joe)
 
@@ -85,10 +98,7 @@ def test_a_leave_committed_while_teams_are_given_wins(gateway: Gateway, opened: 
 def test_nothing_is_given_any_more_once_a_leave_is_committed(gateway: Gateway, opened: Opener, call: Call) -> None:
     """The generation is read again before every call that gives something."""
     home = opened()
-    call.hold_up(gateway)
-    home.directory.hire("joe", "Data")
-    gateway.wait_for_fault(call.path)
-    home.directory.leave("joe")
+    granted_and_left(gateway, home, call, "Data")
     after = gateway.log()[-1]["n"]
     assert_never_in(gateway, home, "joe")
     assert {"/user/new", "/team/member_add"}.isdisjoint(gateway.paths(after))
@@ -110,13 +120,7 @@ def assert_never_in(gateway: Gateway, home: Home, login: str) -> None:
 def test_a_return_before_anything_is_destroyed_gives_the_same_keys_back(
     gateway: Gateway, opened: Opener, call: Call
 ) -> None:
-    home = opened()
-    company = founded(gateway, home)
-    call.hold_up(gateway)
-    home.directory.leave("leo")
-    gateway.wait_for_fault(call.path)
-    home.directory.come_back("leo")
-    home.wait_until_quiet()
+    home, company = left_and_back(gateway, opened, call)
     assert home.state("leo") == "cancelled"
     gateway.assert_at_work(company.leo, "data", "lab")
     company.assert_others_work()
@@ -130,13 +134,7 @@ def test_a_return_before_anything_is_destroyed_gives_the_same_keys_back(
 def test_a_return_after_a_deletion_was_sent_gives_the_teams_back_and_no_key(
     gateway: Gateway, opened: Opener, call: Call
 ) -> None:
-    home = opened()
-    company = founded(gateway, home)
-    call.hold_up(gateway)
-    home.directory.leave("leo")
-    gateway.wait_for_fault(call.path)
-    home.directory.come_back("leo")
-    home.wait_until_quiet()
+    home, company = left_and_back(gateway, opened, call)
     assert gateway.live_keys(company.leo.user_id) == []
     assert gateway.answers(company.leo.keys) == {401}
     assert not gateway.fenced(company.leo.user_id)
@@ -158,8 +156,7 @@ def test_whatever_was_committed_last_holds(gateway: Gateway, opened: Opener, see
     for turn in range(9):
         change = home.directory.come_back if turn % 2 else home.directory.leave
         change("leo")
-        calls, further = len(gateway.log()), chance.randrange(14)
-        until(lambda: len(gateway.log()) >= calls + further or not home.busy(), "some calls")  # noqa: B023
+        gateway.wait_for_calls(chance.randrange(14), unless=lambda: not home.busy())
     home.wait_until_verified("leo")
     home.wait_until_quiet()
     company.assert_leo_is_gone()
@@ -180,7 +177,6 @@ def test_the_group_pushed_last_holds(gateway: Gateway, opened: Opener, seed: int
     for turn in range(8):
         change = home.directory.join if turn % 2 else home.directory.part
         change("Data", "leo")
-        calls, further = len(gateway.log()), chance.randrange(9)
-        until(lambda: len(gateway.log()) >= calls + further or not home.busy(), "some calls")  # noqa: B023
+        gateway.wait_for_calls(chance.randrange(9), unless=lambda: not home.busy())
     home.wait_until_quiet()
     gateway.assert_at_work(company.leo, "data", "web", "lab")

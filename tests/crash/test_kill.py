@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from support.company import Company, founded
 from support.daemon import Daemon, idsync
-from support.directory import ScimDirectory
 from support.gateway import Gateway
 from support.home import Home
 from support.settings import store_url, write_settings
@@ -89,13 +88,6 @@ def company(settings: Path, gateway: Gateway) -> Company:
         return founded(gateway, home)
 
 
-def push_departure(daemon: Daemon) -> ScimDirectory:
-    directory = daemon.directory
-    directory.find("leo")
-    directory.leave("leo")
-    return directory
-
-
 def is_verified(settings: Path, people: int = 1) -> bool:
     """Look into the ledger beside the daemon."""
     with read_only(store_url(settings)) as db:
@@ -125,7 +117,7 @@ def test_a_daemon_killed_at_a_step_ends_the_departure_after_its_restart(
     with Daemon(settings) as daemon:
         gateway.wait_for_first_pass()
         step.prepare(gateway)
-        push_departure(daemon)
+        daemon.directory.leave("leo")
         step.wait(gateway)
         daemon.kill()
         gateway.mend()
@@ -161,7 +153,7 @@ def test_a_daemon_killed_right_after_its_2xx_has_not_forgotten(
 ) -> None:
     with Daemon(settings) as daemon:
         gateway.break_with("*", drop="before")
-        push_departure(daemon)
+        daemon.directory.leave("leo")
         daemon.kill()
         gateway.mend()
         daemon.start()
@@ -176,11 +168,8 @@ def test_a_daemon_killed_right_after_its_2xx_has_not_forgotten(
 
 def test_kills_at_any_instant_of_a_wave_lose_nobody(settings: Path, company: Company, gateway: Gateway) -> None:
     """Thirty people leave while the daemon is killed again and again, each time some calls further on."""
-    crowd = [gateway.account(f"w{number:02}", "lab", None) for number in range(30)]
     with Home(settings, working=False) as home:
-        for holder in crowd:
-            home.directory.hire(holder.email)
-    gateway.ready()
+        crowd = company.crowd(home, 30)
     with Daemon(settings) as daemon:
         directory = daemon.directory
         for holder in crowd:
@@ -188,8 +177,7 @@ def test_kills_at_any_instant_of_a_wave_lose_nobody(settings: Path, company: Com
         for holder in crowd[:20]:
             directory.leave(holder.email)
         for further in (7, 40, 90, 25, 60):
-            calls = len(gateway.log())
-            until(lambda: len(gateway.log()) > calls + further or is_verified(settings, 20), "more calls")  # noqa: B023
+            gateway.wait_for_calls(further + 1, unless=lambda: is_verified(settings, 20))
             daemon.kill()
             daemon.start()
         push = directory.at(daemon.scim)

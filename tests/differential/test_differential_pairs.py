@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +9,7 @@ import pytest
 from support.endpoint import ENTERPRISE, GROUP, PATCH_OP, USER
 
 from .agreement import EXCEPTIONS, agree, unlike
-from .pair import ACME, Ask, Pair, pair
-from .requests import START
+from .pair import ACME, Ask, Pair
 
 
 @dataclass(frozen=True)
@@ -147,15 +145,6 @@ HALVES = tuple(
     )
 )
 CASES = (*READS, *REPETITIONS, *WAITING, *TYPES, *NAMES, *MESSAGES, *HALVES)
-
-
-@pytest.fixture(scope="module")
-def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
-    with pair(tmp_path_factory.mktemp("both")) as made:
-        for ask in START:
-            assert agree(made, ask).status == 201
-        made.begin_here()
-        yield made
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

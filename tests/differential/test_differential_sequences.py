@@ -13,7 +13,7 @@ from idsync.scim.provider import SMALL_GROUP
 
 from .agreement import agree
 from .pair import Ask, Pair, pair
-from .requests import REQUESTS, START, members_of_a_large_group
+from .requests import REQUESTS, members_of_a_large_group
 
 FUZZ = float(os.environ.get("IDSYNC_FUZZ", "1"))
 """How much more is tried than usual."""
@@ -25,15 +25,6 @@ QUICKLY = settings(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 """One failure is made small and shown; to explain it takes minutes."""
-
-
-@pytest.fixture(scope="module")
-def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
-    with pair(tmp_path_factory.mktemp("both")) as made:
-        for ask in START:
-            assert agree(made, ask).status == 201
-        made.begin_here()
-        yield made
 
 
 @settings(QUICKLY, max_examples=int(100 * FUZZ))

@@ -107,9 +107,15 @@ def test_the_compose_file_names_a_proxy_network_that_the_configuration_takes() -
     assert loaded.config.server.trusted_proxies[0] in text.partition("networks:\n  front:")[2]
 
 
+class Unit(RawConfigParser):
+    """A file of systemd: its keys have letter case."""
+
+    def optionxform(self, optionstr: str) -> str:
+        return optionstr
+
+
 def test_the_unit_is_not_root_and_hands_the_key_over_as_a_credential() -> None:
-    unit = RawConfigParser(strict=False, interpolation=None)
-    unit.optionxform = str  # type: ignore[assignment, method-assign]  # systemd's keys have letter case
+    unit = Unit(strict=False, interpolation=None)
     unit.read(ROOT / "deploy/idsync.service", "utf-8")
     service = unit["Service"]
     assert service["DynamicUser"] == "yes"

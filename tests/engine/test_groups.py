@@ -110,8 +110,7 @@ def test_an_explicit_leave_hastens_a_deletion_that_waits(gateway: Gateway, opene
     company = founded(gateway, home)
     home.directory.part("Data", "leo")
     home.wait_for("leo", "blocked")
-    home.directory.leave("leo")
-    home.wait_until_verified("leo")
+    home.offboard("leo")
     company.assert_leo_is_gone()
 
 

@@ -27,6 +27,16 @@ def crowd_of(gateway: Gateway, home: Home, count: int) -> list[Holder]:
     return holders
 
 
+def held_leaver(gateway: Gateway, opened: Opener) -> tuple[Home, Holder]:
+    """Open a guard that lets one leave, and let two: return the second one, who is held."""
+    home = opened(guard={"max_push_departures": 1})
+    crowd = crowd_of(gateway, home, 2)
+    for holder in crowd:
+        home.directory.leave(holder.email)
+    home.wait_for(crowd[1].email, "held")
+    return home, crowd[1]
+
+
 def assert_only_access_ended(gateway: Gateway, holder: Holder) -> None:
     """Fenced and blocked, nothing destroyed."""
     assert gateway.answers(holder.keys) == {401}
@@ -74,15 +84,11 @@ def test_whoever_comes_back_leaves_the_hold_and_gets_the_same_keys(gateway: Gate
 
 
 def test_a_revocation_by_hand_does_not_wait_for_the_hold_of_a_push(gateway: Gateway, opened: Opener) -> None:
-    home = opened(guard={"max_push_departures": 1})
-    crowd = crowd_of(gateway, home, 2)
-    for holder in crowd:
-        home.directory.leave(holder.email)
-    home.wait_for(crowd[1].email, "held")
-    home.revoke(crowd[1].email)
-    until(lambda: not gateway.live_keys(crowd[1].user_id), "the keys are deleted", seconds=3)
-    home.wait_until_verified(crowd[1].email)
-    gateway.assert_gone(crowd[1])
+    home, held = held_leaver(gateway, opened)
+    home.revoke(held.email)
+    until(lambda: not gateway.live_keys(held.user_id), "the keys are deleted", seconds=3)
+    home.wait_until_verified(held.email)
+    gateway.assert_gone(held)
 
 
 @pytest.mark.parametrize("how", ["empty", "delete"])
@@ -168,8 +174,7 @@ def test_while_the_configuration_holds_something_an_explicit_leave_goes_on(gatew
     home = opened(policy=NOW)
     company = founded(gateway, home)
     home = opened(policy=NOW, teams=[{**DATA, "groups": ["Somebody else"]}, WEB])
-    home.directory.leave("leo")
-    home.wait_until_verified("leo")
+    home.offboard("leo")
     company.assert_leo_is_gone()
 
 
@@ -196,19 +201,14 @@ def test_an_admin_who_is_not_the_last_goes_like_anybody(gateway: Gateway, opened
     company = founded(gateway, home)
     gateway.account("root", user_role="proxy_admin")
     gateway.ok("/user/update", {"user_id": company.leo.user_id, "user_role": "proxy_admin"})
-    home.directory.leave("leo")
-    home.wait_until_verified("leo")
+    home.offboard("leo")
     company.assert_leo_is_gone()
 
 
 def test_a_rejected_hold_keeps_access_ended_and_everything_there(gateway: Gateway, opened: Opener) -> None:
-    home = opened(guard={"max_push_departures": 1})
-    crowd = crowd_of(gateway, home, 2)
-    for holder in crowd:
-        home.directory.leave(holder.email)
-    home.wait_for(crowd[1].email, "held")
+    home, held = held_leaver(gateway, opened)
     (hold,) = home.holds()
     home.write(lambda db: home.core.control.reject(db, hold.id, by="test"))
     home.reconcile()
     home.wait_until_quiet()
-    assert_only_access_ended(gateway, crowd[1])
+    assert_only_access_ended(gateway, held)

@@ -16,8 +16,7 @@ def test_fence_then_block_then_delete_then_leave_then_look_again(gateway: Gatewa
     home = opened()
     company = founded(gateway, home)
     before = gateway.ready()
-    home.directory.leave("leo")
-    home.wait_until_verified("leo")
+    home.offboard("leo")
     company.assert_leo_is_gone()
     paths = gateway.paths(before)
     writes = [path for path in paths if path in WRITES]
@@ -32,8 +31,7 @@ def test_fence_then_block_then_delete_then_leave_then_look_again(gateway: Gatewa
 def test_the_receipt_names_what_is_gone_and_every_call(gateway: Gateway, opened: Opener) -> None:
     home = opened()
     company = founded(gateway, home)
-    home.directory.leave("leo")
-    home.wait_until_verified("leo")
+    home.offboard("leo")
     departure = home.departure("leo")
     receipt = departure.receipt or {}
     assert {key["id"] for key in receipt["keys"]} == {key.id for key in company.leo.keys}
@@ -55,8 +53,7 @@ def test_what_comes_back_before_the_second_look_is_ended_by_it(gateway: Gateway,
     """A colleague makes the leaver a key and puts them on a team again."""
     home = opened(routero={"cache_time": "0.3s"})
     company = founded(gateway, home)
-    home.directory.leave("leo")
-    home.wait_until_verified("leo")
+    home.offboard("leo")
     company.leo.keys.append(gateway.key_of(company.leo.user_id, "data"))
     gateway.hook("act", {"member_add": {"team_id": "lab", "user_id": company.leo.user_id}})
     home.wait_for("leo", "settled")
@@ -81,8 +78,7 @@ def test_a_key_made_between_listing_and_deletion_is_found_by_the_read_back(gatew
     company = founded(gateway, home)
     made = {"generate_key": {"user_id": company.leo.user_id, "raw": "sk-made-in-between-0001"}}
     gateway.break_with("/key/delete", times=1, then=made)
-    home.directory.leave("leo")
-    home.wait_until_verified("leo")
+    home.offboard("leo")
     company.assert_leo_is_gone()
     assert set(gateway.tried("sk-made-in-between-0001")) == {401}
     assert len((home.departure("leo").receipt or {})["keys"]) == 4
@@ -94,8 +90,7 @@ def test_a_team_joined_between_listing_and_deletion_is_found_by_the_read_back(ga
     gateway.team("late")
     joined = {"member_add": {"team_id": "late", "user_id": company.leo.user_id}}
     gateway.break_with("/team/member_delete", times=1, then=joined)
-    home.directory.leave("leo")
-    home.wait_until_verified("leo")
+    home.offboard("leo")
     company.assert_leo_is_gone()
 
 
@@ -104,8 +99,7 @@ def test_more_keys_than_a_page_holds_are_all_ended(gateway: Gateway, opened: Ope
     company = founded(gateway, home)
     rows = [{"user_id": company.leo.user_id, "team_id": "lab"} for _ in range(130)]
     made = gateway.hook("seed", {"keys": rows})["keys"]
-    home.directory.leave("leo")
-    home.wait_until_verified("leo")
+    home.offboard("leo")
     company.assert_leo_is_gone()
     assert len((home.departure("leo").receipt or {})["keys"]) == len(made) + 3
 
@@ -115,8 +109,7 @@ def test_somebody_without_an_account_leaves_without_one_being_made(gateway: Gate
     home = opened()
     home.directory.hire("nil")
     before = gateway.ready()
-    home.directory.leave("nil")
-    home.wait_until_verified("nil")
+    home.offboard("nil")
     assert gateway.calls("/user/update", before) == []
     assert gateway.users_called("nil@corp.example") == []
 
@@ -126,8 +119,7 @@ def test_an_account_deleted_by_hand_is_not_made_again_by_its_departure(gateway: 
     company = founded(gateway, home)
     gateway.ok("/user/delete", {"user_ids": [company.leo.user_id]})
     before = gateway.ready()
-    home.directory.leave("leo")
-    home.wait_until_verified("leo")
+    home.offboard("leo")
     assert gateway.calls("/user/update", before) == []
     assert gateway.user(company.leo.user_id) is None
     company.assert_others_work()
@@ -152,8 +144,7 @@ def test_metadata_of_others_outlives_fence_and_lift(gateway: Gateway, opened: Op
     home = opened()
     company = founded(gateway, home)
     user_id = company.leo.user_id
-    home.directory.leave("leo")
-    home.wait_until_verified("leo")
+    home.offboard("leo")
     fenced = (gateway.user(user_id) or {})["metadata"]
     assert fenced == {**OWN, "scim_active": False, "idsync_fence": home.departure("leo").id}
     home.directory.come_back("leo")
@@ -174,10 +165,7 @@ def test_metadata_that_is_no_object_is_not_written_and_keys_end_all_the_same(gat
     assert gateway.live_keys(company.leo.user_id) == []
     assert gateway.calls("/user/update", before) == []
     assert home.departure("leo").verified_at is None, "not fenced: no receipt"
-    gateway.mend()
-    home.hurry()
-    home.wait_until_verified("leo")
-    company.assert_leo_is_gone()
+    company.assert_leo_goes_after_all(home)
     assert {name: (gateway.user("u-leo") or {})["metadata"].get(name) for name in OWN} == OWN
 
 
@@ -187,8 +175,7 @@ def test_a_fence_somebody_else_made_is_not_lifted(gateway: Gateway, opened: Open
     company = founded(gateway, home)
     foreign = {**OWN, "scim_active": False}
     gateway.hook("act", {"set_metadata": {"user_id": company.leo.user_id, "metadata": foreign}})
-    home.directory.leave("leo")
-    home.wait_until_verified("leo")
+    home.offboard("leo")
     assert (gateway.user(company.leo.user_id) or {})["metadata"] == foreign
     home.directory.come_back("leo")
     home.wait_until_quiet()
@@ -216,8 +203,7 @@ def test_a_gateway_that_lacks_a_feature_still_ends_every_key(
     home = opened()
     company = founded(gateway, home)
     gateway.hook("options", missing)
-    home.directory.leave("leo")
-    home.wait_until_verified("leo")
+    home.offboard("leo")
     company.assert_leo_is_gone()
 
 
@@ -225,8 +211,7 @@ def test_a_gateway_without_user_updates_is_told_apart_in_the_receipt(gateway: Ga
     home = opened()
     company = founded(gateway, home)
     gateway.break_with("/user/update", status=404)
-    home.directory.leave("leo")
-    home.wait_until_verified("leo")
+    home.offboard("leo")
     assert home.departure("leo").fence == "unsupported"
     assert gateway.live_keys(company.leo.user_id) == []
     assert gateway.answers(company.leo.keys) == {401}
@@ -236,10 +221,7 @@ def test_a_gateway_without_user_updates_is_told_apart_in_the_receipt(gateway: Ga
 def test_every_account_of_a_person_is_ended_and_given_back(gateway: Gateway, opened: Opener) -> None:
     home = opened(policy={"group_loss_delete_after": "1h"})
     company = founded(gateway, home)
-    second = gateway.account("leo2", "lab", None)
-    home.write(lambda db: home.core.control.link(db, "leo@corp.example", second.user_id, by="test"))
-    home.wait_until_quiet()
-    gateway.ready()
+    second = company.second_account(home, "lab", None)
     home.directory.part("Data", "leo")
     home.wait_for("leo", "blocked")
     assert gateway.answers([*company.leo.keys, *second.keys]) == {401}
@@ -252,11 +234,8 @@ def test_every_account_of_a_person_is_ended_and_given_back(gateway: Gateway, ope
 def test_a_lost_team_ends_the_keys_of_every_account_of_a_person(gateway: Gateway, opened: Opener) -> None:
     home = opened(policy={"group_loss_delete_after": "1h"})
     company = founded(gateway, home)
-    second = gateway.account("leo2", "data", None)
     home.directory.join("Web", "leo")
-    home.write(lambda db: home.core.control.link(db, "leo@corp.example", second.user_id, by="test"))
-    home.wait_until_quiet()
-    gateway.ready()
+    second = company.second_account(home, "data", None)
     home.directory.part("Data", "leo")
     home.wait_until_quiet()
     assert gateway.answers([company.leo.keys[0], second.keys[0]]) == {401}
@@ -266,12 +245,8 @@ def test_a_lost_team_ends_the_keys_of_every_account_of_a_person(gateway: Gateway
 def test_every_account_of_a_leaver_is_ended(gateway: Gateway, opened: Opener) -> None:
     home = opened()
     company = founded(gateway, home)
-    second = gateway.account("leo2", "lab", None)
-    home.write(lambda db: home.core.control.link(db, "leo@corp.example", second.user_id, by="test"))
-    home.wait_until_quiet()
-    gateway.ready()
-    home.directory.leave("leo")
-    home.wait_until_verified("leo")
+    second = company.second_account(home, "lab", None)
+    home.offboard("leo")
     company.assert_leo_is_gone()
     gateway.assert_gone(second)
 
@@ -279,10 +254,7 @@ def test_every_account_of_a_leaver_is_ended(gateway: Gateway, opened: Opener) ->
 def test_one_failing_person_never_stops_the_others(gateway: Gateway, opened: Opener) -> None:
     home = opened()
     company = founded(gateway, home)
-    crowd = [gateway.account(f"c{number}", "lab", None) for number in range(12)]
-    for holder in crowd:
-        home.directory.hire(holder.email)
-    gateway.ready()
+    crowd = company.crowd(home, 12)
     gateway.break_with("/user/update", match={"user_id": "u-leo"}, status=500)
     home.directory.leave("leo")
     for holder in crowd:
@@ -291,10 +263,7 @@ def test_one_failing_person_never_stops_the_others(gateway: Gateway, opened: Ope
     for holder in crowd:
         gateway.assert_gone(holder)
     assert home.departure("leo").verified_at is None
-    gateway.mend()
-    home.hurry()
-    home.wait_until_verified("leo")
-    company.assert_leo_is_gone()
+    company.assert_leo_goes_after_all(home)
 
 
 def test_lists_that_lag_behind_are_looked_at_again_until_they_agree(gateway: Gateway, opened: Opener) -> None:
@@ -335,8 +304,7 @@ def test_rosters_that_lose_updates_end_right(gateway: Gateway, opened: Opener) -
 def test_where_departures_only_block_the_keys_are_there_and_dead(gateway: Gateway, opened: Opener) -> None:
     home = opened(policy={"on_departure": "block"})
     company = founded(gateway, home)
-    home.directory.leave("leo")
-    home.wait_until_verified("leo")
+    home.offboard("leo")
     assert gateway.answers(company.leo.keys) == {401}
     assert all(gateway.is_blocked(key) for key in company.leo.keys)
     assert gateway.fenced(company.leo.user_id)

@@ -9,7 +9,7 @@ import pytest
 from support.company import founded
 from support.directory import mail
 from support.fixtures import Opener
-from support.gateway import Gateway, Holder, Key
+from support.gateway import Gateway, Key
 from support.home import Home
 from support.settings import WEB
 from support.waiting import until
@@ -20,19 +20,6 @@ from idsync.store import jobs, people, tokens
 
 NOW = {"group_loss_delete_after": "0s"}
 OTHER_RULE: dict[str, Any] = {"teams": [{"alias": "data", "groups": ["Somebody else"]}, WEB]}
-
-
-def link(home: Home, login: str, account_id: str) -> None:
-    home.write(lambda db: home.core.control.link(db, mail(login), account_id, by="test"))
-
-
-def second_account(gateway: Gateway, home: Home, team: str) -> Holder:
-    """Give Leo another account with a key in this team."""
-    second = gateway.account("leo2", team)
-    link(home, "leo", second.user_id)
-    home.wait_until_quiet()
-    gateway.ready()
-    return second
 
 
 def crowd_in_data(gateway: Gateway, home: Home) -> tuple[list[str], Key]:
@@ -74,10 +61,7 @@ def test_without_a_fence_the_keys_end_all_the_same_and_nothing_is_verified(
     departure = home.departure("leo")
     assert departure.verified_at is None
     assert departure.problem
-    gateway.mend()
-    home.hurry()
-    home.wait_until_verified("leo")
-    company.assert_leo_is_gone()
+    company.assert_leo_goes_after_all(home)
 
 
 def test_keys_are_blocked_before_they_are_deleted_without_a_fence_too(gateway: Gateway, opened: Opener) -> None:
@@ -99,8 +83,7 @@ def test_somebody_never_managed_who_returns_is_not_departed_any_more(gateway: Ga
     bob = gateway.account("bob", None)
     home.directory.hire("bob")
     home.wait_until_quiet()
-    home.directory.leave("bob")
-    home.wait_until_verified("bob")
+    home.offboard("bob")
     home.directory.come_back("bob")
     home.wait_until_quiet()
     made = gateway.key_of(bob.user_id)
@@ -129,8 +112,7 @@ def test_somebody_who_returns_before_their_groups_do_is_let_in(gateway: Gateway,
     """Okta says inactive, takes the group, says active, and gives the group."""
     home = opened()
     company = founded(gateway, home)
-    home.directory.leave("leo")
-    home.wait_until_verified("leo")
+    home.offboard("leo")
     home.directory.part("Data", "leo")
     home.directory.come_back("leo")
     home.directory.join("Data", "leo")
@@ -217,8 +199,7 @@ def test_an_unlinked_account_is_not_linked_again_and_left_alone_by_its_leaver(ga
     home.wait_until_quiet()
     home.write(lambda db: home.core.control.unlink(db, mail("leo"), leo.user_id, by="test"))
     before = gateway.ready()
-    home.directory.leave("leo")
-    home.wait_until_verified("leo")
+    home.offboard("leo")
     assert home.person("leo").account_id is None
     assert gateway.paths(before, writes=True) == []
     assert gateway.answers(leo.keys) == {200}
@@ -240,7 +221,7 @@ def test_a_leaver_whose_untrusted_email_has_an_account_of_nobody_is_parked_until
     (conflict,) = home.conflicts()
     assert (conflict.kind, "idsync link" in conflict.remedy) == ("account", True)
     assert leo.user_id in str(home.departure("leo").problem)
-    link(home, "leo", leo.user_id)
+    home.link("leo", leo.user_id)
     home.wait_until_verified("leo")
     gateway.assert_gone(leo)
     assert home.conflicts() == []
@@ -252,16 +233,14 @@ def test_an_admin_matched_by_sso_id_is_revoked_when_another_admin_remains(gatewa
     gateway.account("root", user_role="proxy_admin")
     gateway.ready()
     home.directory.hire("boss")
-    home.directory.leave("boss")
-    home.wait_until_verified("boss")
+    home.offboard("boss")
     gateway.assert_gone(boss)
 
 
 def test_whoever_takes_a_record_over_joins_no_team_of_the_one_before(gateway: Gateway, opened: Opener) -> None:
     home = opened()
     company = founded(gateway, home)
-    home.directory.leave("leo")
-    home.wait_until_verified("leo")
+    home.offboard("leo")
     home.directory.set_active("leo", True, external_id="x-another-leo")
     home.wait_until_quiet()
     assert people.grants(home.db, home.person("leo").id) == []
@@ -274,9 +253,8 @@ def test_whoever_takes_a_record_over_joins_no_team_of_the_one_before(gateway: Ga
 def test_a_sweep_ends_what_came_back_on_a_further_account(gateway: Gateway, opened: Opener) -> None:
     home = opened()
     company = founded(gateway, home)
-    second = second_account(gateway, home, "lab")
-    home.directory.leave("leo")
-    home.wait_until_verified("leo")
+    second = company.second_account(home, "lab")
+    home.offboard("leo")
     second.keys.append(gateway.key_of(second.user_id, "lab"))
     gateway.hook("act", {"set_metadata": {"user_id": second.user_id, "metadata": {}}})
     home.reconcile()
@@ -288,7 +266,7 @@ def test_a_sweep_ends_what_came_back_on_a_further_account(gateway: Gateway, open
 def test_a_mover_loses_the_keys_of_the_lost_team_on_every_account(gateway: Gateway, opened: Opener) -> None:
     home = opened(policy={"group_loss_delete_after": "1h"})
     company = founded(gateway, home)
-    second = second_account(gateway, home, "data")
+    second = company.second_account(home, "data")
     home.directory.join("Web", "leo")
     home.wait_until_quiet()
     home.directory.part("Data", "leo")
@@ -301,7 +279,7 @@ def test_a_mover_loses_the_keys_of_the_lost_team_on_every_account(gateway: Gatew
 def test_a_return_from_a_held_departure_lifts_the_fence_of_every_account(gateway: Gateway, opened: Opener) -> None:
     home = opened(guard={"max_push_departures": 1})
     company = founded(gateway, home)
-    second = second_account(gateway, home, "lab")
+    second = company.second_account(home, "lab")
     home.directory.leave("ann")
     home.directory.leave("leo")
     home.wait_for("leo", "held")
@@ -316,7 +294,7 @@ def test_a_return_from_a_held_departure_lifts_the_fence_of_every_account(gateway
 def test_one_account_that_fails_does_not_stop_the_other(gateway: Gateway, opened: Opener) -> None:
     home = opened()
     company = founded(gateway, home)
-    second = second_account(gateway, home, "lab")
+    second = company.second_account(home, "lab")
     gateway.break_with("/user/update", status=400, match={"user_id": company.leo.user_id})
     home.directory.leave("leo")
     until_tried(home, "leo")
@@ -380,8 +358,7 @@ def test_a_gateway_without_key_info_lets_a_leaver_go(gateway: Gateway, opened: O
     company = founded(gateway, home)
     nothing = {"status": 404, "body": '{"detail":"Not Found"}', "content_type": "application/json"}
     gateway.break_with("/key/info", **nothing)
-    home.directory.leave("leo")
-    home.wait_until_verified("leo")
+    home.offboard("leo")
     company.assert_leo_is_gone()
 
 
@@ -422,8 +399,7 @@ def test_a_receipt_names_the_keys_that_a_run_deleted_before_it_was_cut_off(gatew
     home.directory.hire("leo", "Data")
     home.wait_until_quiet()
     gateway.break_with("/key/delete", status=500, when="after", times=1)
-    home.directory.leave("leo")
-    home.wait_until_verified("leo")
+    home.offboard("leo")
     named = {entry["id"]: entry["name"] for entry in (home.departure("leo").receipt or {})["keys"]}
     assert set(named) == {key.id for key in leo.keys}
     assert all(named.values()), "an id alone tells nobody which key it was"
@@ -444,8 +420,7 @@ def test_a_team_that_is_not_set_up_keeps_nobody_from_their_role(gateway: Gateway
 def test_the_deletion_is_timed_before_it_was_read_back(gateway: Gateway, opened: Opener) -> None:
     home = opened()
     founded(gateway, home)
-    home.directory.leave("leo")
-    home.wait_until_verified("leo")
+    home.offboard("leo")
     departure = home.departure("leo")
     assert departure.blocked_at
     assert departure.deleted_at

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from support.directory import mail
 from support.fixtures import Opener, both_dialects
 from support.gateway import Gateway, Row
 
@@ -122,7 +121,7 @@ def test_the_first_role_of_the_configuration_wins_and_an_admin_is_never_lowered(
     admin = gateway.account("boss", user_role="proxy_admin")
     home.directory.hire("ann", "Auditors", "Data")
     home.directory.hire("boss")
-    home.write(lambda db: home.core.control.link(db, mail("boss"), admin.user_id, by="test"))
+    home.link("boss", admin.user_id)
     home.directory.join("Auditors", "boss")
     home.wait_until_quiet()
     assert (gateway.user(home.account_of("ann")) or {})["user_role"] == "internal_user_viewer"

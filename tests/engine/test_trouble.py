@@ -41,10 +41,7 @@ def test_a_200_that_did_nothing_gets_no_receipt(gateway: Gateway, opened: Opener
     home.wait_until_idle("leo")
     assert_no_receipt(home, opened.settings)
     assert "after saying it was gone" in str(home.departure("leo").problem)
-    gateway.mend()
-    home.hurry()
-    home.wait_until_verified("leo")
-    company.assert_leo_is_gone()
+    company.assert_leo_goes_after_all(home)
 
 
 def test_a_block_that_did_nothing_does_not_count_as_blocked_where_deletion_waits(
@@ -88,10 +85,7 @@ def test_no_read_back_no_receipt(gateway: Gateway, opened: Opener) -> None:
     home.wait_until_idle("leo")
     assert gateway.live_keys("u-leo") == []
     assert home.departure("leo").verified_at is None
-    gateway.mend()
-    home.hurry()
-    home.wait_until_verified("leo")
-    company.assert_leo_is_gone()
+    company.assert_leo_goes_after_all(home)
 
 
 @pytest.mark.parametrize("how", [{"status": 500}, {"status": 502, "body": "<html>edge</html>"}, {"drop": "before"}])
@@ -105,11 +99,8 @@ def test_while_the_gateway_is_down_pushes_are_kept_and_carried_out_later(
     home.directory.hire("zoe", "Web")
     gateway.wait_for_fault("*", 2)
     home.wait_until_idle("leo")
-    gateway.mend()
-    home.hurry()
-    home.wait_until_verified("leo")
-    company.assert_leo_is_gone()
-    until(lambda: gateway.users_called(mail("zoe")), "the joiner has an account")
+    company.assert_leo_goes_after_all(home)
+    gateway.wait_for_user(mail("zoe"))
 
 
 @pytest.mark.parametrize("path", ["/user/update", "/key/list", "/key/block", "/key/delete", "/team/member_delete"])
@@ -121,8 +112,7 @@ def test_a_lost_answer_at_any_step_is_made_good(
     home = opened()
     company = founded(gateway, home)
     gateway.break_with(path, times=2, **how)
-    home.directory.leave("leo")
-    home.wait_until_verified("leo")
+    home.offboard("leo")
     company.assert_leo_is_gone()
 
 
@@ -131,8 +121,7 @@ def test_a_pause_the_gateway_asks_for_is_kept(gateway: Gateway, opened: Opener) 
     company = founded(gateway, home)
     gateway.break_with("/key/list", times=1, status=429, headers={"Retry-After": "1"})
     before = gateway.ready()
-    home.directory.leave("leo")
-    home.wait_until_verified("leo")
+    home.offboard("leo")
     company.assert_leo_is_gone()
     (told,) = [row for row in gateway.log(before) if row["status"] == 429]
     following = [row for row in gateway.log(before) if row["n"] > told["n"] and row["caller"] == "admin"]
@@ -146,8 +135,6 @@ def test_a_gateway_that_refuses_our_key_is_asked_rarely_and_told_of_once(opened:
     gateway.hook("options", {"admin_key": "sk-rotated-5678"})
     with Daemon(opened.settings) as daemon:
         directory = daemon.directory
-        for login in ("leo", "ann"):
-            directory.find(login)
         until(gateway.log, "the first pass has asked")
         directory.leave("leo")
         until(lambda: _alarms(daemon), "the alarm")
@@ -157,7 +144,7 @@ def test_a_gateway_that_refuses_our_key_is_asked_rarely_and_told_of_once(opened:
         assert refused <= 6
         (opened.settings.parent / "admin.key").write_text("sk-rotated-5678")
         assert idsync(opened.settings, "reconcile").code == 0
-        until(lambda: not gateway.live_keys("u-leo") and gateway.fenced("u-leo"), "the leaver is ended")
+        gateway.wait_until_ended("u-leo")
         assert len(_alarms(daemon)) == 1
         daemon.assert_discreet("sk-rotated-5678", *company.all_secrets)
     assert gateway.answers(company.leo.keys) == {401}
@@ -221,7 +208,7 @@ def test_a_person_whose_run_outlasts_its_lease_is_served_once_at_a_time(gateway:
     gateway.wait_for_fault("/user/update")
     for number in range(4):
         home.directory.hire(f"n{number}", "Web")
-        until(lambda: gateway.users_called(mail(f"n{number}")), "the joiner is in")  # noqa: B023
+        gateway.wait_for_user(mail(f"n{number}"))
     home.wait_until_verified("leo")
     assert len(gateway.calls("/user/update", before)) == 1
     company.assert_leo_is_gone()
@@ -242,10 +229,7 @@ def test_a_waiting_deletion_that_fails_is_no_longer_waiting(gateway: Gateway, op
 def test_many_leavers_at_once_are_all_ended(gateway: Gateway, opened: Opener) -> None:
     home = opened()
     company = founded(gateway, home)
-    crowd = [gateway.account(f"c{number:02}", "lab", None) for number in range(24)]
-    for holder in crowd:
-        home.directory.hire(holder.email)
-    gateway.ready()
+    crowd = company.crowd(home, 24)
     gateway.break_with("/key/*", probability=0.08, seed=7, status=500, when="after")
     gateway.break_with("/user/update", probability=0.08, seed=8, drop="after")
     for holder in crowd:

@@ -47,7 +47,7 @@ def test_two_accounts_of_one_email_are_a_conflict_and_nothing_is_touched(gateway
     assert gateway.answers([*first.keys, *second.keys]) == {200}
     (conflict,) = home.conflicts()
     assert (conflict.kind, "idsync link" in conflict.remedy) == ("account", True)
-    home.write(lambda db: home.core.control.link(db, mail("leo"), first.user_id, by="test"))
+    home.link("leo", first.user_id)
     home.wait_until_verified("leo")
     gateway.assert_gone(first)
     assert home.conflicts() == []
@@ -119,7 +119,7 @@ def test_an_account_no_source_knows_is_revoked_by_hand(gateway: Gateway, opened:
     stray = gateway.account("stray", None)
     gateway.ready()
     home.revoke(stray.email)
-    until(lambda: gateway.fenced(stray.user_id) and not gateway.live_keys(stray.user_id), "the account is ended")
+    gateway.wait_until_ended(stray.user_id)
     home.wait_until_quiet()
     gateway.assert_gone(stray)
     company.assert_others_work()
@@ -135,7 +135,7 @@ def test_an_email_that_comes_to_somebody_new_frees_the_old_account_and_never_lif
     home.directory.delete("leo")
     home.wait_until_verified("leo")
     home.directory.hire("leo", "Data", external_id="x-another-leo")
-    until(lambda: gateway.users_called(mail("leo")), "the new one has an account")
+    gateway.wait_for_user(mail("leo"))
     home.wait_until_quiet()
     new = home.person("leo")
     assert new.id != old
@@ -167,8 +167,7 @@ def test_a_record_taken_over_by_somebody_else_does_not_give_them_the_leavers_acc
     """An identity provider finds the old record by userName and writes another external id into it."""
     home = opened()
     company = founded(gateway, home)
-    home.directory.leave("leo")
-    home.wait_until_verified("leo")
+    home.offboard("leo")
     home.directory.set_active("leo", True, external_id="x-another-leo")
     assert people.grants(home.db, home.person("leo").id) == [], "nobody inherits the groups of whoever was there before"
     home.directory.join("Data", "leo")

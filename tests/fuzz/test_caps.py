@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from support.endpoint import ENTERPRISE, GROUP, PATCH_OP, PREFIX, USER, Client, Got
+from support.endpoint import ENTERPRISE, GROUP, PATCH_OP, USER, Client, Got
 
 from fuzz.answers import complaint
 from fuzz.server import Endpoint, Wire
@@ -50,10 +50,9 @@ def _user_of(size: int) -> bytes:
 
 def _chunked(client: Client, body: bytes, *, step: int) -> tuple[int, bytes]:
     """Send a body in chunks and no Content-Length; return the status and the body of the answer."""
-    head = [f"POST {PREFIX}/Users HTTP/1.1", "Host: x", f"Authorization: Bearer {client.token}"]
-    head += ["Content-Type: application/scim+json", "Transfer-Encoding: chunked", "Connection: close", "", ""]
+    lines = ("Content-Type: application/scim+json", "Transfer-Encoding: chunked", "Connection: close")
     chunks = b"".join(b"%x\r\n%s\r\n" % (len(one := body[at : at + step]), one) for at in range(0, len(body), step))
-    answer = client.raw("\r\n".join(head).encode() + chunks + b"0\r\n\r\n")
+    answer = client.raw(client.head("POST", "/Users", *lines) + chunks + b"0\r\n\r\n")
     return int(answer.split(b" ", 2)[1]), answer
 
 
@@ -72,9 +71,8 @@ def test_the_bytes_of_a_body(client: Wire, more: int) -> None:
 
 
 def test_a_body_that_says_it_is_larger_than_any(client: Wire) -> None:
-    head = [f"POST {PREFIX}/Users HTTP/1.1", "Host: x", f"Authorization: Bearer {client.token}", "Connection: close"]
-    head += [f"Content-Length: {MAX_BODY + 5}", "", ""]
-    answer = client.raw("\r\n".join(head).encode() + b" " * (MAX_BODY + 5))
+    head = client.head("POST", "/Users", "Connection: close", f"Content-Length: {MAX_BODY + 5}")
+    answer = client.raw(head + b" " * (MAX_BODY + 5))
     assert answer.startswith(b"HTTP/1.1 413 ")
 
 

@@ -7,9 +7,11 @@ import uuid
 from pathlib import Path
 
 import pytest
-from support.endpoint import PREFIX, Client, Served, serving
+from support.endpoint import Client, Served, serving
 
 from idsync.errors import StoreError
+from idsync.intake import Intake
+from idsync.model import Origin, User
 from idsync.store.db import Db
 from idsync.web.auth import ScimSource
 
@@ -135,18 +137,16 @@ def test_a_body_that_is_declared_too_large(okta: Client) -> None:
 
 
 def test_a_body_that_turns_out_too_large(okta: Client) -> None:
-    head = [f"POST {PREFIX}/Users HTTP/1.1", "Host: x", f"Authorization: Bearer {okta.token}"]
-    head += ["Transfer-Encoding: chunked", "Connection: close", "", ""]
+    head = okta.head("POST", "/Users", "Transfer-Encoding: chunked", "Connection: close")
     chunk = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
-    answer = okta.raw("\r\n".join(head).encode() + chunk * 17 + b"0\r\n\r\n")
+    answer = okta.raw(head + chunk * 17 + b"0\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 413 ")
 
 
 def test_a_body_that_does_not_come(tmp_path: Path) -> None:
     with serving(tmp_path, ScimSource("slow"), body_seconds=0.2) as running:
         client = running.clients["slow"]
-        head = [f"POST {PREFIX}/Users HTTP/1.1", "Host: x", f"Authorization: Bearer {client.token}"]
-        answer = client.raw("\r\n".join([*head, "Content-Length: 100", "", '{"user']).encode())
+        answer = client.raw(client.head("POST", "/Users", "Content-Length: 100") + b'{"user')
         assert answer.startswith(b"HTTP/1.1 408 ")
         assert b'"status": "408"' in answer
 
@@ -154,19 +154,19 @@ def test_a_body_that_does_not_come(tmp_path: Path) -> None:
 def test_a_store_that_refuses_is_503_and_an_accident_500(served: Served, okta: Client) -> None:
     user = okta.user(name())
 
-    class Broken:
+    class Broken(Intake):
         def __init__(self, error: Exception) -> None:
             self.error = error
 
-        def delete_user(self, db: Db, *_: object) -> None:
+        def delete_user(self, db: Db, user: User, origin: Origin) -> None:
             db.execute("DELETE FROM users")
             raise self.error
 
     intake = served.app._intake
     try:
-        served.app._intake = Broken(StoreError("disk full at /secret/path"))  # type: ignore[assignment]
+        served.app._intake = Broken(StoreError("disk full at /secret/path"))
         full = okta.send("DELETE", f"/Users/{user['id']}")
-        served.app._intake = Broken(RuntimeError("secret"))  # type: ignore[assignment]
+        served.app._intake = Broken(RuntimeError("secret"))
         broken = okta.send("DELETE", f"/Users/{user['id']}")
     finally:
         served.app._intake = intake

@@ -158,14 +158,14 @@ def test_a_member_of_another_source_is_unknown(world: World, data: Group) -> Non
 def test_a_member_that_joins_late_raises_the_version_of_the_group(world: World, data: Group) -> None:
     world.add(data, "e-1")
     world.user("ada", external="e-1")
-    assert world.db.one("SELECT version FROM groups WHERE id = :id", id=data.id)["version"] == 2  # type: ignore[index]
+    assert world.version(data) == 2
 
 
 def test_a_member_that_is_deleted_raises_the_version_of_the_group(world: World, data: Group) -> None:
     ada = world.user("ada")
     before = world.add(data, ada).version
     world.delete(ada)
-    assert world.db.one("SELECT version FROM groups WHERE id = :id", id=data.id)["version"] > before  # type: ignore[index]
+    assert world.version(data) > before
 
 
 # -- groups in groups -----------------------------------------------------------------------------------------------

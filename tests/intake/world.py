@@ -202,6 +202,9 @@ class World:
     def members(self, group: Group) -> set[str]:
         return {row.member_id for row in directory.members(self.db, group.id)}
 
+    def version(self, group: Group) -> int:
+        return self._now(self.db, group).version
+
     def held(self) -> dict[str, list[HoldItem]]:
         """Return what the open holds keep back, by their kind."""
         return {hold.kind: ledger.items(self.db, hold.id) for hold in ledger.holds(self.db)}

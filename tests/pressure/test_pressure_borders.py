@@ -9,13 +9,13 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from support.endpoint import ENTERPRISE, GROUP, PATCH_OP, PREFIX, USER, Client, Got
+from support.endpoint import ENTERPRISE, GROUP, PATCH_OP, PREFIX, USER, Client, Got, request
 from support.waiting import until
 
 from idsync.store.db import Db
 
 from .program import Program
-from .wire import Wire, request
+from .wire import Wire
 
 BULK = "urn:ietf:params:scim:api:messages:2.0:BulkRequest"
 SEARCH = "urn:ietf:params:scim:api:messages:2.0:SearchRequest"

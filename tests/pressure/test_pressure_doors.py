@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from support.daemon import Daemon, idsync
-from support.endpoint import PREFIX, USER, Client, digest
+from support.endpoint import PREFIX, USER, Client, digest, request
 from support.gateway import Gateway
 from support.settings import TOKEN, write_settings
 from support.waiting import until
@@ -16,7 +16,7 @@ from support.waiting import until
 from idsync.store import tokens
 
 from .program import Program, secret_of
-from .wire import Raw, Wire, request
+from .wire import Raw, Wire
 
 KNOWN = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND", "SEARCH", "PURGE", "M-SEARCH"]
 """Methods the parser lets through; the others never become a request."""

@@ -44,8 +44,8 @@ class Site:
         holders = [self.gateway.account(login) for login in logins]
         for login in logins:
             self.directory.hire(login, "Data")
-        for login, holder in zip(logins, holders, strict=True):
-            until(lambda: TEAM in self.gateway.teams_with(holder.user_id), f"{login} is in")  # noqa: B023
+        for holder in holders:
+            self.gateway.wait_for_member(TEAM, holder.user_id)
         for holder in holders:
             self.give_keys(holder)
         self.gateway.ready()
@@ -64,8 +64,7 @@ class Site:
 
     def wait_for_calls(self, further: int) -> None:
         """Wait until the gateway has been called so many times more, or nothing is left to do."""
-        calls = len(self.gateway.log())
-        until(lambda: len(self.gateway.log()) >= calls + further or not self.open_jobs(), "some calls")
+        self.gateway.wait_for_calls(further, unless=lambda: not self.open_jobs())
 
     def verified(self) -> int:
         with read_only(store_url(self.daemon.settings)) as db:

@@ -173,9 +173,12 @@ def test_of_equal_names_one_is_taken(program: Program, okta: Client, kind: str, 
     assert sorted(got.status for got in answers) == [taken] + [409] * (CLIENTS - 1)
     assert all(got.is_scim_error(409, "uniqueness") for got in answers if got.status == 409 and got.raw)
     assert okta.get(f"/{kind}?filter={attribute}+eq+%22{wanted}%22").json["totalResults"] == 1
-    column = {"Users": "user_name_key", "Groups": "display_key"}[kind]
+    rows = {
+        "Users": "SELECT id FROM users WHERE user_name_key = :name",
+        "Groups": "SELECT id FROM groups WHERE display_key = :name",
+    }
     with program.store() as db:
-        assert len(db.all(f"SELECT id FROM {kind.lower()} WHERE {column} = :name", name=wanted)) == 1  # noqa: S608
+        assert len(db.all(rows[kind], name=wanted)) == 1
 
 
 # -- C4: conditions -----------------------------------------------------------------------------------------------------

@@ -9,22 +9,23 @@ import sqlite3
 import struct
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.daemon import Daemon
-from support.endpoint import PREFIX, USER, Client, Got, serving
+from support.endpoint import PREFIX, USER, Client, Got, request, serving
 from support.gateway import Gateway
 from support.settings import TOKEN, write_settings
 from support.waiting import until
 
+from idsync.store.sqlite import SqliteStore
 from idsync.web.auth import ScimSource
 
 from .crowd import CLIENTS, at_once
 from .program import Program, write_site
-from .wire import Wire, half_open, request
+from .wire import Wire, half_open
 
 MIB = 1024 * 1024
 BLOCK = 64 * 1024
@@ -34,10 +35,6 @@ LITTLE = 16
 
 def name() -> str:
     return f"load-{uuid.uuid4().hex[:12]}@example.com"
-
-
-def head(client: Client, method: str, path: str, *headers: str) -> bytes:
-    return request(method, PREFIX + path, f"Authorization: Bearer {client.token}", *headers)
 
 
 def assert_serves(program: Program) -> None:
@@ -60,10 +57,10 @@ def test_sixty_four_megabytes_are_refused_and_not_kept(program: Program, okta: C
     client = Client(okta.port, "nobody") if "stranger" in how else okta
     with Wire(program.port) as wire:
         if how.startswith("declared"):
-            wire.write(head(client, "POST", "/Users", f"Content-Length: {64 * MIB}"))
+            wire.write(client.head("POST", "/Users", f"Content-Length: {64 * MIB}"))
             piece, end = b" " * BLOCK, b""
         else:
-            wire.write(head(client, "POST", "/Users", "Transfer-Encoding: chunked"))
+            wire.write(client.head("POST", "/Users", "Transfer-Encoding: chunked"))
             piece, end = b"%x\r\n%s\r\n" % (BLOCK, b" " * BLOCK), b"0\r\n\r\n"
         for _ in range(64 * MIB // BLOCK):
             wire.write(piece)
@@ -103,7 +100,7 @@ def test_a_head_without_an_end_is_cut_off(program: Program, what: str) -> None:
 def test_a_body_that_trickles_is_given_up(tmp_path: Path, length: str) -> None:
     """Bytes come all the time, and the end would be far away."""
     with serving(tmp_path, ScimSource("slow"), body_seconds=0.5) as running, Wire(running.port) as wire:
-        wire.write(head(running.clients["slow"], "POST", "/Users", length))
+        wire.write(running.clients["slow"].head("POST", "/Users", length))
         given_up = threading.Event()
         sent = 0
 
@@ -129,7 +126,7 @@ def test_a_body_that_trickles_is_given_up(tmp_path: Path, length: str) -> None:
 def test_hundreds_of_half_open_connections_keep_nobody_out(program: Program, okta: Client) -> None:
     """Silent ones, half heads, half bodies with a token and without one; all of them are given back afterwards."""
     before = program.open_files()
-    half = head(okta, "POST", "/Users", "Content-Length: 1000")
+    half = okta.head("POST", "/Users", "Content-Length: 1000")
     stranger = half.replace(okta.token.encode(), b"nobody")
     starts = [b""] * 130 + [half[:60]] * 130 + [stranger + b"{"] * 80 + [half + b"{"] * 60
     with half_open(program.port, starts):
@@ -142,26 +139,88 @@ def test_hundreds_of_half_open_connections_keep_nobody_out(program: Program, okt
 
 def test_a_source_whose_bodies_do_not_come_is_still_served(program: Program, okta: Client) -> None:
     """A network that swallows what follows a head: the pushes that do arrive are not kept waiting for it."""
-    with half_open(program.port, [head(okta, "POST", "/Users", "Content-Length: 1000") + b"{"] * 200):
+    with half_open(program.port, [okta.head("POST", "/Users", "Content-Length: 1000") + b"{"] * 200):
         assert_serves(program)
+
+
+GONE = json.dumps({"Operations": [{"op": "replace", "path": "title", "value": "gone"}]}).encode()
+UNMADE, MADE = ('W/"1"', 'W/"1"', None), ('W/"2"', 'W/"2"', "gone")
+
+
+def change(client: Client, user: Any, *length: str) -> bytes:
+    """Write a request whose body declares this length, its own if none is given."""
+    return client.head("PATCH", f"/Users/{user['id']}", *(length or (f"Content-Length: {len(GONE)}",))) + GONE
+
+
+def states(client: Client, users: Sequence[Any]) -> set[tuple[str, str, str | None]]:
+    """Return in which states these users are: the version told in the head, the one in the body, and the title."""
+    found = [client.get(f"/Users/{user['id']}") for user in users]
+    return {(got.headers["etag"], got.json["meta"]["version"], got.json.get("title")) for got in found}
+
+
+def hang_up(line: socket.socket, *, reset: bool) -> None:
+    if reset:
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    line.close()
+
+
+@contextlib.contextmanager
+def slow_disk(store: SqliteStore) -> Iterator[None]:
+    """Nothing is written before the block ends."""
+    ready = threading.Event()
+    store.submit(lambda db: ready.wait(60))
+    try:
+        yield
+    finally:
+        ready.set()
 
 
 def test_clients_that_hang_up_leave_no_trace(program: Program, okta: Client) -> None:
     """They send a change and are gone before the answer: it is made or not made, as a whole, and nobody else notices."""
     before = program.open_files()
     users = [okta.user(name()) for _ in range(40)]
-    body = json.dumps({"Operations": [{"op": "replace", "path": "title", "value": "gone"}]}).encode()
     for number, user in enumerate(users):
-        with socket.create_connection(("127.0.0.1", program.port), timeout=20) as line:
-            line.sendall(head(okta, "PATCH", f"/Users/{user['id']}", f"Content-Length: {len(body)}") + body)
-            if number % 2:
-                line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset
+        line = socket.create_connection(("127.0.0.1", program.port), timeout=20)
+        line.sendall(change(okta, user))
+        hang_up(line, reset=number % 2 == 1)
     until(lambda: program.open_files() <= before + 5, "the connections are given back", told=program.open_files)
-    found = [okta.get(f"/Users/{user['id']}") for user in users]
-    states = {(got.headers["etag"], got.json["meta"]["version"], got.json.get("title")) for got in found}
-    made, unmade = ('W/"2"', 'W/"2"', "gone"), ('W/"1"', 'W/"1"', None)
-    assert states <= {made, unmade}
+    assert states(okta, users) <= {MADE, UNMADE}
     assert_serves(program)
+
+
+@pytest.mark.parametrize("reset", [False, True], ids=["closed", "reset"])
+def test_a_change_that_was_taken_up_is_made_though_its_client_hangs_up(tmp_path: Path, reset: bool) -> None:
+    """Each client is gone while its change waits for the disk; an answer to whoever came later says it was taken up."""
+    with serving(tmp_path, ScimSource("okta")) as running:
+        okta = running.clients["okta"]
+        users = [okta.user(name()) for _ in range(CLIENTS)]
+        with slow_disk(running.store):
+            with half_open(running.port, [change(okta, user) for user in users]) as lines:
+                assert states(okta, users) == {UNMADE}
+                for line in lines:
+                    hang_up(line, reset=reset)
+            assert states(okta, users) == {UNMADE}, "they have gone before it is made"
+        until(lambda: states(okta, users) == {MADE}, "every change is made", told=lambda: states(okta, users))
+
+
+@pytest.mark.parametrize("reset", [False, True], ids=["closed", "reset"])
+@pytest.mark.parametrize("length", [f"Content-Length: {len(GONE) + 1}", "Transfer-Encoding: chunked"])
+def test_a_change_whose_body_was_not_complete_is_never_made(
+    program: Program, okta: Client, length: str, reset: bool
+) -> None:
+    """All of the JSON has come, its end has not: one more byte was promised, or the last chunk."""
+    before = program.open_files()
+    users = [okta.user(name()) for _ in range(40)]
+    starts = [change(okta, user, length) for user in users]
+    if "chunked" in length:
+        starts = [start.removesuffix(GONE) + b"%x\r\n%s\r\n" % (len(GONE), GONE) for start in starts]
+    with half_open(program.port, starts) as lines:
+        assert states(okta, users) == {UNMADE}
+        for line in lines:
+            hang_up(line, reset=reset)
+    until(lambda: program.open_files() <= before + 5, "the connections are given back", told=program.open_files)
+    assert_serves(program)
+    assert states(okta, users) == {UNMADE}, "and what is written afterwards does not bring it"
 
 
 def test_clients_that_do_not_read_are_not_worked_for(program: Program, entra: Client) -> None:
@@ -170,7 +229,7 @@ def test_clients_that_do_not_read_are_not_worked_for(program: Program, entra: Cl
         entra.user(name(), title="x" * 40_000)
     label = 'idsync_scim_requests_total{code="200",method="GET",resource="Users"}'
     before, files = program.counted().get(label, 0), program.open_files()
-    asked = head(entra, "GET", "/Users?count=200") * 50
+    asked = entra.head("GET", "/Users?count=200") * 50
     with half_open(program.port, [asked] * 20) as lines:
         until(lambda: program.counted()[label] >= before + len(lines), "the first page of each is made")
         assert_serves(program)
@@ -263,7 +322,7 @@ def test_an_expensive_request_keeps_no_leaver_waiting(greedy: Program) -> None:
     body = json.dumps({"Operations": operations}).encode()
     before = greedy.work()
     with socket.create_connection(("127.0.0.1", greedy.port), timeout=20) as line:
-        line.sendall(head(okta, "PATCH", f"/Users/{crowded['id']}", f"Content-Length: {len(body)}") + body)
+        line.sendall(okta.head("PATCH", f"/Users/{crowded['id']}", f"Content-Length: {len(body)}") + body)
         line.setblocking(False)
         until(lambda: greedy.work() > before + 1 or answered(line), "it is under way or was refused")
         try:
@@ -307,6 +366,5 @@ def test_a_locked_store_is_503_loses_nothing_and_recovers_alone(tmp_path: Path, 
         assert (seen, set(shown), probes) == ([CLIENTS], {True}, (200, 200))
         assert {got.status for got in at_once(leave) if got is not None} == {200}
         for holder in holders:
-            until(lambda: not gateway.live_keys(holder.user_id), "the keys are gone")  # noqa: B023
-            until(lambda: gateway.fenced(holder.user_id), "the fence stands")  # noqa: B023
+            gateway.wait_until_ended(holder.user_id)
         daemon.assert_discreet()

@@ -29,16 +29,6 @@ class Raw:
         return {line.partition(b":")[0].decode().lower() for line in self.head.split(b"\r\n")[1:] if line}
 
 
-def request(method: str | bytes, target: str | bytes, *headers: str | bytes, body: bytes = b"") -> bytes:
-    """Write a request as given; nothing is checked, escaped or added but the host."""
-    lines = [b" ".join((_bytes(method), _bytes(target), b"HTTP/1.1")), b"Host: idsync.example.com"]
-    return b"\r\n".join([*lines, *map(_bytes, headers), b"", body])
-
-
-def _bytes(text: str | bytes) -> bytes:
-    return text if isinstance(text, bytes) else text.encode()
-
-
 class Wire:
     """One connection, opened again when the server has closed it."""
 

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import urllib.request
+from typing import Any
 
 import pytest
 
@@ -19,9 +20,9 @@ from .client import ADMIN, Client
     "wrong",
     [{"host": "0.0.0.0"}, {"dialect": "openai"}, {"broadcast": "radio"}, {"replicas": 0}, {"clock": "sun"}],  # noqa: S104
 )
-def test_options_are_checked(wrong: dict[str, object]) -> None:
+def test_options_are_checked(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError):
-        Options(**wrong)  # type: ignore[arg-type]
+        Options(**wrong)
 
 
 def test_urls_and_the_end() -> None:

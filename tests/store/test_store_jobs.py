@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 import pytest
@@ -104,7 +105,8 @@ def test_a_failed_job_is_kept_counted_and_tried_again_later(store: SqliteStore) 
     for tries in (1, 2):
         at = NOW + 10.0 * tries
         assert claim(store, at=at) == ["ada"]
-        store.write(lambda db, at=at: jobs.retry(db, "ada", "w", 1, at + 10.0, "gateway down"))  # type: ignore[misc]
+        failed = partial(jobs.retry, person_id="ada", owner="w", generation=1, run_at=at + 10.0, error="gateway down")
+        store.write(failed)
         assert (job(store).attempts, job(store).last_error, job(store).run_at) == (tries, "gateway down", at + 10.0)
     assert claim(store, at=NOW + 29) == []
 

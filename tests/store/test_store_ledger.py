@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -33,7 +34,7 @@ ADA = Departure(
 
 def put(store: SqliteStore, *departures: Departure) -> None:
     for departure in departures:
-        store.write(lambda db, departure=departure: ledger.put_departure(db, departure))  # type: ignore[misc]
+        store.write(partial(ledger.put_departure, departure=departure))
 
 
 def test_a_departure_comes_back_as_it_was_put(store: SqliteStore) -> None:

@@ -31,6 +31,29 @@ class Company:
         self.gateway.assert_gone(self.leo)
         self.assert_others_work()
 
+    def assert_leo_goes_after_all(self, home: Home) -> None:
+        """The gateway works again: what had failed is tried anew, and then he is gone."""
+        self.gateway.mend()
+        home.hurry()
+        home.wait_until_verified("leo")
+        self.assert_leo_is_gone()
+
+    def second_account(self, home: Home, *keys_in: str | None) -> Holder:
+        """Give Leo another account, with one key for every team named."""
+        second = self.gateway.account("leo2", *keys_in)
+        home.link("leo", second.user_id)
+        home.wait_until_quiet()
+        self.gateway.ready()
+        return second
+
+    def crowd(self, home: Home, count: int) -> list[Holder]:
+        """Hire so many into no group, each with a key in the lab and one in no team."""
+        crowd = [self.gateway.account(f"c{number:02}", LAB, None) for number in range(count)]
+        for holder in crowd:
+            home.directory.hire(holder.email)
+        self.gateway.ready()
+        return crowd
+
     def assert_others_work(self) -> None:
         self.gateway.assert_at_work(self.ann, "data", LAB)
         assert self.gateway.answers([self.shared]) == {200}

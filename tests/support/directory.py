@@ -138,7 +138,7 @@ class ScimDirectory:
         self._patch(f"/Groups/{self.ids[group]}", "add", "members", [{"value": self.ids[login]}])
 
     def leave(self, login: str) -> None:
-        self._patch(f"/Users/{self.ids[login]}", "replace", "active", False)
+        self._patch(f"/Users/{self.ids.get(login) or self.find(login)}", "replace", "active", False)
 
     def come_back(self, login: str) -> None:
         self._patch(f"/Users/{self.ids[login]}", "replace", "active", True)

@@ -53,6 +53,16 @@ class Got:
         )
 
 
+def request(method: str | bytes, target: str | bytes, *headers: str | bytes, body: bytes = b"") -> bytes:
+    """Write a request as given; nothing is checked, escaped or added but the host."""
+    lines = [b" ".join((_bytes(method), _bytes(target), b"HTTP/1.1")), b"Host: idsync.example.com"]
+    return b"\r\n".join([*lines, *map(_bytes, headers), b"", body])
+
+
+def _bytes(text: str | bytes) -> bytes:
+    return text if isinstance(text, bytes) else text.encode()
+
+
 @dataclass
 class Client:
     """A SCIM client of one source."""
@@ -99,6 +109,10 @@ class Client:
 
     def members(self, group_id: str) -> set[str]:
         return {entry["value"] for entry in self.get(f"/Groups/{group_id}").json.get("members", [])}
+
+    def head(self, method: str, path: str, *headers: str) -> bytes:
+        """Write the head of a request with this client's token; nothing is added for its body."""
+        return request(method, self.prefix + path, f"Authorization: Bearer {self.token}", *headers)
 
     def raw(self, data: bytes) -> bytes:
         """Send bytes and return everything the server says until it closes."""

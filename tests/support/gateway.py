@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -79,6 +79,20 @@ class Gateway(Client):
 
     def wait_for_fault(self, path: str, times: int = 1) -> None:
         until(lambda: self.fired(path) >= times, f"a call of {path} that meets its fault", told=self.paths)
+
+    def wait_for_calls(self, further: int, *, unless: Callable[[], object]) -> None:
+        """Wait until it has been called so many times more, or there is no need to."""
+        calls = len(self.log())
+        until(lambda: len(self.log()) >= calls + further or unless(), "some calls")
+
+    def wait_for_user(self, email: str) -> None:
+        until(lambda: self.users_called(email), f"{email} has an account")
+
+    def wait_for_member(self, team_id: str, user_id: str) -> None:
+        until(lambda: team_id in self.teams_with(user_id), f"{user_id} is in {team_id}")
+
+    def wait_until_ended(self, user_id: str) -> None:
+        until(lambda: not self.live_keys(user_id) and self.fenced(user_id), f"{user_id} has no keys and is fenced")
 
     def paths(self, since: int = 0, *, writes: bool = False) -> list[str]:
         """Return which endpoints idsync asked, in order; `writes` leaves the reads out."""

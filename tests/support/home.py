@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -93,6 +94,14 @@ class Home:
         asked: dict[str, Any] = {"user": mail(login), "reason": "test", "by": "test", "override": False}
         return self.run(self.core.commands(alone=not self._working).revoke(**asked))
 
+    def link(self, login: str, account_id: str) -> None:
+        self.write(lambda db: self.core.control.link(db, mail(login), account_id, by="test"))
+
+    def offboard(self, login: str) -> None:
+        """Push that somebody leaves, and wait until that is verified."""
+        self.directory.leave(login)
+        self.wait_until_verified(login)
+
     # -- looking ----------------------------------------------------------------------------------------------------
 
     @property
@@ -122,7 +131,10 @@ class Home:
 
     def wait_until_verified(self, *logins: str) -> None:
         for login in logins:
-            until(lambda: self.departure(login).verified_at, f"{login} is verified", told=self._troubles)  # noqa: B023
+            until(partial(self._verified_at, login), f"{login} is verified", told=self._troubles)
+
+    def _verified_at(self, login: str) -> float | None:
+        return self.departure(login).verified_at
 
     def wait_until_quiet(self) -> None:
         until(lambda: not self.busy(), "no job is due", told=self._troubles)
