@@ -11,7 +11,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -142,17 +142,22 @@ ANY, NONE = "1 = 1", "1 = 0"
 
 @dataclass(frozen=True)
 class Where:
-    """A condition with its parameters; `exact` when it finds the matching rows and no others."""
+    """A condition with its parameters.
+
+    `exact` when it finds the matching rows and no others, `narrow` when an index of its own finds the few it has.
+    """
 
     text: str = ANY
     params: Mapping[str, Any] = field(default_factory=dict)
     exact: bool = True
+    narrow: bool = False
 
 
 @dataclass(frozen=True)
 class _Clause:
     text: str
     exact: bool = True
+    narrow: bool = False
 
 
 def where(node: FilterNode | None, resource: str) -> Where:
@@ -165,7 +170,7 @@ def where(node: FilterNode | None, resource: str) -> Where:
         return Where()
     compiler = _Compiler(resource)
     clause = compiler.visit(node)
-    return Where(clause.text, compiler.params, clause.exact)
+    return Where(clause.text, compiler.params, clause.exact, clause.narrow)
 
 
 @dataclass(frozen=True)
@@ -229,11 +234,16 @@ class _Compiler(FilterVisitor[_Clause]):
     def visit_logical_expr(self, node: LogicalExpr) -> _Clause:
         terms = [self.visit(term) for term in node.terms]
         word = " AND " if node.op == LogicalOperator.and_ else " OR "
-        return _Clause(f"({word.join(term.text for term in terms)})", all(term.exact for term in terms))
+        some = any if node.op == LogicalOperator.and_ else all
+        return _Clause(
+            f"({word.join(term.text for term in terms)})",
+            all(term.exact for term in terms),
+            some(term.narrow for term in terms),
+        )
 
     def visit_not(self, node: Not) -> _Clause:
         inner = self.visit(node.expr)
-        return replace(inner, text=f"(NOT {inner.text})") if inner.exact else _Clause(ANY, exact=False)
+        return _Clause(f"(NOT {inner.text})") if inner.exact else _Clause(ANY, exact=False)
 
     def visit_present(self, node: Present) -> _Clause:
         column = COLUMNS[self.resource].get(self._name(node.attr_path))
@@ -272,7 +282,7 @@ class _Compiler(FilterVisitor[_Clause]):
     def _address(self, operand: str) -> _Clause:
         """Find the users with an address by its index; the filter itself looks at them, as `type` may matter."""
         param = self._param(fold(operand))
-        return _Clause(_WITH_ADDRESS.format(p=param), exact=False)
+        return _Clause(_WITH_ADDRESS.format(p=param), exact=False, narrow=True)
 
     def _superset(self, name: str, operand: Any) -> _Clause:
         """Find at least the rows whose document holds a text; without one, every row is a candidate."""

@@ -31,7 +31,7 @@ from idsync.web.scim_storage import DirectoryStorage, Intake, Raced, Store, Subm
 ATTEMPTS = 4
 """How often a change is judged anew because its record was changed meanwhile, before it is judged in the writer."""
 MAX_WORK = 100_000
-"""Operations of one PATCH times the members of its group: each operation costs as much as the record is large."""
+"""Operations of one PATCH times the members of its group: each looks at all of them, about 0.02 ms for a member."""
 
 Outcome = tuple[dict[str, Any], Resource[Any] | None]
 

@@ -81,7 +81,7 @@ def find(db: Db, source: str, search: Search, request: SearchRequest[Any], posit
 
 def count(db: Db, source: str, kind: str, condition: sql.Where) -> int:
     counter = directory.count_users if kind == "User" else directory.count_groups
-    return counter(db, source, condition.text, condition.params)
+    return counter(db, source, condition.text, condition.params, narrow=condition.narrow)
 
 
 def _by_number(
@@ -95,7 +95,15 @@ def _by_number(
         if first < counts[kind] and left > 0:
             order = _order(search, kind).text()
             rows = directory.scim_page(
-                db, kind, source, condition.text, condition.params, limit=left, offset=first, order=order
+                db,
+                kind,
+                source,
+                condition.text,
+                condition.params,
+                limit=left,
+                offset=first,
+                order=order,
+                narrow=condition.narrow,
             )
             found += [(kind, row) for row in rows]
     return found
@@ -114,7 +122,15 @@ def _by_position(db: Db, source: str, search: Search, total: int, limit: int, po
             text = f"({text}) AND {order.beyond(back=back)}"
             params |= {f"k{number}": value for number, value in enumerate(start.keys)}
         rows = directory.scim_page(
-            db, kind, source, text, params, limit=limit + 1 - len(found), offset=0, order=order.text(back=back)
+            db,
+            kind,
+            source,
+            text,
+            params,
+            limit=limit + 1 - len(found),
+            offset=0,
+            order=order.text(back=back),
+            narrow=condition.narrow,
         )
         found += [(kind, row) for row in rows]
         if len(found) > limit:

@@ -249,7 +249,15 @@ class DirectoryStorage(ScimStorage):
 
     def _matches(self, kind: str, condition: sql.Where, request: SearchRequest[Any]) -> list[Resource[Any]]:
         rows = directory.scim_page(
-            self.db, kind, self.source, condition.text, condition.params, limit=SCAN + 1, offset=0, order="id"
+            self.db,
+            kind,
+            self.source,
+            condition.text,
+            condition.params,
+            limit=SCAN + 1,
+            offset=0,
+            order="id",
+            narrow=condition.narrow,
         )
         if len(rows) > SCAN:
             raise TooManyToScan

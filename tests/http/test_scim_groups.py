@@ -189,3 +189,20 @@ def test_more_members_than_one_request_may_name(okta: Client) -> None:
     assert okta.send("POST", "/Groups", {"displayName": name(), "members": crowd}).is_scim_error(413)
     many = [{"op": "remove", "path": f'members[value eq "{number}"]'} for number in range(1001)]
     assert okta.patch(f"/Groups/{group['id']}", *many).is_scim_error(413)
+
+
+def test_operations_that_look_at_every_member_are_bounded_by_their_number(okta: Client) -> None:
+    """Each of them costs as much as the group is large; those that name members by id are not counted."""
+    made = [{"method": "POST", "path": "/Users", "bulkId": str(n), "data": {"userName": name()}} for n in range(101)]
+    bulk = {"schemas": ["urn:ietf:params:scim:api:messages:2.0:BulkRequest"], "Operations": made}
+    people = [one["location"].rpartition("/")[2] for one in okta.send("POST", "/Bulk", bulk).json["Operations"]]
+    group = okta.group(name(), *people)
+    removals = [
+        {"op": "remove", "path": f'members[value eq "{people[n % 101]}" and type eq "User"]'} for n in range(1000)
+    ]
+    got = okta.patch(f"/Groups/{group['id']}", *removals)
+    assert got.status == 413
+    assert "members by their ids" in got.json["detail"]
+    assert okta.members(group["id"]) == set(people)
+    assert okta.patch(f"/Groups/{group['id']}", *removals[:990]).status == 200
+    assert okta.members(group["id"]) == set()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -96,7 +98,8 @@ def test_a_failed_operation_is_undone_and_its_neighbours_are_not(db: SqliteDb, u
     with pytest.raises(NotFoundException):
         fail()
     assert [
-        one.user_name for one in directory.search_users(db, "okta", "1 = 1", {}, order="id", limit=9, offset=0)
+        json.loads(one["doc"])["userName"]
+        for one in directory.scim_page(db, "User", "okta", "1 = 1", {}, limit=9, offset=0)
     ] == ["kept"]
 
 
@@ -136,3 +139,28 @@ def test_an_address_is_found_by_index_whoever_has_it_first(db: SqliteDb, user_ty
         " (id IN (SELECT user_id FROM user_emails WHERE email_key = 'x')) ORDER BY id LIMIT 9"
     )
     assert not [row["detail"] for row in plan if row["detail"].startswith("SCAN")]
+
+
+def steps(db: SqliteDb, work: Callable[[], object]) -> int:
+    """Count the instructions the database needs for some work."""
+    taken = itertools.count()
+    db.connection.set_progress_handler(lambda: next(taken) < 0, 1)
+    try:
+        work()
+    finally:
+        db.connection.set_progress_handler(None, 0)
+    return next(taken)
+
+
+def test_finding_an_address_costs_the_same_among_any_number_of_people(db: SqliteDb, user_type: ResourceType) -> None:
+    storage = storage_of(db, "okta")
+
+    def find() -> int:
+        return steps(db, lambda: storage.search([user_type], search('emails eq "u3@example.com" and active eq true')))
+
+    taken = []
+    for number in range(400):
+        storage.create(user_type, user(f"u{number}", emails=[{"value": f"u{number}@example.com"}]))
+        if number in (9, 399):
+            taken.append(find())
+    assert taken[1] < 2 * taken[0]
