@@ -6,7 +6,7 @@ import json
 
 import click
 
-from idsync.cli.client import JSON, reading, settings, show
+from idsync.cli.client import JSON, reading, say, settings, show
 
 
 @click.group()
@@ -29,10 +29,10 @@ def tail(ctx: click.Context, count: int, as_json: bool) -> int:
         entries = journal.last(db, count)
     for entry in entries:
         if as_json:
-            click.echo(json.dumps(asdict(entry), ensure_ascii=False))
+            say(json.dumps(asdict(entry), ensure_ascii=False))
         else:
             detail = json.dumps(dict(entry.detail), ensure_ascii=False)
-            click.echo(f"{entry.seq:>6}  {rfc3339(entry.at)}  {entry.actor}  {entry.action}  {entry.subject}  {detail}")
+            say(f"{entry.seq:>6}  {rfc3339(entry.at)}  {entry.actor}  {entry.action}  {entry.subject}  {detail}")
     return 0
 
 
@@ -51,7 +51,7 @@ def verify(ctx: click.Context, as_json: bool) -> int:
         show({"entries": head[0], "head": head[1], "whole": broken is None, "breaks_at": broken})
         return 0 if broken is None else 1
     if broken is not None:
-        click.echo(f"the chain breaks at entry {broken}: it or the one before it was altered, removed or inserted")
+        say(f"the chain breaks at entry {broken}: it or the one before it was altered, removed or inserted")
         return 1
-    click.echo(f"{head[0]} entries, chain whole; head {head[1]}")
+    say(f"{head[0]} entries, chain whole; head {head[1]}")
     return 0

@@ -8,6 +8,7 @@ import getpass
 import http.client
 import json
 import os
+import re
 import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -104,18 +105,33 @@ def reading(config: Config) -> Iterator[Db]:
         yield db
 
 
+_UNPRINTABLE = re.compile("[\0-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+"""What moves the cursor, colours or turns text round: names come from whoever may write to a directory."""
+
+
+def printable(text: str) -> str:
+    """Return a line with every control character written as its escape."""
+    return _UNPRINTABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print one line on stdout, or on stderr."""
+    click.echo(printable(text), err=err)
+
+
 def show(data: Any) -> None:
     """Print data as JSON on stdout."""
-    click.echo(json.dumps(data, indent=2, ensure_ascii=False))
+    for line in json.dumps(data, indent=2, ensure_ascii=False).split("\n"):
+        say(line)
 
 
 def table(rows: Sequence[tuple[str, ...]], head: tuple[str, ...]) -> None:
     """Print aligned columns; the last one is never padded."""
-    every = [head, *rows]
+    every = [head, *(tuple(map(printable, row)) for row in rows)]
     widths = [max(len(row[index]) for row in every) for index in range(len(head) - 1)]
     for row in every:
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
-        click.echo("  ".join([*cells, row[-1]]).rstrip())
+        say("  ".join([*cells, row[-1]]).rstrip())
 
 
 def ago(seconds: float) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from idsync.cli.client import JSON, loaded, show, table
+from idsync.cli.client import JSON, loaded, say, show, table
 from idsync.errors import ConfigError
 
 
@@ -36,7 +36,7 @@ def check(ctx: click.Context, start: bool, as_json: bool) -> int:
     if as_json:
         show({"ok": True, "problems": []})
         return 0
-    click.echo(f"{found.path or 'no file, environment and defaults only'}: ok")
+    say(f"{found.path or 'no file, environment and defaults only'}: ok")
     return 0
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from idsync.cli.client import JSON, settings, show
+from idsync.cli.client import JSON, say, settings, show
 
 
 @click.group()
@@ -22,7 +22,7 @@ def backup(ctx: click.Context, file: Path) -> int:
     from idsync.store.sqlite import backup as copy
 
     copy(settings(ctx).store.url, file)
-    click.echo(f"{file}: {file.stat().st_size} bytes")
+    say(f"{file}: {file.stat().st_size} bytes")
     return 0
 
 
@@ -38,5 +38,5 @@ def check(ctx: click.Context, as_json: bool) -> int:
         show({"sound": report.sound, "lines": list(report.lines)})
         return 0 if report.sound else 1
     for line in report.lines:
-        click.echo(line)
+        say(line)
     return 0 if report.sound else 1

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from idsync.cli.client import JSON, reading, settings, show
+from idsync.cli.client import JSON, reading, say, settings, show
 from idsync.errors import NotFound
 
 
@@ -34,35 +34,33 @@ def departures(ctx: click.Context, user: str | None, as_json: bool) -> int:
     for view in views:
         _print(view, with_receipt=user is not None)
     if not views:
-        click.echo("no departures")
+        say("no departures")
     return 0
 
 
 def _print(view: dict[str, Any], *, with_receipt: bool) -> None:
     took = view["time_to_revoke_seconds"]
     timed = f"verified after {took:.3f} s" if took is not None else "not verified"
-    click.echo(f"{view['stages']['received']}  {view['user']}  {view['state']}  ({view['evidence']}; {timed})")
+    say(f"{view['stages']['received']}  {view['user']}  {view['state']}  ({view['evidence']}; {timed})")
     if view["problem"]:
-        click.echo(f"    {view['problem']}")
+        say(f"    {view['problem']}")
     if not with_receipt:
         return
-    click.echo(
-        f"    cause: {view['cause']}; gateway account {view['gateway_user_id'] or 'none'}; fence {view['fence']}"
-    )
+    say(f"    cause: {view['cause']}; gateway account {view['gateway_user_id'] or 'none'}; fence {view['fence']}")
     for stage, at in view["stages"].items():
-        click.echo(f"    {stage:9} {at}")
+        say(f"    {stage:9} {at}")
     receipt = view["receipt"]
     for key in receipt.get("keys", []):
-        click.echo(f"    key gone: {key['alias'] or key['name'] or key['id']} (team {key['team_id'] or '-'})")
+        say(f"    key gone: {key['alias'] or key['name'] or key['id']} (team {key['team_id'] or '-'})")
     for team in receipt.get("teams", []):
-        click.echo(f"    left team {team}")
+        say(f"    left team {team}")
     for call in receipt.get("calls", []):
-        click.echo(
+        say(
             f"    {call['at']}  {call['method']:6} {call['path']}  {call['target']}  -> {call['status']}  {call['ms']} ms"
         )
     for key in receipt.get("shared_keys") or []:
-        click.echo(f"    may be known to them: {key['alias'] or key['name'] or key['id']} (team {key['team_id']})")
+        say(f"    may be known to them: {key['alias'] or key['name'] or key['id']} (team {key['team_id']})")
     for account in receipt.get("other_accounts") or []:
-        click.echo(f"    another account with their e-mail: {account}")
+        say(f"    another account with their e-mail: {account}")
     for sentence in receipt.get("left_standing", []):
-        click.echo(f"    left standing: {sentence}")
+        say(f"    left standing: {sentence}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from idsync.cli.client import JSON, ask, reading, settings, show, table, who
+from idsync.cli.client import JSON, ask, reading, say, settings, show, table, who
 
 
 @click.group()
@@ -52,7 +52,7 @@ def list_(ctx: click.Context, as_json: bool) -> int:
 def bind(ctx: click.Context, team_or_role: str, group_id: str) -> int:
     """Bind TEAM_OR_ROLE to the group of this id."""
     result = ask(settings(ctx), "groups.bind", target=team_or_role, group_id=group_id, by=who())
-    click.echo(f"{result['kind']} {result['target']} is bound to {result['group']} ({result['group_id']})")
+    say(f"{result['kind']} {result['target']} is bound to {result['group']} ({result['group_id']})")
     return 0
 
 
@@ -63,7 +63,5 @@ def bind(ctx: click.Context, team_or_role: str, group_id: str) -> int:
 def unbind(ctx: click.Context, team_or_role: str, group_id: str) -> int:
     """Undo a binding. Whoever would lose access by it alone is held until somebody approves."""
     result = ask(settings(ctx), "groups.unbind", target=team_or_role, group_id=group_id, by=who())
-    click.echo(
-        f"{result['kind']} {result['target']} is no longer bound to {result['group_id']}; see: idsync holds list"
-    )
+    say(f"{result['kind']} {result['target']} is no longer bound to {result['group_id']}; see: idsync holds list")
     return 0

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from idsync.cli.client import JSON, ask, reading, settings, show, who
+from idsync.cli.client import JSON, ask, reading, say, settings, show, who
 from idsync.errors import NotFound
 
 
@@ -25,9 +25,9 @@ def list_(ctx: click.Context, as_json: bool) -> int:
         show(views)
         return 0
     for view in views:
-        click.echo(f"{view['id']}  {len(view['people'])} person(s)  checksum {view['checksum']}  {view['reason']}")
+        say(f"{view['id']}  {len(view['people'])} person(s)  checksum {view['checksum']}  {view['reason']}")
     if not views:
-        click.echo("no open holds")
+        say("no open holds")
     return 0
 
 
@@ -51,11 +51,11 @@ def show_(ctx: click.Context, hold_id: str, as_json: bool) -> int:
     if as_json:
         show(view)
         return 0
-    click.echo(f"{view['reason']} (since {view['created']})")
+    say(f"{view['reason']} (since {view['created']})")
     for entry in view["people"]:
         what = f"team {entry['team']}" if entry["team"] else "keys and memberships"
-        click.echo(f"  {entry['user']}: {what} ({entry['cause']})")
-    click.echo(f"to let it go:  idsync holds approve {view['id']} --checksum {view['checksum']}")
+        say(f"  {entry['user']}: {what} ({entry['cause']})")
+    say(f"to let it go:  idsync holds approve {view['id']} --checksum {view['checksum']}")
     return 0
 
 
@@ -66,7 +66,7 @@ def show_(ctx: click.Context, hold_id: str, as_json: bool) -> int:
 def approve(ctx: click.Context, hold_id: str, checksum: str) -> int:
     """Let go what a hold keeps back, exactly as it was shown."""
     result = ask(settings(ctx), "holds.approve", hold_id=hold_id, checksum=checksum, by=who())
-    click.echo(f"approved; {result['released']} item(s) released")
+    say(f"approved; {result['released']} item(s) released")
     return 0
 
 
@@ -76,5 +76,5 @@ def approve(ctx: click.Context, hold_id: str, checksum: str) -> int:
 def reject(ctx: click.Context, hold_id: str) -> int:
     """Keep for good what a hold keeps back."""
     result = ask(settings(ctx), "holds.reject", hold_id=hold_id, by=who())
-    click.echo(f"rejected; {result['kept']} item(s) stay as they are")
+    say(f"rejected; {result['kept']} item(s) stay as they are")
     return 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from idsync.cli.client import ask, settings, who
+from idsync.cli.client import ask, say, settings, who
 
 
 @click.command()
@@ -14,5 +14,5 @@ from idsync.cli.client import ask, settings, who
 def link(ctx: click.Context, user: str, gateway_user_id: str) -> int:
     """Say that GATEWAY_USER_ID is USER's account; settles a conflict."""
     result = ask(settings(ctx), "link", user=user, account_id=gateway_user_id, by=who())
-    click.echo(f"{result['user']}: gateway account {result['gateway_user_id']}")
+    say(f"{result['user']}: gateway account {result['gateway_user_id']}")
     return 0

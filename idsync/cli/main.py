@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from idsync import __version__
+from idsync.cli.client import say
 from idsync.errors import ConfigError, IdsyncError
 
 COMMANDS = {
@@ -80,7 +81,7 @@ def main() -> None:
     try:
         result: Any = cli.main(standalone_mode=False)
     except click.exceptions.Abort:
-        click.echo("idsync: stopped", err=True)
+        say("idsync: stopped", err=True)
         sys.exit(130)
     except click.ClickException as error:
         error.show()
@@ -97,8 +98,8 @@ def main() -> None:
 def tell(error: IdsyncError) -> None:
     """Print an error for a person: what is wrong and, where it is known, what to do."""
     if isinstance(error, ConfigError):
-        click.echo("idsync: the configuration cannot be used", err=True)
+        say("idsync: the configuration cannot be used", err=True)
         for path, what in error.problems:
-            click.echo(f"  {path}: {what}", err=True)
+            say(f"  {path}: {what}", err=True)
         return
-    click.echo(f"idsync: {error}", err=True)
+    say(f"idsync: {error}", err=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from idsync.cli.client import JSON, ask, settings, show
+from idsync.cli.client import JSON, ask, say, settings, show
 from idsync.errors import UsageError
 
 WORDS = {
@@ -48,21 +48,21 @@ def reconcile(ctx: click.Context, source: str | None, dry_run: bool, as_json: bo
 def _print(result: dict[str, Any], dry_run: bool) -> None:
     changes = result["changes"]
     for change in changes:
-        click.echo(f"{WORDS[change['kind']]:14} {change['subject']}  {change['target']}  ({change['why']})")
+        say(f"{WORDS[change['kind']]:14} {change['subject']}  {change['target']}  ({change['why']})")
     if not changes:
-        click.echo("nothing to do")
+        say("nothing to do")
     else:
         people = {change["person_id"] for change in changes if change["person_id"]}
         verb = "would be made" if dry_run else "found and handed to the engine"
-        click.echo(f"{len(changes)} change(s) {verb}, {len(people)} person(s) concerned; checksum {result['checksum']}")
+        say(f"{len(changes)} change(s) {verb}, {len(people)} person(s) concerned; checksum {result['checksum']}")
     for alias, count in result["extra_members"].items():
-        click.echo(f"note: team {alias} has {count} member(s) that no source put there; left alone")
+        say(f"note: team {alias} has {count} member(s) that no source put there; left alone")
     for alias, why in result["failed"].items():
-        click.echo(f"failed: team {alias}: {why}")
+        say(f"failed: team {alias}: {why}")
     for job in result["unfinished"]:
-        click.echo(f"unfinished: person {job['person']}: {job['error']} (tried {job['attempts']} times; tried again)")
+        say(f"unfinished: person {job['person']}: {job['error']} (tried {job['attempts']} times; tried again)")
     if result["open_holds"]:
-        click.echo(f"{result['open_holds']} hold(s) wait for a person: idsync holds list")
+        say(f"{result['open_holds']} hold(s) wait for a person: idsync holds list")
 
 
 def _exit_code(result: dict[str, Any], dry_run: bool) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from idsync.cli.client import JSON, ask, settings, show, who
+from idsync.cli.client import JSON, ask, say, settings, show, who
 
 
 @click.command()
@@ -18,7 +18,7 @@ def restore(ctx: click.Context, user: str, reason: str, as_json: bool) -> int:
     if as_json:
         show(result)
         return 0
-    click.echo(f"{result['user']}: ban lifted")
+    say(f"{result['user']}: ban lifted")
     if result["departed_still"]:
-        click.echo("  still departed: a source says so, or no source gives them anything")
+        say("  still departed: a source says so, or no source gives them anything")
     return 0

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from idsync.cli.client import JSON, ask, settings, show, who
+from idsync.cli.client import JSON, ask, say, settings, show, who
 from idsync.errors import UsageError
 
 
@@ -56,29 +56,27 @@ def revoke(
 
 
 def _print_radius(radius: dict[str, Any]) -> None:
-    click.echo(f"{radius['user']} (gateway user_id {radius['gateway_user_id'] or 'none'})")
+    say(f"{radius['user']} (gateway user_id {radius['gateway_user_id'] or 'none'})")
     if radius["protected"]:
-        click.echo(f"  PROTECTED: {radius['protected']}")
+        say(f"  PROTECTED: {radius['protected']}")
     for key in radius["keys"]:
         used = key["last_used"] or "never, or not told"
-        click.echo(
-            f"  key {key['alias'] or key['name']}  team {key['team'] or '-'}  last used {used}  spend {key['spend']}"
-        )
-    click.echo(f"  teams: {', '.join(radius['teams']) or 'none'}")
-    click.echo(f"  {radius['left_standing']}")
+        say(f"  key {key['alias'] or key['name']}  team {key['team'] or '-'}  last used {used}  spend {key['spend']}")
+    say(f"  teams: {', '.join(radius['teams']) or 'none'}")
+    say(f"  {radius['left_standing']}")
 
 
 def _print(result: dict[str, Any]) -> None:
     departure = result["departure"] or {}
     if result["pending"]:
         why = f"not proven yet: {result['error']}" if result["error"] else "the work is under way"
-        click.echo(f"{result['user']}: banned; {why} (--wait SECONDS waits for the receipt)")
+        say(f"{result['user']}: banned; {why} (--wait SECONDS waits for the receipt)")
         return
-    click.echo(f"{result['user']}: banned; departure {departure.get('state', 'unknown')}")
+    say(f"{result['user']}: banned; departure {departure.get('state', 'unknown')}")
     if departure.get("time_to_revoke_seconds") is not None:
-        click.echo(f"  verified {departure['time_to_revoke_seconds']:.3f} s after it was asked for")
+        say(f"  verified {departure['time_to_revoke_seconds']:.3f} s after it was asked for")
     if departure.get("problem"):
-        click.echo(f"  not further yet: {departure['problem']}")
+        say(f"  not further yet: {departure['problem']}")
 
 
 def _exit_code(result: dict[str, Any], wait: float) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from idsync.cli.client import settings
+from idsync.cli.client import say, settings
 
 
 @click.command()
@@ -18,7 +18,7 @@ def serve(ctx: click.Context) -> int:
     from idsync.app import Daemon
 
     def ready(scim: str, ops: str) -> None:
-        click.echo(f"idsync serves SCIM at {scim}/scim/v2 and operations at {ops}", err=True)
+        say(f"idsync serves SCIM at {scim}/scim/v2 and operations at {ops}", err=True)
 
     uvloop.run(Daemon(config, on_ready=ready).serve())
     return 0

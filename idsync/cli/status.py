@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from idsync.cli.client import JSON, ago, reading, settings, show
+from idsync.cli.client import JSON, ago, reading, say, settings, show
 
 
 @click.command()
@@ -30,23 +30,19 @@ def status(ctx: click.Context, as_json: bool) -> int:
 def _print(view: dict[str, Any]) -> None:
     for source in view["sources"]:
         seen = f"last change {ago(source['age_seconds'])} ago" if source["age_seconds"] is not None else "nothing yet"
-        click.echo(f"source {source['name']}: {seen}, {source['live_tokens']} live token(s)")
+        say(f"source {source['name']}: {seen}, {source['live_tokens']} live token(s)")
     beat = view["last_pass"]
-    click.echo(
-        f"last pass: {ago(beat['age_seconds'])} ago, {beat['changes']} change(s)" if beat else "last pass: none yet"
-    )
+    say(f"last pass: {ago(beat['age_seconds'])} ago, {beat['changes']} change(s)" if beat else "last pass: none yet")
     revoke = view["time_to_revoke"]
     if revoke["count"]:
-        click.echo(
-            f"time to revoke: p50 {revoke['p50']:.3f} s, p99 {revoke['p99']:.3f} s ({revoke['count']} in 30 days)"
-        )
+        say(f"time to revoke: p50 {revoke['p50']:.3f} s, p99 {revoke['p99']:.3f} s ({revoke['count']} in 30 days)")
     else:
-        click.echo("time to revoke: no departures in 30 days")
-    click.echo(f"departures not yet verified: {view['unverified_departures']}")
+        say("time to revoke: no departures in 30 days")
+    say(f"departures not yet verified: {view['unverified_departures']}")
     for job in view["jobs"]:
         why = f": {job['error']}" if job["error"] else ""
-        click.echo(f"job {job['user']}: {job['lane']}, {job['state']}, {job['attempts']} failed tries{why}")
+        say(f"job {job['user']}: {job['lane']}, {job['state']}, {job['attempts']} failed tries{why}")
     for hold in view["holds"]:
-        click.echo(f"HOLD {hold['id']}: {hold['reason']} ({hold['people']} person(s)); idsync holds show {hold['id']}")
+        say(f"HOLD {hold['id']}: {hold['reason']} ({hold['people']} person(s)); idsync holds show {hold['id']}")
     for conflict in view["conflicts"]:
-        click.echo(f"CONFLICT {conflict['detail']}\n  -> {conflict['remedy']}")
+        say(f"CONFLICT {conflict['detail']}\n  -> {conflict['remedy']}")

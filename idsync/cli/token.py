@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from idsync.cli.client import JSON, ask, reading, settings, show, table, who
+from idsync.cli.client import JSON, ask, reading, say, settings, show, table, who
 from idsync.errors import UsageError
 
 
@@ -29,8 +29,8 @@ def new(ctx: click.Context, source: str | None, operator: str | None, scope: str
     if as_json:
         show(result)
     else:
-        click.echo(result["token"])
-        click.echo(f"token {result['id']}: keep it now, it is not shown again", err=True)
+        say(result["token"])
+        say(f"token {result['id']}: keep it now, it is not shown again", err=True)
     return 0
 
 
@@ -71,5 +71,5 @@ def list_(ctx: click.Context, as_json: bool) -> int:
 def revoke(ctx: click.Context, token_id: str) -> int:
     """End a token at once."""
     ask(settings(ctx), "token.revoke", token_id=token_id, by=who())
-    click.echo(f"token {token_id} is revoked")
+    say(f"token {token_id} is revoked")
     return 0

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from idsync.cli.client import JSON, reading, settings, show
+from idsync.cli.client import JSON, reading, say, settings, show
 from idsync.errors import ConfigError, NotFound
 
 if TYPE_CHECKING:
@@ -55,10 +55,10 @@ async def _verify(config: Config, user: str | None) -> list[Finding]:
 def _print(findings: list[Finding]) -> None:
     for finding in findings:
         verdict = "ALIVE" if finding.alive else "clean"
-        click.echo(f"{verdict:6} {finding.user}  ({finding.state}; accounts: {', '.join(finding.checked) or 'none'})")
+        say(f"{verdict:6} {finding.user}  ({finding.state}; accounts: {', '.join(finding.checked) or 'none'})")
         for thing in finding.alive:
-            click.echo(f"       {thing}")
+            say(f"       {thing}")
         if finding.waiting:
-            click.echo(f"       {finding.waiting}")
+            say(f"       {finding.waiting}")
     alive = sum(1 for finding in findings if finding.alive)
-    click.echo(f"{len(findings)} departure(s) asked about at the gateway, {alive} with something alive")
+    say(f"{len(findings)} departure(s) asked about at the gateway, {alive} with something alive")

@@ -100,12 +100,13 @@ class Site:
         finally:
             store.close()
 
-    def two_leavers(self) -> None:
+    def two_leavers(self, *names: str) -> None:
         """Let two people in and out again; the guard of one holds the second one's deletion."""
+        logins = names or ("ada@example.com", "bob@example.com")
 
         def work(db: Db, intake: Intake, _: Control) -> None:
             origin = Origin("okta", "token-1", SystemClock().now())
-            users = [create(db, intake, name, origin) for name in ("ada@example.com", "bob@example.com")]
+            users = [create(db, intake, name, origin) for name in logins]
             intake.create_group(db, GroupFacts("Data", None, {}), [user.id for user in users], origin)
             for user in users:
                 intake.delete_user(db, user, origin)

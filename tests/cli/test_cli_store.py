@@ -66,6 +66,20 @@ def test_departures_have_the_shape_of_the_contract(site: Site) -> None:
     assert "ada@example.com  accepted  (scim_delete; not verified)" in site.run("departures").stdout
 
 
+def test_a_name_moves_no_cursor_and_begins_no_line(site: Site) -> None:
+    """Names come from whoever may write to a directory; an operator reads them on a terminal."""
+    names = ("\x1b[2Jada\u009b31m\nidsync: all is well", "bob\u202emoc.elpmaxe")
+    site.two_leavers(*names)
+    for args in (("departures",), ("departures", names[0]), ("holds", "list"), ("audit", "tail"), ("status",)):
+        for form in ((), ("--json",)):
+            done = site.run(*args, *form)
+            assert not re.search(
+                "[\\0-\\x09\\x0b-\\x1f\\x7f-\\x9f\\u202e]|^idsync: all", done.stdout + done.stderr, re.MULTILINE
+            )
+    assert [entry["user"] for entry in site.json("departures")] == list(names)
+    assert "\\u001b[2Jada\\u009b31m\\u000aidsync" in site.run("departures").stdout
+
+
 def test_no_departures_is_an_empty_list(site: Site) -> None:
     site.fill(lambda db, intake, control: None)
     assert site.json("departures") == []
