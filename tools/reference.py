@@ -30,9 +30,11 @@ from idsync.config import Config
 from idsync.scim import parse, provider, sql, tolerance
 from idsync.store.directory import PENDING_FOR
 from idsync.web.auth import MAX_TOKEN
-from idsync.web.limits import SERVING, WAITING
+from idsync.web.limits import LARGE_BODIES, LARGE_BODY, SERVING, WAITING
 from idsync.web.scim import BODY_SECONDS
+from idsync.web.scim_core import MAX_WORK
 from idsync.web.scim_storage import SCAN
+from idsync.web.servers import HEAD, HEAD_SECONDS
 
 ROOT = Path(__file__).resolve().parent.parent
 MADE = "<!-- Written by tools/reference.py; change the code or config.example.toml, then run it again. -->"
@@ -283,13 +285,25 @@ def limits() -> str:
     rows = [
         ("body of a request, `/Bulk` included", f"{provider.MAX_BODY // 1024} KiB", "413"),
         ("time for a body to arrive", f"{BODY_SECONDS:g} s", "408"),
-        ("requests of one source that are served at a time", f"{SERVING}", "the others wait, unread"),
+        ("requests of one source that are served at a time", f"{SERVING}", "the others wait"),
         ("requests of one source that wait", f"{WAITING:,}", "429"),
+        (
+            f"bodies of one source over {LARGE_BODY // 1024} KiB that are read at a time",
+            f"{LARGE_BODIES}",
+            "the others wait, unread",
+        ),
+        ("head of a request", f"{HEAD // 1024} KiB, {HEAD_SECONDS:g} s", "the connection is closed"),
         ("operations in one PATCH or `/Bulk`", f"{provider.MAX_OPERATIONS:,}", "413"),
         ("members named in one request", f"{provider.MAX_MEMBERS:,}", "413"),
         ("members of a group that a PATCH answers with", f"{provider.SMALL_GROUP}", "204 without a body"),
         ("resources on a page", f"{provider.MAX_PAGE}; {provider.PAGE} without `count`", "the page is shorter"),
         ("age of a cursor", f"{provider.CURSOR_SECONDS // 3600} h", "400 `expiredCursor`"),
+        ("operations that look at every member, times members", f"{MAX_WORK:,}", "413"),
+        (
+            "length of `attributes`, `excludedAttributes`, `sortBy`",
+            f"{sql.MAX_LENGTH:,} characters",
+            "400 `invalidValue`",
+        ),
         ("length of a filter or PATCH path", f"{sql.MAX_LENGTH:,} characters", "400 `invalidFilter`, `invalidPath`"),
         ("parentheses and brackets in it, one in the other", f"{sql.MAX_DEPTH}", "the same"),
         ("terms joined by `and`, `or`", f"{sql.MAX_TERMS}", "the same"),

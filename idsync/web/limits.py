@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
+from contextlib import asynccontextmanager
 from typing import Any
 
 SERVING = 64
-"""Requests of one source that are served at a time; with bodies of 1 MiB that bounds the memory it can take."""
+"""Requests of one source that are served at a time."""
 WAITING = 1000
 """Requests of one source that wait for their turn; more than that is a flood."""
+LARGE_BODY = 64 * 1024
+"""Bytes from which on a body counts as large; all that may wait with smaller ones take 65 MiB."""
+LARGE_BODIES = 16
+"""Large bodies of one source in memory at a time; further ones wait, unread."""
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
@@ -43,9 +48,38 @@ class Turnstile:
 
     def __init__(self, serving: int = SERVING, waiting: int = WAITING) -> None:
         self._turn = asyncio.Semaphore(serving)
+        self._large = asyncio.Semaphore(LARGE_BODIES)
+        self._unread = 0
         self._most = serving + waiting
         self._inside = 0
         self._flooded = False
+
+    @asynccontextmanager
+    async def room(self, headers: Mapping[str, str]) -> AsyncIterator[None]:
+        """Wait until there is room for a body; small ones always have it.
+
+        Raises:
+            Flooded: too many are waiting already.
+        """
+        declared = headers.get("content-length", "0")
+        if "transfer-encoding" not in headers and declared.isdigit() and int(declared) <= LARGE_BODY:
+            yield
+            return
+        if self._unread >= self._most:
+            raise self._flood()
+        self._unread += 1
+        try:
+            await self._large.acquire()
+        finally:
+            self._unread -= 1
+        try:
+            yield
+        finally:
+            self._large.release()
+
+    def _flood(self) -> Flooded:
+        first, self._flooded = not self._flooded, True
+        return Flooded(first=first)
 
     async def __aenter__(self) -> None:
         """Wait for a turn.
@@ -54,8 +88,7 @@ class Turnstile:
             Flooded: too many are waiting already.
         """
         if self._inside >= self._most:
-            first, self._flooded = not self._flooded, True
-            raise Flooded(first=first)
+            raise self._flood()
         self._inside += 1
         try:
             await self._turn.acquire()

@@ -133,9 +133,11 @@ class ScimApp:
             if caller is None:
                 return UNAUTHORIZED
             scope["idsync.source"] = caller.source.name
-            incoming = await self._read(scope, receive, caller, received_at)
-            async with self._turnstiles[caller.source.name]:
-                return await self._serve(incoming)
+            turnstile, headers = self._turnstiles[caller.source.name], headers_of(scope)
+            async with turnstile.room(headers):
+                incoming = await self._read(scope, receive, headers, caller, received_at)
+                async with turnstile:
+                    return await self._serve(incoming)
         except Gone:
             raise
         except SCIMException as error:
@@ -155,8 +157,9 @@ class ScimApp:
             log.exception("scim_request_failed", method=scope["method"], resource=labels(scope)[1])
             return problem(500, "Something went wrong inside idsync.")
 
-    async def _read(self, scope: Scope, receive: Receive, caller: Caller, received_at: float) -> Incoming:
-        headers = headers_of(scope)
+    async def _read(
+        self, scope: Scope, receive: Receive, headers: Mapping[str, str], caller: Caller, received_at: float
+    ) -> Incoming:
         body = await read_body(
             receive, declared=headers.get("content-length"), limit=MAX_BODY, seconds=self._body_seconds
         )

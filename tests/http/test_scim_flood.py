@@ -12,11 +12,11 @@ import pytest
 from support.endpoint import PREFIX, Served, build, shut
 
 from idsync.web.auth import ScimSource
-from idsync.web.limits import SERVING, WAITING, Flooded, Turnstile
+from idsync.web.limits import LARGE_BODIES, LARGE_BODY, SERVING, WAITING, Flooded, Turnstile
 
 
-def scope(source: str, method: str = "POST", path: str = "/Users") -> dict[str, Any]:
-    headers = [(b"authorization", f"Bearer secret-of-{source}".encode())]
+def scope(source: str, method: str = "POST", path: str = "/Users", *more: tuple[bytes, bytes]) -> dict[str, Any]:
+    headers = [(b"authorization", f"Bearer secret-of-{source}".encode()), *more]
     return {
         "type": "http",
         "method": method,
@@ -31,13 +31,15 @@ def scope(source: str, method: str = "POST", path: str = "/Users") -> dict[str, 
 class Request:
     """One request to the application; its body comes when `body` is called, or never."""
 
-    def __init__(self, served: Served, source: str, method: str = "POST") -> None:
+    def __init__(self, served: Served, source: str, method: str = "POST", *more: tuple[bytes, bytes]) -> None:
         self.status = 0
+        self.read = False
         self.headers: dict[bytes, bytes] = {}
         self._message: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
-        self.task = asyncio.create_task(served.app(scope(source, method), self._receive, self._send))
+        self.task = asyncio.create_task(served.app(scope(source, method, "/Users", *more), self._receive, self._send))
 
     async def _receive(self) -> MutableMapping[str, Any]:
+        self.read = True
         return await self._message
 
     async def _send(self, message: MutableMapping[str, Any]) -> None:
@@ -107,3 +109,28 @@ def test_turns_are_given_in_order_and_a_flood_is_told_once() -> None:
         return order
 
     assert asyncio.run(crowd()) == [0, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "header",
+    [(b"content-length", b"%d" % (LARGE_BODY + 1)), (b"transfer-encoding", b"chunked")],
+    ids=["long", "chunked"],
+)
+def test_large_bodies_wait_unread_and_small_ones_pass_them(tmp_path: Path, header: tuple[bytes, bytes]) -> None:
+    served = build(tmp_path, {"okta": ScimSource("okta")}, body_seconds=60.0)
+
+    async def crowd() -> None:
+        large = [Request(served, "okta", "POST", header) for _ in range(3 * LARGE_BODIES)]
+        small = Request(served, "okta", "POST", (b"content-length", b"%d" % LARGE_BODY))
+        small.body(b'{"userName": "small"}')
+        await small.task
+        assert (small.status, sum(one.read for one in large)) == (201, LARGE_BODIES)
+        for number, one in enumerate(large):
+            one.body(b'{"userName": "u%d"}' % number)
+        await asyncio.gather(*(one.task for one in large))
+        assert {one.status for one in large} == {201}
+
+    try:
+        asyncio.run(crowd())
+    finally:
+        shut(served)
