@@ -6,7 +6,7 @@ addresses by deliverability rules and so refuses `a@corp.local`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -72,13 +72,16 @@ def _key(binding: Any, value: str) -> str:
     return value if binding.case_exact else fold(value)
 
 
-TOLERANT = ScimPolicy(
-    comparison_key=_key,
-    unknown=ScimPolicy.Unknown.ignore,
-    remove_value_as_filter=ScimPolicy.RemoveValue.apply,
-    unmatched_path_filter=ScimPolicy.UnmatchedPathFilter.create,
-)
+_FORGIVEN: Mapping[str, Any] = {
+    "unknown": ScimPolicy.Unknown.ignore,
+    "remove_value_as_filter": ScimPolicy.RemoveValue.apply,
+    "unmatched_path_filter": ScimPolicy.UnmatchedPathFilter.create,
+}
+TOLERANT = ScimPolicy(comparison_key=_key, **_FORGIVEN)
 STRICT = ScimPolicy(comparison_key=_key)
+TOLERANT_READING = ScimPolicy(**_FORGIVEN)
+STRICT_READING = ScimPolicy()
+"""To read whole resources: with a comparison key of ours the library tries it on every text, and ours takes any."""
 
 
 def _config() -> ServiceProviderConfig:
@@ -136,7 +139,8 @@ class Description:
                 config=_config(),
                 policy=STRICT if strict else TOLERANT,
             )
-            self._services[strict] = Service(provider, secret=self._secret)
+            reading = STRICT_READING if strict else TOLERANT_READING
+            self._services[strict] = Service(provider, secret=self._secret, reading=reading)
         return self._services[strict]
 
 
@@ -201,6 +205,10 @@ class Service(ScimService):
     Entra and several test suites want the body of a user; RFC 7644 §3.5.2 allows 204, which spares a client two
     thousand members it did not ask for.
     """
+
+    def __init__(self, provider: ScimProvider, *, secret: str, reading: ScimPolicy) -> None:
+        super().__init__(provider, secret=secret)
+        self.reading = reading
 
     @staticmethod
     def bulk_validation_failure(operation: BulkOperation[Resource[Any]], outcome: dict[str, Any]) -> Any:

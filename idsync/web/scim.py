@@ -406,7 +406,7 @@ def _validated(
     """Let the core's model judge a whole resource; the members of a tolerant source are judged already."""
     members = document.get("members") if not incoming.strict else None
     lean = {name: value for name, value in document.items() if name != "members"} if members else document
-    with core.provider:
+    with core.provider, core.reading:
         resource_type = core.get_resource_type(kind)
         model = core.read_body(core.get_model(resource_type), json.dumps(lean).encode(), None, context)
         found: dict[str, Any] = model.model_dump()
