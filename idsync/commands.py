@@ -196,7 +196,7 @@ class Commands:
             **banned,
             "pending": pending,
             "error": error,
-            "departure": departure_view(departure) if departure is not None else None,
+            "departure": departure_view(self.store.reader(), departure) if departure is not None else None,
         }
 
     async def restore(self, **params: Any) -> dict[str, Any]:

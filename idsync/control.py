@@ -6,7 +6,7 @@ Each function writes in one transaction, leaves an audit entry naming who asked,
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from idsync.clock import Clock, new_id, new_secret, rfc3339
@@ -130,6 +130,7 @@ class Control:
             people.add_further_account(db, person.id, account_id, self.clock.now())
         people.resolve_conflicts(db, "account", person.id, self.clock.now())
         facts.put(db, f"unlinked:{person.id}:{account_id}", False, self.clock.now())
+        facts.put(db, f"unseen:{account_id}", True, self.clock.now())  # until the gateway shows it
         origin = Origin("cli", by, self.clock.now())
         note(db, self.clock, origin, "account.linked", person.label, {"account": account_id})
         self._reopen(db, person)
@@ -366,7 +367,7 @@ def find_person(db: Db, user: str) -> Person | None:
     return people.person(db, ids.pop()) if ids else None
 
 
-def departure_view(departure: ledger.Departure) -> dict[str, Any]:
+def departure_view(db: Db, departure: ledger.Departure) -> dict[str, Any]:
     """Return a departure as `idsync departures --json` shows it; times in RFC 3339."""
     stages = {
         name: rfc3339(at)
@@ -375,6 +376,7 @@ def departure_view(departure: ledger.Departure) -> dict[str, Any]:
             ("accepted", departure.accepted_at),
             ("fenced", departure.fenced_at),
             ("blocked", departure.blocked_at),
+            ("access_ended", departure.access_ended_at),
             ("deleted", departure.deleted_at),
             ("verified", departure.verified_at),
             ("settled", departure.settled_at),
@@ -396,8 +398,18 @@ def departure_view(departure: ledger.Departure) -> dict[str, Any]:
         "hold_id": departure.hold_id,
         "problem": departure.problem,
         "time_to_revoke_seconds": _took(departure),
-        "receipt": dict(departure.receipt or {}),
+        "receipt": _receipt_view(db, departure),
     }
+
+
+def _receipt_view(db: Db, departure: ledger.Departure) -> dict[str, Any]:
+    """Return the receipt with its calls, the middle of very many left out."""
+    receipt = dict(departure.receipt or {})
+    calls, made = ledger.calls_of(db, departure.id)
+    if calls:
+        shown = [{**asdict(call), "at": rfc3339(call.at), "ms": round(call.ms, 1)} for call in calls]
+        receipt |= {"calls": [*receipt.get("calls", []), *shown], "calls_left_out": made - len(calls)}
+    return receipt
 
 
 def _took(departure: ledger.Departure) -> float | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -63,6 +63,12 @@ class Metrics:
         self._verification = Counter(
             "idsync_verification", "Read-backs at the gateway, by result", ["result"], registry=self.registry
         )
+        self._reasserted = Counter(
+            "idsync_security_events",
+            "What came back of a departed person and was ended again, by kind",
+            ["kind"],
+            registry=self.registry,
+        )
         info = Gauge("idsync_build_info", "What is running", ["version", "python"], registry=self.registry)
         info.labels(__version__, platform.python_version()).set(1)
         self.chain_ok = Gauge(
@@ -90,6 +96,10 @@ class Metrics:
 
     def stage(self, stage: str, seconds: float) -> None:
         self._stage.labels(stage).observe(max(0.0, seconds))
+
+    def reasserted(self, kinds: Sequence[str]) -> None:
+        for kind in kinds:
+            self._reasserted.labels(kind).inc()
 
     def revoked(self, source_kind: str, evidence: str, seconds: float) -> None:
         self._revoke.labels(source_kind).observe(max(0.0, seconds))

@@ -235,6 +235,16 @@ class GatewayKey:
 
 
 @dataclass(frozen=True)
+class Invitation:
+    """A single-use link by which somebody may still come in (Routero, members page: good for seven days)."""
+
+    id: str
+    user_id: str | None
+    email: str | None
+    accepted: bool
+
+
+@dataclass(frozen=True)
 class TeamMember:
     user_id: str | None
     email: str | None

@@ -27,7 +27,7 @@ def departures(ctx: click.Context, user: str | None, as_json: bool) -> int:
             if person is None:
                 raise NotFound(f"nobody is called {user!r} here")
             found = ledger.departures_of(db, person.id)
-        views = [departure_view(departure) for departure in found]
+        views = [departure_view(db, departure) for departure in found]
     if as_json:
         show(views)
         return 0
@@ -50,14 +50,27 @@ def _print(view: dict[str, Any], *, with_receipt: bool) -> None:
     for stage, at in view["stages"].items():
         say(f"    {stage:9} {at}")
     receipt = view["receipt"]
+    for what, how in sorted(receipt.get("features", {}).items()):
+        say(f"    gateway   {what}: {how}")
+    for look in receipt.get("read_backs", []):
+        say(
+            f"    read back {look['at']}  {look['verdict']}: {look['keys_listed']} key(s) listed,"
+            f" {look['keys_asked_by_id']} asked by id, {look['teams']} team(s), fence {'yes' if look['fenced'] else 'no'}"
+        )
     for key in receipt.get("keys", []):
         say(f"    key gone: {key['alias'] or key['name'] or key['id']} (team {key['team_id'] or '-'})")
     for team in receipt.get("teams", []):
         say(f"    left team {team}")
+    for role in receipt.get("roles", []):
+        say(f"    role taken: {role}")
+    for invitation in receipt.get("invitations", []):
+        say(f"    invitation ended: {invitation}")
     for call in receipt.get("calls", []):
         say(
             f"    {call['at']}  {call['method']:6} {call['path']}  {call['target']}  -> {call['status']}  {call['ms']} ms"
         )
+    if receipt.get("calls_left_out"):
+        say(f"    ({receipt['calls_left_out']} calls in the middle are left out)")
     for key in receipt.get("shared_keys") or []:
         say(f"    may be known to them: {key['alias'] or key['name'] or key['id']} (team {key['team_id']})")
     for account in receipt.get("other_accounts") or []:

@@ -133,6 +133,22 @@ def _the_one(desk: Desk, person: Person, found: list[GatewayUser], what: str) ->
     return account.user_id
 
 
+async def instead_of_the_missing(desk: Desk, person: Person, identity: Identity) -> list[str]:
+    """Find the account of a leaver whose linked one is not at the gateway: made anew there, or linked wrongly.
+
+    What is found is linked as a further account.
+
+    Raises:
+        NeedsPerson: several accounts, a protected one or an admin's would match.
+    """
+    found = await _find(desk, person, identity)
+    if found is None or people.person_of_account(desk.db, found) is not None:
+        return []
+    now = desk.clock.now()
+    await desk.write(lambda db: people.add_further_account(db, person.id, found, now))
+    return [found]
+
+
 def _unique(found: list[GatewayUser]) -> list[GatewayUser]:
     return list({user.user_id: user for user in found}.values())
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -26,6 +26,9 @@ class Telemetry(Protocol):
 
     def revoked(self, source_kind: str, evidence: str, seconds: float) -> None:
         """Note a verified departure and its time to revoke."""
+
+    def reasserted(self, kinds: Sequence[str]) -> None:
+        """Count what came back of a departed person and was ended again: fence, key, member, role, invitation."""
 
     def verification(self, result: str) -> None:
         """Note a read-back: "gone" or "alive"."""
@@ -92,6 +95,14 @@ class Desk:
         """Return the gateway's id of a configured team that idsync has made or adopted; None: not (yet) ours."""
         known = facts.get(self.db, f"team:{alias}")
         return str(known) if known else None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What to write when the work is done, and when to look again (epoch seconds; None: never)."""
+
+    record: Callable[[Db], None]
+    run_at: float | None
 
 
 async def every(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:

@@ -1,37 +1,32 @@
 """One person loses everything: fence, list, block, delete, leave the teams, read back, receipt, and a second look.
 
 The order is the point (reference: how fast a revoked key is really dead). The fence ends every key at once and stops
-new ones; a block is broadcast to the gateway's replicas where a deletion is not; only then is a key deleted. Each run
-looks at the gateway afresh and does what is missing, so it may be cut off anywhere and run again.
+new ones; a block is broadcast to the gateway's replicas where a deletion is not; only then is a key deleted, and only
+after the keys come teams, roles and invitations. Each run looks at the gateway afresh and does what is missing, so it
+may be cut off anywhere and run again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
 
 import structlog
 
-from idsync.engine import admins
-from idsync.engine.accounts import Identity, accounts_of, identity_of, unowned, was_unlinked
-from idsync.engine.desk import Desk, every
-from idsync.engine.looking import Looker, Sight
-from idsync.engine.receipt import left_standing, receipt_of
-from idsync.errors import (
-    AdminKeyRefused,
-    GatewayError,
-    NeedsPerson,
-    StillAlive,
-    Superseded,
-    Throttled,
-    Unsupported,
-)
+from idsync.engine import admins, belongings, closing
+from idsync.engine.accounts import Identity, accounts_of, identity_of, instead_of_the_missing, unowned, was_unlinked
+from idsync.engine.case import Case
+from idsync.engine.desk import Desk, Outcome, every
+from idsync.engine.fence import Fence
+from idsync.engine.looking import Looker, Sight, alive
+from idsync.engine.receipt import left_standing
+from idsync.errors import NeedsPerson, StillAlive, StoreError, Superseded, Unsupported
+from idsync.gateway import slots
 from idsync.gateway.receipts import recorder
-from idsync.gateway.slots import FENCE, REVOKE, urgency
-from idsync.model import FENCE_FLAG, FENCE_TAG, Call, DepartureState, GatewayKey, GatewayUser, Person
+from idsync.gateway.slots import urgency
+from idsync.model import Call, DepartureState, GatewayKey, GatewayUser, Person
 from idsync.standing import shield_of
-from idsync.store import journal, ledger, people
+from idsync.store import facts, ledger, people
 from idsync.store.db import Db
 from idsync.store.ledger import Departure
 from idsync.store.people import BlockedKey
@@ -39,22 +34,6 @@ from idsync.store.people import BlockedKey
 ROUNDS = 3
 """How often one run repeats what did not hold before it gives the job back for a later try."""
 log = structlog.get_logger(__name__)
-ORDER = (
-    DepartureState.ACCEPTED,
-    DepartureState.FENCED,
-    DepartureState.BLOCKED,
-    DepartureState.DELETED,
-    DepartureState.VERIFIED,
-    DepartureState.SETTLED,
-)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What to write when the work is done, and when to look again (epoch seconds; None: never)."""
-
-    record: Callable[[Db], None]
-    run_at: float | None
 
 
 async def leave(desk: Desk, person: Person, departure: Departure) -> Outcome:
@@ -66,56 +45,62 @@ async def leave(desk: Desk, person: Person, departure: Departure) -> Outcome:
     """
     calls: list[Call] = []
     token = recorder.set(calls)
+    known = {row.key_id: _known(row) for row in people.blocked_keys(desk.db, person.id) if row.doomed}
+    case = Case(desk, person, departure, calls, known)
     try:
-        return await _Leaver(desk, person, departure, calls).run()
+        return await _Leaver(case).run()
+    except Exception:
+        await _keep_the_calls(case)
+        raise
     finally:
         recorder.reset(token)
 
 
+async def _keep_the_calls(case: Case) -> None:
+    """A run that failed has called the gateway all the same: its calls belong to the receipt."""
+    try:
+        await case.write(lambda db: None)
+    except (StoreError, Superseded):
+        log.warning("receipt.calls_lost", departure=case.departure.id, calls=len(case.calls) - case.told)
+
+
 class _Leaver:
-    def __init__(self, desk: Desk, person: Person, departure: Departure, calls: list[Call]) -> None:
-        self.desk = desk
-        self.person = person
-        self.departure = departure
-        self.calls = calls
-        self.doomed = {row.key_id: _known(row) for row in people.blocked_keys(desk.db, person.id) if row.doomed}
-        self.looker = Looker(desk.gateway, departure.id)
-        self.left: set[str] = set()
-        self.fence = "assumed"
-        self.blocks = True
-        self.standing: dict[str, Any] = {}
-        self.fence_sent_at: float | None = None
-        self.deleted_at: float | None = None
+    def __init__(self, case: Case) -> None:
+        self.case = case
+        self.desk = case.desk
+        self.person = case.person
+        self.departure = case.departure
+        self.fence = Fence(case)
+        self.looker = Looker(case.desk.gateway, case.departure.id)
 
     async def run(self) -> Outcome:
-        urgency.set(FENCE)
         self._refuse_a_protected_one()
         identity = identity_of(self.desk, self.person)
         accounts = await accounts_of(self.desk, self.person, identity, stays=False)
-        if not accounts:
-            await self._refuse_a_doubt(identity)
-        users = await every(map(self.looker.read, accounts))
+        urgency.set(slots.FENCE)
+        users = await every(self.fence.raise_on(account, spare_admins=True) for account in accounts)
+        if None in users or not accounts:
+            accounts, users = await self._look_for_others(identity, accounts, users)
         if await admins.takes_the_last_admin(self.desk, self.departure, users):
             now = self.desk.clock.now()
             return Outcome(lambda db: admins.hold(db, self.departure, now), None)
-        sights = await every(self._fence(account, user) for account, user in zip(accounts, users, strict=True))
-        urgency.set(REVOKE)
+        sights = await every(self._fenced(account, user) for account, user in zip(accounts, users, strict=True))
         if not any(sight.keys or sight.teams for sight in sights):
-            sights = await every(map(self.looker.look, accounts))
+            sights = await self._look(sights)
         for _ in range(ROUNDS):
-            if await self._alive(sights) is None:
+            if await self._alive(sights, identity) is None:
                 return await self._proven(sights, identity)
+            urgency.set(slots.BLOCK)
             await self._block(sights)
             if not self._may_delete():
                 return await self._access_ended(sights)
-            await self._destroy(sights)
-            sights = await every(map(self.looker.look, accounts))
-        alive = await self._alive(sights)
-        if alive is None:
+            await self._destroy(sights, identity)
+            sights = await self._look(sights)
+        living = await self._alive(sights, identity)
+        if living is None:
             return await self._proven(sights, identity)
-        self.desk.telemetry.verification("alive")
-        await self.desk.write(lambda db: self._advance(db, DepartureState.DELETED, deleted_at=self.deleted_at))
-        raise StillAlive(f"the gateway still shows {alive} of {self.person.label} after saying it was gone")
+        await self.case.write(lambda db: self.case.advance(db, DepartureState.DELETED, deleted_at=self.case.deleted_at))
+        raise StillAlive(f"the gateway still shows {living} of {self.person.label} after saying it was gone")
 
     def _refuse_a_protected_one(self) -> None:
         """Touch nobody who is protected now, whatever was accepted before; a ban may override that.
@@ -131,6 +116,20 @@ class _Leaver:
                 "protected", msg, f"idsync revoke {self.person.label} --override-protection --reason TEXT"
             )
 
+    # -- the accounts ---------------------------------------------------------------------------------------------
+
+    async def _look_for_others(
+        self, identity: Identity, accounts: Sequence[str], users: Sequence[GatewayUser | None]
+    ) -> tuple[tuple[str, ...], list[GatewayUser | None]]:
+        """An account that is not there proves nothing while another one may be theirs: made anew, or linked wrongly."""
+        others = await instead_of_the_missing(self.desk, self.person, identity) if accounts else []
+        found = [await self.fence.raise_on(other, spare_admins=True) for other in others]
+        if not any(users) and not any(found):
+            await self._refuse_a_doubt(identity)
+        if not any(found):
+            self._refuse_a_wrong_link(accounts, users)
+        return (*accounts, *others), [*users, *found]
+
     async def _refuse_a_doubt(self, identity: Identity) -> None:
         """Nobody has left for good while an account with their e-mail belongs to nobody: it may be theirs.
 
@@ -143,46 +142,34 @@ class _Leaver:
             msg = f"the gateway has an account with the e-mail of {self.person.label}, linked to nobody: {', '.join(doubtful)}"
             raise NeedsPerson("account", msg, f"idsync link {self.person.label} GATEWAY_USER_ID")
 
-    async def _alive(self, sights: Sequence[Sight]) -> str | None:
-        return await self.looker.alive(sights, self.doomed, fences=self.fence != "unsupported")
+    def _refuse_a_wrong_link(self, accounts: Sequence[str], users: Sequence[GatewayUser | None]) -> None:
+        """A link somebody typed, to an account the gateway has never shown, proves nothing either.
+
+        Raises:
+            NeedsPerson: no other account of theirs was found.
+        """
+        for account, user in zip(accounts, users, strict=True):
+            if user is None and facts.get(self.desk.db, f"unseen:{account}"):
+                msg = f"{self.person.label} is linked to gateway account {account}, which the gateway has never shown"
+                remedy = f"idsync unlink {self.person.label} {account}; idsync link {self.person.label} GATEWAY_USER_ID"
+                raise NeedsPerson("account", msg, remedy)
 
     # -- the fence ------------------------------------------------------------------------------------------------
 
-    async def _fence(self, account_id: str, user: GatewayUser | None) -> Sight:
-        """Fence an account that was read just now, and look at it; again until the gateway shows our fence.
-
-        An account whose metadata is not an object is not written: its keys are blocked first, a later run fences.
-        """
+    async def _fenced(self, account_id: str, user: GatewayUser | None) -> Sight:
+        """Look at an account that was fenced just now; again until the gateway shows the fence."""
+        if self.fence.is_wanted(user) and user is not None and user.role == admins.ADMIN:
+            urgency.set(slots.FENCE)
+            await self.fence.raise_on(account_id)
         for _ in range(ROUNDS):
-            await self._write_fence(user)
-            urgency.set(REVOKE)
+            urgency.set(slots.BLOCK)
             sight = await self.looker.glance(account_id)
-            user = sight.user
-            if not self._wants_fence(user):
+            if sight.user is None or sight.user.metadata is None or not self.fence.is_wanted(sight.user):
                 break
+            urgency.set(slots.FENCE)
+            await self.fence.raise_on(account_id)
         await self._note_fence(sight)
         return sight
-
-    async def _write_fence(self, user: GatewayUser | None) -> None:
-        if user is None or user.metadata is None or not self._wants_fence(user):
-            return
-        metadata = {**user.metadata, FENCE_FLAG: False, FENCE_TAG: self.departure.id}
-        try:
-            await self.desk.gateway.update_user(user, metadata=metadata)
-            self.fence_sent_at = self.fence_sent_at or self.desk.clock.now()
-        except Unsupported:
-            self.fence = "unsupported"
-        except (AdminKeyRefused, Throttled):
-            raise
-        except GatewayError as error:  # the keys are ended all the same; nothing closes without the fence
-            log.error("leaver.not_fenced", departure=self.departure.id, error=str(error))
-
-    def _wants_fence(self, user: GatewayUser | None) -> bool:
-        """A fence of an earlier departure of ours is renewed; a foreign one is left to whoever made it."""
-        if user is None or self.fence == "unsupported":
-            return False
-        earlier = ledger.departure_ids(self.desk.db, self.person.id) - {self.departure.id}
-        return not user.fenced or user.fence_tag in earlier
 
     async def _note_fence(self, sight: Sight) -> None:
         """Write down the fence and, before any is blocked, which keys were live: a return lifts exactly those."""
@@ -195,12 +182,14 @@ class _Leaver:
         def write(db: Db) -> None:
             for key in live:
                 people.note_blocked(db, self._row(sight.account_id, key, doomed=False), now)
-            times = {"fenced_at": self.fence_sent_at or now} if fenced else {}
+            if sight.user is not None and facts.get(db, f"unseen:{sight.account_id}"):
+                facts.put(db, f"unseen:{sight.account_id}", False, now)
             state = DepartureState.FENCED if fenced else DepartureState.ACCEPTED
-            self._advance(db, state, account_id=sight.account_id, **times)
+            at = (self.case.fence_sent_at or now) if fenced else None
+            self.case.advance(db, state, account_id=sight.account_id, fenced_at=at)
 
         if live or self.departure.fenced_at is None:
-            await self.desk.write(write)
+            await self.case.write(write)
 
     def _is_primary(self, account_id: str) -> bool:
         return account_id in (self.person.account_id, self.departure.account_id)
@@ -214,147 +203,107 @@ class _Leaver:
         await every(self._block_one(key) for sight in sights for key in sight.keys if not key.blocked)
 
     async def _block_one(self, key: GatewayKey) -> None:
+        self.case.came_back("key")
         try:
             await self.desk.gateway.block_key(key.id)
         except Unsupported:
-            self.blocks = False  # a gateway without key/block: the fence and the deletion have to do
+            self.case.features["block"] = "missing"  # the fence and the deletion have to do
+        else:
+            self.case.features["block"] = "used"
 
     def _may_delete(self) -> bool:
         held = ledger.hold_is_open(self.desk.db, self.departure.hold_id)
         due = self.departure.delete_at <= self.desk.clock.now()
         return due and not held and self.departure.kind == "departure" and self.desk.settings.on_departure == "delete"
 
-    async def _destroy(self, sights: Sequence[Sight]) -> None:
-        """Delete every key in one call, then leave every team by id. What is doomed is written down before."""
+    async def _destroy(self, sights: Sequence[Sight], identity: Identity) -> None:
+        """Delete every key in one call, then end the rest. What is doomed is written down before."""
+        case = self.case
         doomed = [(sight.account_id, key) for sight in sights for key in sight.keys]
-        self.doomed |= {key.id: key for _, key in doomed}
-        self.left |= {team for sight in sights for team in sight.teams}
+        case.doomed |= {key.id: key for _, key in doomed}
+        if doomed:
+            case.came_back_after_proof("key")
         at = self.desk.clock.now()
+        blocked = at if doomed and case.blocks else None
 
         def write(db: Db) -> None:
             for account_id, key in doomed:
                 people.note_blocked(db, self._row(account_id, key, doomed=True), at)
-            self._advance(db, DepartureState.BLOCKED, blocked_at=at, destroying_at=at)
+            case.advance(db, DepartureState.BLOCKED, blocked_at=blocked, destroying_at=at)
             for row in people.blocked_keys(db, self.person.id):
                 people.note_blocked(db, replace(row, doomed=True), at)
-                self.doomed.setdefault(row.key_id, _known(row))
+                case.doomed.setdefault(row.key_id, _known(row))
 
-        await self.desk.write(write)
-        if self.doomed:
-            await self.desk.gateway.delete_keys(sorted(self.doomed))
-        await every(self.desk.gateway.remove_member(team, sight.account_id) for sight in sights for team in sight.teams)
-        self.deleted_at = self.desk.clock.now()
+        await case.write(write)
+        urgency.set(slots.DELETE)
+        if case.doomed:
+            await self.desk.gateway.delete_keys(sorted(case.doomed))
+            case.deleted_at = self.desk.clock.now()
+        urgency.set(slots.TIDY)
+        memberships = [(sight.account_id, team) for sight in sights for team in sight.teams]
+        if memberships:
+            case.came_back_after_proof("member")
+        case.left |= {team for _, team in memberships}
+        await every(self.desk.gateway.remove_member(team, account) for account, team in memberships)
+        await belongings.end_belongings(case, sights, identity)
 
-    # -- the ledger -----------------------------------------------------------------------------------------------
+    # -- looking again --------------------------------------------------------------------------------------------
 
-    def _advance(self, db: Db, state: DepartureState, **times: Any) -> Departure:
-        """Move the departure forward, never back; a time once noted stays."""
-        current = ledger.departure(db, self.departure.id)
-        if current is None or current.closed_at is not None:
-            raise Superseded
-        kept = {name: value for name, value in times.items() if getattr(current, name) is None}
-        reached = current.state in ORDER and ORDER.index(current.state) >= ORDER.index(state)
-        moved = replace(current, state=current.state if reached else state, problem=None, **kept)
-        ledger.put_departure(db, moved)
-        for name, value in kept.items():
-            if name.endswith("_at") and value is not None:
-                self.desk.telemetry.stage(name.removesuffix("_at"), value - current.received_at)
-        return moved
+    async def _look(self, sights: Sequence[Sight]) -> list[Sight]:
+        urgency.set(slots.PROVE)
+        return await every(self.looker.look(sight.account_id) for sight in sights)
+
+    async def _alive(self, sights: Sequence[Sight], identity: Identity) -> str | None:
+        """Say what is still there; None when the gateway's own answers agree that nothing is."""
+        found = alive(sights, fences=self.case.fence != "unsupported")
+        if found is None and self._may_delete():
+            found = belongings.admin_left(sights) or await self._invited(sights, identity)
+        return found or await self._alive_by_id()
+
+    async def _invited(self, sights: Sequence[Sight], identity: Identity) -> str | None:
+        ids = [sight.account_id for sight in sights]
+        pending = await belongings.invitations_of(self.desk.gateway, ids, identity.emails)
+        return f"{len(pending)} pending invitation(s)" if pending else None
+
+    async def _alive_by_id(self) -> str | None:
+        """Ask for each key that is gone by its id: listings hide some, and a deletion echoes what it was asked."""
+        asked = {*self.case.doomed, *self.case.known_gone()}
+        if not asked:
+            return None
+        try:
+            living = await self.looker.living(asked)
+        except Unsupported:
+            self.case.features["key_info"] = "missing"
+            return None
+        self.case.features["key_info"] = "used"
+        self.case.doomed |= {key.id: key for key in living}
+        if living:
+            self.case.came_back_after_proof("key")
+        return f"{len(living)} key(s) by id" if living else None
 
     async def _access_ended(self, sights: Sequence[Sight]) -> Outcome:
-        """Access has ended and deletion waits, or is not wanted: prove that much, and come back when it is due."""
-        fresh = await every(self.looker.look(sight.account_id) for sight in sights)
+        """Prove that access has ended, where deletion waits or is not wanted."""
+        fresh = await self._look(sights)
         fenced = all(sight.fenced for sight in fresh)
         open_keys = [key for sight in fresh for key in sight.keys if not key.blocked]
-        if (open_keys and (self.blocks or not fenced)) or not (fenced or self.fence == "unsupported"):
+        unfenced = not (fenced or self.case.fence == "unsupported")
+        if (open_keys and (self.case.blocks or not fenced)) or unfenced:
             raise StillAlive(f"{self.person.label} is not fenced and blocked yet ({len(open_keys)} key(s) open)")
         held = ledger.hold_is_open(self.desk.db, self.departure.hold_id)
-        final = self.desk.settings.on_departure == "block" and self.departure.kind == "departure"
-        now = self.desk.clock.now()
-
-        def record(db: Db) -> None:
-            moved = self._advance(db, DepartureState.BLOCKED, blocked_at=now)
-            if final and not held:
-                moved = self._advance(db, DepartureState.VERIFIED, verified_at=now)
-            state = DepartureState.HELD if held else moved.state
-            receipt = {**self._receipt(moved, fresh), "ended_by": "block"}
-            ledger.put_departure(db, replace(moved, state=state, fence=self.fence, receipt=receipt))
-
-        waits = not held and not final and self.departure.kind == "departure"
-        return Outcome(record, self.departure.delete_at if waits else None)
+        if self.desk.settings.on_departure == "block" and self.departure.kind == "departure" and not held:
+            return closing.closed(self.case, fresh, ended_by="block")
+        return closing.access_ended(self.case, fresh)
 
     async def _proven(self, sights: Sequence[Sight], identity: Identity) -> Outcome:
         """Close on what the gateway shows; at the second look, also name what is left standing on purpose."""
-        if self._is_second_look():
+        waits = not self._may_delete() and any(sight.user for sight in sights)
+        if waits or self.departure.kind == "suspension":
+            return await self._access_ended(sights)
+        if self.case.is_second_look:
             teams = (self.departure.receipt or {}).get("teams", [])
             own = [sight.account_id for sight in sights]
-            self.standing = await left_standing(self.desk, teams, own, identity.emails)
-        return self._verified(sights)
-
-    def _is_second_look(self) -> bool:
-        due = self.departure.settle_at
-        return self.departure.verified_at is not None and due is not None and self.desk.clock.now() >= due
-
-    def _verified(self, sights: Sequence[Sight]) -> Outcome:
-        """The gateway's own answers agree. After its cache time everything is looked at once more."""
-        now = self.desk.clock.now()
-        untouched = not self.doomed and not self.left
-        settled = self._is_second_look() and untouched
-        settle_at = None if settled else now + self.desk.settings.cache_time
-        fence = self.fence if any(sight.user for sight in sights) else "none"
-
-        def record(db: Db) -> None:
-            times = {"fenced_at": now, "blocked_at": now, "deleted_at": self.deleted_at or now, "verified_at": now}
-            moved = self._advance(db, DepartureState.VERIFIED, **times)
-            state = DepartureState.SETTLED if settled else DepartureState.VERIFIED
-            done = replace(
-                moved,
-                state=state,
-                fence=fence,
-                settle_at=settle_at,
-                settled_at=now if settled else None,
-                receipt=self._receipt(moved, sights),
-            )
-            ledger.put_departure(db, done)
-            people.forget_blocked(db, sorted(self.doomed))
-            people.drop_grants(db, self.person.id)
-            self._tell(db, done, now, untouched=untouched)
-
-        return Outcome(record, settle_at)
-
-    def _tell(self, db: Db, done: Departure, now: float, *, untouched: bool) -> None:
-        first = self.departure.verified_at is None
-        again = not first and not untouched
-        action = "departure.verified" if first else "departure.reasserted" if again else "departure.settled"
-        detail = {
-            "departure": done.id,
-            "keys": sorted(self.doomed),
-            "teams": sorted(self.left),
-            "fence": done.fence,
-        }
-        tell = log.warning if again else log.info
-        tell(
-            action,
-            departure=done.id,
-            keys=len(self.doomed),
-            teams=len(self.left),
-            seconds=round(now - done.received_at, 3),
-        )
-        journal.append(db, at=now, actor="engine", action=action, subject=done.label, detail=detail)
-        self.desk.telemetry.verification("gone")
-        if first and self.departure.hold_id is None and self.departure.delete_at <= self.departure.accepted_at:
-            kind = "push" if done.source in self.desk.rules.idp_of else "manual"
-            self.desk.telemetry.revoked(kind, done.evidence.value, now - done.received_at)
-
-    def _receipt(self, departure: Departure, sights: Sequence[Sight]) -> dict[str, Any]:
-        return receipt_of(
-            departure.receipt or {},
-            accounts=[sight.account_id for sight in sights],
-            keys=self.doomed.values(),
-            teams=self.left,
-            calls=self.calls,
-            standing=self.standing,
-        )
+            self.case.standing = await left_standing(self.desk, teams, own, identity.emails)
+        return closing.closed(self.case, sights, ended_by="delete")
 
 
 def _known(row: BlockedKey) -> GatewayKey:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import structlog
 
 from idsync.engine.desk import every
-from idsync.errors import AdminKeyRefused, GatewayError, Throttled, Unsupported
+from idsync.errors import AdminKeyRefused, GatewayError, Throttled
 from idsync.gateway.client import Gateway
 from idsync.model import GatewayKey, GatewayUser
 
@@ -37,7 +37,7 @@ class Looker:
         self._gateway = gateway
         self._departure_id = departure_id
 
-    async def read(self, account_id: str) -> GatewayUser | None:
+    async def _read(self, account_id: str) -> GatewayUser | None:
         """Read a user; one that cannot be read is an odd read: their keys are ended first, the fence comes later."""
         try:
             return await self._gateway.get_user(account_id)
@@ -64,27 +64,29 @@ class Looker:
         Enough to act on, never enough to close on: rosters of large teams cost a hundred times a user row.
         """
         gateway = self._gateway
-        user, keys = await asyncio.gather(self.read(account_id), gateway.list_keys(user_id=account_id))
+        user, keys = await asyncio.gather(self._read(account_id), gateway.list_keys(user_id=account_id))
         return Sight(account_id, user, tuple(keys), user.teams if user is not None else ())
 
-    async def alive(self, sights: Sequence[Sight], doomed: Iterable[str], *, fences: bool) -> str | None:
-        """Say what of the person is still there; None when the gateway's own answers agree that nothing is.
+    async def living(self, key_ids: Iterable[str]) -> list[GatewayKey]:
+        """Return which of these keys the gateway still has, asked for one by one.
 
-        `doomed` are the ids of keys that were deleted; `fences` is false for a gateway that takes no fence.
+        Raises:
+            Unsupported: it has no look-up by id; the listing is the proof then.
         """
-        for sight in sights:
-            if sight.keys:
-                return f"{len(sight.keys)} key(s)"
-            if sight.teams:
-                return f"{len(sight.teams)} team membership(s)"
-            if fences and not sight.fenced:
-                return "the account without its fence"
-        living = [key for key in await every(map(self._by_id, sorted(doomed))) if key is not None]
-        return f"{len(living)} key(s) by id" if living else None
+        shown = await every(map(self._gateway.key_info, sorted(key_ids)))
+        return [key for key in shown if key is not None and not key.deleted]
 
-    async def _by_id(self, key_id: str) -> GatewayKey | None:
-        try:
-            key = await self._gateway.key_info(key_id)
-        except Unsupported:
-            return None
-        return None if key is None or key.deleted else key
+
+def alive(sights: Sequence[Sight], *, fences: bool) -> str | None:
+    """Say what of these accounts is still there by listings and rosters; None when nothing is.
+
+    `fences` is false for a gateway that takes no fence.
+    """
+    for sight in sights:
+        if sight.keys:
+            return f"{len(sight.keys)} key(s)"
+        if sight.teams:
+            return f"{len(sight.teams)} team membership(s)"
+        if fences and not sight.fenced:
+            return "the account without its fence"
+    return None

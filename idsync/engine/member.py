@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from idsync.engine.accounts import Identity, accounts_of, free_the_address, identity_of
-from idsync.engine.desk import Desk, every
-from idsync.engine.leaver import Outcome
+from idsync.engine.desk import Desk, Outcome, every
+from idsync.engine.fence import lift_fence
 from idsync.errors import Conflicting, Missing, NeedsPerson, StillAlive, Transient, Unsupported
-from idsync.model import FENCE_FLAG, FENCE_TAG, DepartureState, GatewayKey, GatewayUser, Person
+from idsync.model import DepartureState, GatewayKey, GatewayUser, Person
 from idsync.policy import role_to_set
 from idsync.store import journal, ledger, people
 from idsync.store.db import Db
@@ -49,8 +49,9 @@ class _Member:
             return Outcome(self._record, None)
         accounts = (user, *await self._further(user))
         await self._take(accounts)
+        ours = ledger.departure_ids(self.desk.db, self.person.id)
         for account in accounts:
-            await self._lift_fence(account)
+            await lift_fence(self.desk, account.user_id, ours)
         await self._lift_blocks()
         try:
             await self._join(user)
@@ -165,7 +166,6 @@ class _Member:
         await self.desk.gateway.delete_keys(key_ids)
         left = [key for key in await every(map(self._by_id, key_ids)) if key and not key.deleted]
         if left:
-            self.desk.telemetry.verification("alive")
             raise StillAlive(f"the gateway still shows {len(left)} deleted key(s) of {self.person.label}")
         self.desk.telemetry.verification("gone")
         self.gone += key_ids
@@ -183,15 +183,6 @@ class _Member:
         return [account for account in await every(map(self.desk.gateway.get_user, ids)) if account is not None]
 
     # -- giving back ----------------------------------------------------------------------------------------------
-
-    async def _lift_fence(self, user: GatewayUser) -> None:
-        """Lift a fence that one of this person's closed departures has made; nobody else's."""
-        ours = ledger.departure_ids(self.desk.db, self.person.id)
-        if not user.fenced or user.metadata is None or user.fence_tag not in ours:
-            return
-        self.desk.still_wanted()
-        metadata = {key: value for key, value in user.metadata.items() if key != FENCE_TAG}
-        await self.desk.gateway.update_user(user, metadata={**metadata, FENCE_FLAG: True})
 
     async def _lift_blocks(self) -> None:
         """Unblock the keys we blocked and did not doom, except those of a team that is being left."""

@@ -14,8 +14,8 @@ import structlog
 
 from idsync.clock import Clock, new_id
 from idsync.engine.accounts import remember
-from idsync.engine.desk import Desk, EngineSettings, Telemetry
-from idsync.engine.leaver import Outcome, leave
+from idsync.engine.desk import Desk, EngineSettings, Outcome, Telemetry
+from idsync.engine.leaver import leave
 from idsync.engine.member import converge_member
 from idsync.errors import AdminKeyRefused, IdsyncError, NeedsPerson, StillAlive, StoreError, Superseded, Throttled
 from idsync.gateway.client import Gateway
@@ -214,7 +214,8 @@ class Engine:
         except Superseded:
             await self._write(lambda db: jobs.release(db, job.person_id, self.owner, self.clock.now()))
         except StoreError as error:
-            log.error("engine.store_refused", error=str(error))  # the lease runs out by itself
+            log.error("engine.store_refused", error=str(error))
+            await self._give_back(job)
         except Exception as error:
             await self._fail(desk, job, error)
 
@@ -233,6 +234,17 @@ class Engine:
             jobs.close(db, job.person_id, self.owner, job.wanted)
         else:
             jobs.wait(db, job.person_id, self.owner, job.wanted, outcome.run_at)
+
+    async def _give_back(self, job: Job) -> None:
+        """Make a job due again as soon as the store takes a write; in the end its lease runs out by itself."""
+        until = self.clock.monotonic() + self.settings.lease
+        while not self._stopping and self.clock.monotonic() < until:
+            try:
+                await self._write(lambda db: jobs.release(db, job.person_id, self.owner, self.clock.now()))
+            except StoreError:
+                await asyncio.sleep(STORE_PAUSE)
+            else:
+                return
 
     # -- failures -------------------------------------------------------------------------------------------------
 
@@ -278,6 +290,7 @@ class Engine:
                 log.critical("gateway.admin_key_refused", error=str(error), remedy=ADMIN_KEY_REMEDY)
             self._alarmed = True
         elif isinstance(error, StillAlive):
+            self.telemetry.verification("alive")
             log.error("revocation.not_effective", error=str(error), **tried, **again)
         elif isinstance(error, IdsyncError):
             log.warning("job.failed", error=str(error), **tried, **again)

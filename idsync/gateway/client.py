@@ -15,7 +15,7 @@ from urllib.parse import quote, urlencode
 
 import structlog
 
-from idsync.clock import Clock
+from idsync.clock import Clock, new_secret
 from idsync.errors import (
     AdminKeyRefused,
     BadAnswer,
@@ -29,12 +29,13 @@ from idsync.gateway.answers import Answer, clean, error_of, json_of, object_of, 
 from idsync.gateway.dialects import DIALECTS, ORGANIZATION_ROLES, Dialect, Operation, Verbs, plain_role
 from idsync.gateway.gate import Gate
 from idsync.gateway.listing import PAGE, read_all
-from idsync.gateway.parse import key_from, team_from, text_of, user_from
+from idsync.gateway.parse import invitation_from, key_from, team_from, text_of, user_from
 from idsync.gateway.receipts import record, recorder
+from idsync.gateway.shared import Shared
 from idsync.gateway.slots import Slots
 from idsync.gateway.transport import NoAnswer, Transport
 from idsync.gateway.trial import KeyTrial, try_key
-from idsync.model import Call, GatewayKey, GatewayTeam, GatewayUser
+from idsync.model import Call, GatewayKey, GatewayTeam, GatewayUser, Invitation
 
 __all__ = ["Gateway", "GatewaySettings", "KeyTrial", "recorder", "try_key"]
 
@@ -93,6 +94,7 @@ class Gateway:
         self._gate = Gate(clock)
         self._slots = Slots(settings.concurrency)
         self._transport: Transport | None = None
+        self._invitations = Shared(self._read_invitations)
 
     def __repr__(self) -> str:
         return f"<Gateway {self._settings.dialect} {self._settings.base_url}>"
@@ -226,6 +228,22 @@ class Gateway:
             answer = await self._call("user_update", user.user_id, body={"user_id": user.user_id, **body})
             _same_id(answer, "user_id", user.user_id)
 
+    async def edit_metadata(
+        self, user_id: str, change: Callable[[GatewayUser], Mapping[str, Any] | None]
+    ) -> GatewayUser | None:
+        """Read a user and write at once what `change` makes of them; return them as they were read.
+
+        The gateway replaces metadata as a whole and has no condition to write under, so what somebody else writes
+        between the two calls would be lost: nothing is waited for in between. `change` returns the whole new object,
+        or None to write nothing. None is returned for a user the gateway does not have.
+        """
+        async with self._slots.together():
+            user = await self.get_user(user_id)
+            wanted = change(user) if user is not None else None
+            if user is not None and wanted is not None:
+                await self.update_user(user, metadata=wanted)
+            return user
+
     async def set_role(self, user: GatewayUser, role: str) -> None:
         """Give a user that was read just now another role.
 
@@ -242,6 +260,41 @@ class Gateway:
             else:
                 return
         await self.update_user(user, role=role)
+
+    async def end_sessions(self, user: GatewayUser) -> None:
+        """End the dashboard sessions of a user that was read just now, by a password that nobody knows.
+
+        Listings hide session keys, so nothing can show that they are gone; setting a password deletes them all and
+        asks for another one at the next login (LiteLLM 1.108.0, source).
+
+        Raises:
+            Rejected, Unsupported: this gateway sets no passwords.
+        """
+        secret = f"Aa1!{new_secret()}"
+        body = {"user_id": user.user_id, "password": secret}
+        answer = await self._call("user_update", user.user_id, body=body)
+        _same_id(answer, "user_id", user.user_id)
+
+    async def pending_invitations(self) -> list[Invitation]:
+        """Return every invitation that was not accepted, as of a moment after this call.
+
+        Raises:
+            Unsupported: the gateway does not list them.
+        """
+        return await self._invitations.fresh()
+
+    async def _read_invitations(self) -> list[Invitation]:
+        if "invitation_list" not in self._operations:
+            raise Unsupported("this dialect does not list invitations")
+        rows = rows_of(await self._call("invitation_list", ""), "invitation/list")
+        return [one for one in map(invitation_from, rows) if not one.accepted]
+
+    async def delete_invitation(self, invitation_id: str) -> None:
+        """Delete an invitation; one that is gone is fine."""
+        try:
+            await self._call("invitation_delete", invitation_id, body={"invitation_id": invitation_id})
+        except Missing:
+            return
 
     # -- keys -------------------------------------------------------------------------------------------------------
 
@@ -539,7 +592,7 @@ class Gateway:
         self, name: str, verb: str, target: str, query: Mapping[str, Any] | None, body: Mapping[str, Any] | None
     ) -> Any:
         """Wait for a free slot first: whoever queued must see that the gate has closed meanwhile."""
-        async with self._slots:
+        async with self._slots.turn():
             key = self._read_key()
             with self._gate.passing(key):
                 answer = await self._answer(name, verb, target, query, body, key)

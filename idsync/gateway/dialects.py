@@ -58,11 +58,15 @@ _COMMON: dict[str, Operation] = {
     "team_update": _write("/team/update", "POST", "PUT", "PATCH"),
     "member_add": _write("/team/member_add"),
     "member_delete": _write("/team/member_delete", "POST", "DELETE"),
+    "invitation_list": _listing("/invitation/list"),
+    "invitation_delete": _write("/invitation/delete", "POST", "DELETE"),
     "openapi": _listing("/openapi.json"),
 }
+_ROUTERO_ONLY = frozenset({"role_update", "invitation_list"})
+"""LiteLLM 1.108.0 deletes invitations and has no list of them (source)."""
 
 DIALECTS: dict[Dialect, dict[str, Operation]] = {
-    "litellm": {name: row for name, row in _COMMON.items() if name != "role_update"},
+    "litellm": {name: row for name, row in _COMMON.items() if name not in _ROUTERO_ONLY},
     "routero": _COMMON | {"key_delete": replace(_COMMON["key_delete"], verbs=("DELETE", "POST"))},
 }
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from idsync.errors import BadAnswer
 from idsync.gateway.dialects import plain_role
-from idsync.model import GatewayKey, GatewayTeam, GatewayUser, TeamMember
+from idsync.model import GatewayKey, GatewayTeam, GatewayUser, Invitation, TeamMember
 
 
 def user_from(value: Any) -> GatewayUser:
@@ -63,6 +63,20 @@ def key_from(value: Any, key_id: str | None = None) -> GatewayKey:
         expires=text_of(row.get("expires")),
         spend=number_of(row.get("spend")),
     )
+
+
+def invitation_from(value: Any) -> Invitation:
+    """Read an invitation.
+
+    Raises:
+        BadAnswer: it has no id.
+    """
+    row = _object(value, "an invitation")
+    found = text_of(row.get("id")) or text_of(row.get("invitation_id"))
+    if found is None:
+        raise BadAnswer("an invitation without an id")
+    accepted = _is_true(row.get("is_accepted")) or bool(row.get("accepted_at"))
+    return Invitation(found, text_of(row.get("user_id")), text_of(row.get("user_email")), accepted)
 
 
 def team_from(value: Any) -> GatewayTeam:

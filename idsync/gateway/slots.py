@@ -8,15 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from types import TracebackType
 from typing import Final
 
 FENCE: Final = 0
-REVOKE: Final = 1
-OTHER: Final = 2
+BLOCK: Final = 1
+DELETE: Final = 2
+TIDY: Final = 3
+PROVE: Final = 4
+OTHER: Final = 5
 urgency: ContextVar[int] = ContextVar("idsync_gateway_urgency", default=OTHER)
-"""How urgent the calls made here are; tasks inherit it."""
+"""How urgent the calls made here are; tasks inherit it. Keys die before anything is tidied or looked at again."""
+_together: ContextVar[bool] = ContextVar("idsync_gateway_together", default=False)
 
 
 class Slots:
@@ -26,6 +32,25 @@ class Slots:
         self._free = count
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
         self._counter = 0
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Wait for a slot and hold it; within `together` the one that is held already serves."""
+        if _together.get():
+            yield
+            return
+        async with self:
+            yield
+
+    @asynccontextmanager
+    async def together(self) -> AsyncIterator[None]:
+        """Hold one slot for several calls, one after the other, so that none of ours comes in between."""
+        async with self:
+            token = _together.set(True)
+            try:
+                yield
+            finally:
+                _together.reset(token)
 
     async def __aenter__(self) -> None:
         if self._free > 0:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from idsync.sandbox.calls import USER_TABLE, Call, Endpoint, page_of, shown
-from idsync.sandbox.objects import User, key_row, team_row, user_row
+from idsync.sandbox.objects import DASHBOARD_TEAM, User, key_row, team_row, user_row
 from idsync.sandbox.replies import invalid, shape_a, shape_b
 from idsync.sandbox.validate import Body, choice, count, flag, mapping, number, text, texts
 
@@ -87,10 +87,19 @@ def update(call: Call) -> Any:
         call.state.change_email(user, email)
     for name, value in fields.items():
         setattr(user, name, value)
+    if text(call.body, "password"):
+        _end_sessions(call, user)
     user.updated_at = call.world.clock.wall()
     call.world.fleet.user_changed(user.user_id, call.replica)
     call.audit("updated", USER_TABLE, user.user_id, before, user_row(user))
     return {"user_id": user.user_id, "data": user_row(user)}
+
+
+def _end_sessions(call: Call, user: User) -> None:
+    """A new password deletes the dashboard's session keys of a user."""
+    sessions = [key for key in call.state.keys_of_user(user.user_id) if key.team_id == DASHBOARD_TEAM]
+    gone = call.state.archive_keys(sessions, call.world.clock.wall(), call.actor)
+    call.world.fleet.keys_deleted(gone, call.replica)
 
 
 def _addressed(call: Call, user_id: str | None, email: str | None) -> User:

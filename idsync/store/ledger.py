@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from idsync.clock import new_id
-from idsync.model import DepartureState, Evidence
+from idsync.model import Call, DepartureState, Evidence
 from idsync.store.db import Db, Row
 
 
@@ -32,6 +32,7 @@ class Departure:
     delete_at: float
     fenced_at: float | None = None
     blocked_at: float | None = None
+    access_ended_at: float | None = None
     destroying_at: float | None = None
     deleted_at: float | None = None
     verified_at: float | None = None
@@ -86,6 +87,7 @@ def _departure(row: Row) -> Departure:
         delete_at=row["delete_at"],
         fenced_at=row["fenced_at"],
         blocked_at=row["blocked_at"],
+        access_ended_at=row["access_ended_at"],
         destroying_at=row["destroying_at"],
         deleted_at=row["deleted_at"],
         verified_at=row["verified_at"],
@@ -103,17 +105,17 @@ def put_departure(db: Db, departure: Departure) -> None:
     """Insert or replace a departure; the unique index refuses a second open one of the same person."""
     db.execute(
         "INSERT INTO departures (id, person_id, label, account_id, kind, evidence, cause, source, state, received_at,"
-        " accepted_at, pushed_at, fenced_at, blocked_at, destroying_at, deleted_at, verified_at, settled_at, closed_at, delete_at,"
+        " accepted_at, pushed_at, fenced_at, blocked_at, access_ended_at, destroying_at, deleted_at, verified_at, settled_at, closed_at, delete_at,"
         " settle_at, hold_id, fence, problem, receipt, counts)"
         " VALUES (:id, :person, :label, :account, :kind, :evidence, :cause,"
-        " :source, :state, :received_at, :accepted_at, :pushed_at, :fenced_at, :blocked_at, :destroying_at, :deleted_at,"
+        " :source, :state, :received_at, :accepted_at, :pushed_at, :fenced_at, :blocked_at, :access_ended_at, :destroying_at, :deleted_at,"
         " :verified_at, :settled_at, :closed_at, :delete_at, :settle_at, :hold, :fence, :problem, :receipt,"
         " CASE WHEN EXISTS (SELECT 1 FROM persons WHERE id = :person AND (ever_had_access = 1 OR account_id IS NOT NULL))"
         " THEN 1 ELSE 0 END)"
         " ON CONFLICT (id) DO UPDATE SET account_id = excluded.account_id, kind = excluded.kind,"
         " evidence = excluded.evidence, cause = excluded.cause, source = excluded.source,"
         " pushed_at = excluded.pushed_at, state = excluded.state, fenced_at = excluded.fenced_at,"
-        " blocked_at = excluded.blocked_at, destroying_at = excluded.destroying_at, deleted_at = excluded.deleted_at,"
+        " blocked_at = excluded.blocked_at, access_ended_at = excluded.access_ended_at, destroying_at = excluded.destroying_at, deleted_at = excluded.deleted_at,"
         " verified_at = excluded.verified_at, settled_at = excluded.settled_at, closed_at = excluded.closed_at,"
         " delete_at = excluded.delete_at, settle_at = excluded.settle_at, hold_id = excluded.hold_id,"
         " fence = excluded.fence, problem = excluded.problem, receipt = excluded.receipt, counts = excluded.counts",
@@ -131,6 +133,7 @@ def put_departure(db: Db, departure: Departure) -> None:
         pushed_at=departure.pushed_at,
         fenced_at=departure.fenced_at,
         blocked_at=departure.blocked_at,
+        access_ended_at=departure.access_ended_at,
         destroying_at=departure.destroying_at,
         deleted_at=departure.deleted_at,
         verified_at=departure.verified_at,
@@ -188,23 +191,70 @@ def pushed_since(db: Db, source: str, since: float) -> int:
 
 
 def unverified(db: Db, now: float) -> int:
-    """Count the departures that should be proven by now and are not; what waits on purpose does not count."""
+    """Count whom the gateway may still let in: access not read back as ended, or a deletion that is due and not proven.
+
+    Suspensions count until their access has ended. A deletion that waits on purpose does not count, nor does the
+    gateway's last admin, who keeps access until somebody decides.
+    """
     row = db.one(
-        "SELECT COUNT(*) AS n FROM departures WHERE closed_at IS NULL AND verified_at IS NULL"
-        " AND kind = 'departure' AND delete_at <= :now AND state <> 'held'",
+        "SELECT COUNT(*) AS n FROM departures d LEFT JOIN holds h ON h.id = d.hold_id AND h.state = 'open'"
+        " WHERE d.closed_at IS NULL AND d.verified_at IS NULL AND (h.kind IS NULL OR h.kind NOT LIKE 'last_admin:%')"
+        " AND (d.access_ended_at IS NULL OR (d.kind = 'departure' AND d.delete_at <= :now AND h.id IS NULL))",
         now=now,
     )
     return int(row["n"]) if row else 0
 
 
 def times_to_revoke(db: Db, since: float) -> list[float]:
-    """Return the seconds from request to `verified` of departures that never waited on purpose, sorted."""
+    """Return the seconds from request to `verified` of departures that never waited on purpose, sorted.
+
+    Those of people without an account at the gateway are left out: they lost nothing there.
+    """
     rows = db.all(
         "SELECT verified_at - received_at AS took FROM departures WHERE verified_at IS NOT NULL AND hold_id IS NULL"
-        " AND delete_at <= accepted_at AND accepted_at > :since ORDER BY took",
+        " AND delete_at <= accepted_at AND accepted_at > :since AND COALESCE(fence, '') <> 'none' ORDER BY took",
         since=since,
     )
     return [row["took"] for row in rows]
+
+
+# -- the calls of a departure ------------------------------------------------------------------------------------
+
+FIRST_CALLS, LAST_CALLS = 200, 300
+"""Calls that are kept of a departure; one that was tried for days has more, and its middle is left out."""
+
+
+def add_calls(db: Db, departure_id: str, calls: Sequence[Call]) -> None:
+    """Append the calls made for a departure, in their order."""
+    row = db.one("SELECT COALESCE(MAX(seq), 0) AS n FROM departure_calls WHERE departure_id = :id", id=departure_id)
+    last = row["n"] if row else 0
+    for seq, call in enumerate(calls, last + 1):
+        db.execute(
+            "INSERT INTO departure_calls (departure_id, seq, at, method, path, target, status, ms)"
+            " VALUES (:id, :seq, :at, :method, :path, :target, :status, :ms)",
+            id=departure_id,
+            seq=seq,
+            at=call.at,
+            method=call.method,
+            path=call.path,
+            target=call.target,
+            status=call.status,
+            ms=call.ms,
+        )
+    if last + len(calls) > FIRST_CALLS + LAST_CALLS:
+        db.execute(
+            "DELETE FROM departure_calls WHERE departure_id = :id AND seq > :first AND seq <= :last",
+            id=departure_id,
+            first=FIRST_CALLS,
+            last=last + len(calls) - LAST_CALLS,
+        )
+
+
+def calls_of(db: Db, departure_id: str) -> tuple[list[Call], int]:
+    """Return the calls made for a departure that are kept, and how many there were."""
+    rows = db.all("SELECT * FROM departure_calls WHERE departure_id = :id ORDER BY seq", id=departure_id)
+    calls = [Call(row["at"], row["method"], row["path"], row["target"], row["status"], row["ms"]) for row in rows]
+    return calls, rows[-1]["seq"] if rows else 0
 
 
 # -- holds ------------------------------------------------------------------------------------------------------

@@ -8,6 +8,8 @@ from support.daemon import idsync
 from support.fixtures import Opener, both_dialects
 from support.gateway import Gateway
 
+from idsync.store import ledger
+
 WRITES = ["/user/update", "/key/block", "/key/delete", "/team/member_delete"]
 
 
@@ -19,11 +21,14 @@ def test_fence_then_block_then_delete_then_leave_then_look_again(gateway: Gatewa
     home.offboard("leo")
     company.assert_leo_is_gone()
     paths = gateway.paths(before)
-    writes = [path for path in paths if path in WRITES]
+    assert paths.count("/user/update") == 2
+    last = len(paths) - 1 - paths[::-1].index("/user/update")
+    assert last > paths.index("/team/member_delete"), "the dashboard's sessions end with the tidying"
+    writes = [path for number, path in enumerate(paths) if path in WRITES and number != last]
     assert list(dict.fromkeys(writes)) == WRITES, "each kind of step begins after the one before"
     assert writes == sorted(writes, key=WRITES.index), "and ends before the next one"
     assert [writes.count(path) for path in WRITES] == [1, 3, 1, 2]
-    after = paths[len(paths) - paths[::-1].index("/team/member_delete") :]
+    after = paths[last:]
     assert {"/key/list", "/team/list"} <= set(after), "nothing is believed that was not read back"
 
 
@@ -36,7 +41,14 @@ def test_the_receipt_names_what_is_gone_and_every_call(gateway: Gateway, opened:
     receipt = departure.receipt or {}
     assert {key["id"] for key in receipt["keys"]} == {key.id for key in company.leo.keys}
     assert set(receipt["teams"]) == {"data", "lab"}
-    assert [call["path"] for call in receipt["calls"]].count("/key/delete") == 1
+    calls, made = ledger.calls_of(home.db, departure.id)
+    assert [call.path for call in calls].count("/key/delete") == 1
+    assert made == len(calls)
+    shown = idsync(opened.settings, "departures", "leo@corp.example")
+    assert all(
+        line in shown.out for line in ("/key/delete", "gateway   block: used", "gone: 0 key(s) listed, 3 asked by id")
+    )
+    assert receipt["evidence"] == "scim_delete" or receipt["evidence"] == "scim_inactive"
     times = [departure.accepted_at, departure.fenced_at, departure.blocked_at, departure.deleted_at]
     assert times == sorted(time for time in times if time is not None)
 

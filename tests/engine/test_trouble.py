@@ -210,7 +210,7 @@ def test_a_person_whose_run_outlasts_its_lease_is_served_once_at_a_time(gateway:
         home.directory.hire(f"n{number}", "Web")
         gateway.wait_for_user(mail(f"n{number}"))
     home.wait_until_verified("leo")
-    assert len(gateway.calls("/user/update", before)) == 1
+    assert len(gateway.calls("/user/update", before)) == 2, "the fence, and the sessions, once"
     company.assert_leo_is_gone()
 
 

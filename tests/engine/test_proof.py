@@ -1,0 +1,337 @@
+"""What a receipt says is true: nobody is verified on a guess, and what comes back is ended again and told."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+from support.company import OWN, Company, founded
+from support.daemon import idsync
+from support.directory import mail
+from support.fixtures import Opener, both_dialects
+from support.gateway import Gateway
+from support.home import Home
+from support.waiting import until
+
+from idsync.model import DepartureState
+from idsync.store import journal, ledger
+
+SOON: dict[str, Any] = {"routero": {"cache_time": "0.1s"}}
+LATER: dict[str, Any] = {"policy": {"group_loss_delete_after": "1h"}}
+
+
+def told(home: Home, action: str) -> list[dict[str, Any]]:
+    """Return the details of the audit entries of an action, oldest first."""
+    return [dict(entry.detail) for entry in journal.last(home.db, 500) if entry.action == action]
+
+
+def events(home: Home) -> dict[str, float]:
+    """Return the counters of security events by kind."""
+    lines = home.core.metrics.text().decode().splitlines()
+    counted = [line for line in lines if line.startswith("idsync_security_events_total{")]
+    return {line.split('"')[1]: float(line.rpartition(" ")[2]) for line in counted}
+
+
+def timed(home: Home) -> float:
+    lines = home.core.metrics.text().decode().splitlines()
+    return sum(
+        float(line.rpartition(" ")[2]) for line in lines if line.startswith("idsync_time_to_revoke_seconds_count")
+    )
+
+
+def settled(gateway: Gateway, opened: Opener, **settings: Any) -> tuple[Home, Company]:
+    home = opened(**(settings or SOON))
+    company = founded(gateway, home)
+    home.directory.leave("leo")
+    home.wait_for("leo", "settled")
+    return home, company
+
+
+# -- what came back -----------------------------------------------------------------------------------------------------
+
+
+def lift_the_fence(gateway: Gateway, company: Company) -> None:
+    gateway.hook("act", {"set_metadata": {"user_id": company.leo.user_id, "metadata": {**OWN, "scim_active": True}}})
+
+
+def make_a_key(gateway: Gateway, company: Company) -> None:
+    company.leo.keys.append(gateway.key_of(company.leo.user_id, "data"))
+
+
+def put_on_a_team(gateway: Gateway, company: Company) -> None:
+    gateway.hook("act", {"member_add": {"team_id": "lab", "user_id": company.leo.user_id}})
+
+
+@both_dialects
+@pytest.mark.parametrize(
+    ("act", "what"),
+    [(lift_the_fence, "fence"), (make_a_key, "key"), (put_on_a_team, "member")],
+    ids=["fence", "key", "team"],
+)
+def test_what_comes_back_is_ended_again_and_told(gateway: Gateway, opened: Opener, act: Any, what: str) -> None:
+    home, company = settled(gateway, opened)
+    act(gateway, company)
+    home.reconcile()
+    until(lambda: told(home, "departure.reasserted"), "it is told")
+    home.wait_until_quiet()
+    company.assert_leo_is_gone()
+    assert [(entry["what"], entry["evidence"]) for entry in told(home, "departure.reasserted")] == [
+        ([what], home.departure("leo").evidence.value)
+    ]
+    assert events(home) == {what: 1.0}
+
+
+def test_a_key_unblocked_while_its_deletion_waits_is_blocked_again_and_told(gateway: Gateway, opened: Opener) -> None:
+    home = opened(**LATER)
+    company = founded(gateway, home)
+    home.directory.part("Data", "leo")
+    home.wait_for("leo", "blocked")
+    assert told(home, "access.ended")
+    gateway.ok("/key/unblock", {"key": company.leo.keys[0].id})
+    home.reconcile()
+    until(lambda: told(home, "departure.reasserted"), "it is told")
+    assert gateway.is_blocked(company.leo.keys[0])
+    assert events(home) == {"key": 1.0}
+
+
+def test_a_key_that_only_its_id_still_finds_is_ended_by_the_second_look(gateway: Gateway, opened: Opener) -> None:
+    """Listings may hide it; the gateway said it was gone."""
+    home = opened(routero={"cache_time": "0.3s"})
+    company = founded(gateway, home)
+    home.offboard("leo")
+    back = company.leo.keys[0].id
+    alive = f'{{"key": "{back}", "info": {{"token": "{back}", "user_id": "u-leo", "key_name": "sk-...back"}}}}'
+    gateway.break_with(
+        "/key/info", times=1, match={"key": back}, status=200, body=alive, content_type="application/json"
+    )
+    before = gateway.ready()
+    home.wait_for("leo", "settled")
+    assert [entry["what"] for entry in told(home, "departure.reasserted")] == [["key"]]
+    assert gateway.calls("/key/delete", before)
+
+
+# -- where policy wants keys blocked ------------------------------------------------------------------------------------
+
+
+def test_where_departures_only_block_that_is_proven_told_and_looked_at_again(gateway: Gateway, opened: Opener) -> None:
+    home = opened(policy={"on_departure": "block"}, **SOON)
+    company = founded(gateway, home)
+    home.directory.leave("leo")
+    home.wait_for("leo", "settled")
+    assert len(told(home, "departure.verified")) == len(told(home, "departure.settled")) == 1
+    assert timed(home) == 1
+    gateway.ok("/key/unblock", {"key": company.leo.keys[0].id})
+    home.reconcile()
+    until(lambda: told(home, "departure.reasserted"), "it is told")
+    assert all(gateway.is_blocked(key) for key in company.leo.keys)
+    assert gateway.answers(company.leo.keys).isdisjoint({200})
+
+
+# -- who they are at the gateway -----------------------------------------------------------------------------------------
+
+
+def test_a_link_to_an_account_that_never_was_proves_nothing(gateway: Gateway, opened: Opener) -> None:
+    """Somebody mistyped the id; the account with the same trusted e-mail is found and ended."""
+    home = opened(**SOON)
+    bob = gateway.account("bob", None)
+    home.directory.hire("bob")
+    home.link("bob", "u-bob-typo")
+    home.wait_until_quiet()
+    home.offboard("bob")
+    gateway.assert_gone(bob)
+    assert (home.departure("bob").receipt or {})["accounts"] == ["u-bob", "u-bob-typo"]
+
+
+def test_a_link_nobody_can_confirm_waits_for_a_person(gateway: Gateway, opened: Opener) -> None:
+    home = opened()
+    home.directory.hire("bob")
+    home.link("bob", "u-nobody")
+    home.wait_until_quiet()
+    home.directory.leave("bob")
+    home.wait_for("bob", "parked")
+    assert "u-nobody, which the gateway has never shown" in str(home.departure("bob").problem)
+    assert home.departure("bob").verified_at is None
+
+
+def test_an_account_that_was_there_once_and_is_deleted_is_gone(gateway: Gateway, opened: Opener) -> None:
+    home = opened(**SOON)
+    company = founded(gateway, home)
+    gateway.ok("/user/delete", {"user_ids": [company.leo.user_id]})
+    home.directory.leave("leo")
+    home.wait_for("leo", "settled")
+    assert home.departure("leo").fence == "none"
+
+
+def test_people_without_an_account_are_not_timed(gateway: Gateway, opened: Opener) -> None:
+    home = opened()
+    home.directory.hire("nil")
+    home.offboard("nil")
+    assert timed(home) == 0
+    assert home.departure("nil").fenced_at is None
+
+
+# -- what else they hold -------------------------------------------------------------------------------------------------
+
+
+@both_dialects
+def test_a_dashboard_session_ends_though_the_gateway_ignores_the_fence(gateway: Gateway, opened: Opener) -> None:
+    home = opened()
+    company = founded(gateway, home)
+    hidden = gateway.key_of(company.leo.user_id, "litellm-dashboard")
+    gateway.hook("options", {"fence": False})
+    gateway.ready()
+    assert gateway.answers([hidden]) == {200}
+    home.offboard("leo")
+    assert not gateway.exists(hidden)
+    assert (home.departure("leo").receipt or {})["features"]["sessions"] == "used"
+
+
+@both_dialects
+def test_an_admin_is_none_any_more(gateway: Gateway, opened: Opener) -> None:
+    home = opened()
+    company = founded(gateway, home)
+    gateway.account("root", user_role="proxy_admin")
+    gateway.ok("/user/update", {"user_id": company.leo.user_id, "user_role": "proxy_admin"})
+    home.offboard("leo")
+    assert (gateway.user(company.leo.user_id) or {})["user_role"] == "internal_user_viewer"
+    assert (home.departure("leo").receipt or {})["roles"] == ["proxy_admin"]
+    company.assert_leo_is_gone()
+
+
+@pytest.mark.parametrize("dialect", ["routero"], indirect=True)
+def test_a_pending_invitation_lets_nobody_in(gateway: Gateway, opened: Opener) -> None:
+    home = opened()
+    company = founded(gateway, home)
+    made = gateway.ok("/invitation/new", {"user_id": company.leo.user_id})
+    others = gateway.ok("/invitation/new", {"user_id": company.ann.user_id})
+    home.offboard("leo")
+    left = {one["id"] for one in gateway.state()["invitations"]}
+    assert (made["id"] in left, others["id"] in left) == (False, True)
+    assert made["id"] in (home.departure("leo").receipt or {})["invitations"]
+
+
+@pytest.mark.parametrize("dialect", ["routero"], indirect=True)
+@pytest.mark.parametrize("status", [404, 403, 405])
+def test_a_gateway_without_invitations_or_passwords_is_said_to_be_one(
+    gateway: Gateway, opened: Opener, status: int
+) -> None:
+    home = opened()
+    company = founded(gateway, home)
+    gateway.break_with("/invitation/list", status=404 if status == 403 else status)
+    home.offboard("leo")
+    company.assert_leo_is_gone()
+    assert (home.departure("leo").receipt or {})["features"]["invitations"] == "missing"
+
+
+# -- times and figures -----------------------------------------------------------------------------------------------------
+
+
+def test_no_stage_has_a_time_that_was_not_reached(gateway: Gateway, opened: Opener) -> None:
+    home = opened()
+    company = founded(gateway, home)
+    gateway.break_with("/user/update", status=404)
+    gateway.hook("options", {"block_supported": False})
+    home.offboard("leo")
+    departure = home.departure("leo")
+    assert (departure.fence, departure.fenced_at, departure.blocked_at) == ("unsupported", None, None)
+    assert departure.deleted_at is not None
+    assert (departure.receipt or {})["features"] | {"sessions": "", "invitations": ""} == {
+        "fence": "unsupported",
+        "block": "missing",
+        "key_info": "used",
+        "sessions": "",
+        "invitations": "",
+    }
+    assert gateway.live_keys(company.leo.user_id) == []
+
+
+def test_whoever_waits_for_deletion_with_open_keys_is_unverified(gateway: Gateway, opened: Opener) -> None:
+    """Deletion may wait, access may not."""
+    home = opened(**LATER)
+    company = founded(gateway, home)
+    gateway.break_with("/user/update", status=500)
+    gateway.break_with("/key/block", status=500)
+    home.directory.part("Data", "leo")
+    until(lambda: home.failed_job("leo"), "ending access has failed")
+    assert gateway.answers(company.leo.keys) == {200}
+    assert ledger.unverified(home.db, time.time()) == 1
+    gateway.mend()
+    home.hurry()
+    home.wait_for("leo", "blocked")
+    assert ledger.unverified(home.db, time.time()) == 0
+
+
+def test_a_long_receipt_keeps_its_beginning_and_its_end(gateway: Gateway, opened: Opener) -> None:
+    home = opened()
+    company = founded(gateway, home)
+    gateway.hook("seed", {"keys": [{"user_id": company.leo.user_id} for _ in range(600)]})
+    home.offboard("leo")
+    calls, made = ledger.calls_of(home.db, home.departure("leo").id)
+    assert made > 1200 > len(calls)
+    paths = [call.path for call in calls]
+    assert "/user/update" in paths[:5]
+    assert len((home.departure("leo").receipt or {})["keys"]) == 603
+
+
+def test_the_calls_of_a_run_that_failed_are_kept(gateway: Gateway, opened: Opener) -> None:
+    home = opened()
+    company = founded(gateway, home)
+    gateway.break_with("/key/delete", status=500, times=1)
+    home.directory.leave("leo")
+    gateway.wait_for_fault("/key/delete")
+    company.assert_leo_goes_after_all(home)
+    calls, _ = ledger.calls_of(home.db, home.departure("leo").id)
+    assert [call.status for call in calls if call.path == "/key/delete"] == [500, 200]
+
+
+# -- metadata ---------------------------------------------------------------------------------------------------------------
+
+
+@both_dialects
+def test_what_others_write_before_the_fence_is_kept(gateway: Gateway, opened: Opener) -> None:
+    """They write after the account was read first, while the gateway is asked whether it has another admin."""
+    home = opened()
+    company = founded(gateway, home)
+    gateway.account("root", user_role="proxy_admin")
+    gateway.ok("/user/update", {"user_id": company.leo.user_id, "user_role": "proxy_admin"})
+    theirs = {"set_metadata": {"user_id": company.leo.user_id, "metadata": {**OWN, "theirs": "new"}}}
+    gateway.break_with("/user/list", times=1, then=theirs)
+    home.offboard("leo")
+    assert gateway.fired("/user/list") == 1
+    metadata = (gateway.user(company.leo.user_id) or {})["metadata"]
+    assert {name: metadata.get(name) for name in (*OWN, "theirs")} == {**OWN, "theirs": "new"}
+    assert metadata["scim_active"] is False
+
+
+@both_dialects
+def test_a_stale_writer_after_the_fence_does_not_lift_it(gateway: Gateway, opened: Opener) -> None:
+    home = opened()
+    company = founded(gateway, home)
+    stale = {"set_metadata": {"user_id": company.leo.user_id, "metadata": {**OWN, "theirs": "new"}}}
+    gateway.break_with("/user/update", times=1, then=stale)
+    home.offboard("leo")
+    metadata = (gateway.user(company.leo.user_id) or {})["metadata"]
+    assert (metadata.get("theirs"), metadata["scim_active"]) == ("new", False)
+
+
+@both_dialects
+def test_a_lift_the_gateway_lied_about_is_lifted_after_all(gateway: Gateway, opened: Opener) -> None:
+    home = opened(**LATER)
+    company = founded(gateway, home)
+    home.directory.part("Data", "leo")
+    home.wait_for("leo", "blocked")
+    gateway.break_with("/user/update", times=1, lie=True)
+    home.directory.join("Data", "leo")
+    gateway.wait_for_fault("/user/update")
+    until(lambda: home.failed_job("leo"), "the lie is noticed")
+    home.hurry()
+    home.wait_until_quiet()
+    assert not gateway.fenced(company.leo.user_id)
+    assert home.departure("leo").state is DepartureState.CANCELLED
+    assert gateway.answers(company.leo.keys) == {200}
+
+
+def test_verify_and_the_ledger_agree(gateway: Gateway, opened: Opener) -> None:
+    settled(gateway, opened)
+    assert idsync(opened.settings, "verify", mail("leo")).code == 0
