@@ -23,6 +23,7 @@ NAMES = {
     "idsync_revocation_stage_seconds",
     "idsync_departures_total",
     "idsync_unverified_revocations",
+    "idsync_security_events_total",
     "idsync_jobs",
     "idsync_oldest_job_seconds",
     "idsync_holds",
@@ -37,7 +38,7 @@ NAMES = {
     "idsync_build_info",
 }
 LABELS = {"source", "stage", "evidence", "lane", "state", "method", "resource", "code", "endpoint", "result", "le"}
-LABELS |= {"version", "python"}
+LABELS |= {"version", "python", "kind"}
 
 
 @pytest.fixture
@@ -71,12 +72,20 @@ def exercise(metrics: Metrics) -> None:
     metrics.stage("fenced", 0.1)
     metrics.revoked("scim", "scim_inactive", 0.2)
     metrics.verification("gone")
+    metrics.reasserted(["key"])
     metrics.scim_request("PATCH", "Users", 200, 0.003)
     metrics.gateway_call("/key/block", 200, 0.004)
     metrics.source_contact("okta", 201)
 
 
-def departure(db: Db, label: str, *, delete_at: float = NOW, verified_at: float | None = None) -> None:
+def departure(
+    db: Db,
+    label: str,
+    *,
+    delete_at: float = NOW,
+    verified_at: float | None = None,
+    access_ended_at: float | None = None,
+) -> None:
     person = people.new_person(db, label, NOW, account_id=f"account-of-{label}")
     opened = Departure(
         id=f"d-{label}",
@@ -93,6 +102,7 @@ def departure(db: Db, label: str, *, delete_at: float = NOW, verified_at: float 
         pushed_at=NOW,
         delete_at=delete_at,
         verified_at=verified_at,
+        access_ended_at=access_ended_at,
     )
     ledger.put_departure(db, opened)
 
@@ -106,7 +116,7 @@ def test_every_series_of_the_contract_exists(metrics: Metrics, store: SqliteStor
 def test_labels_are_a_closed_set_and_carry_no_person_key_or_group(metrics: Metrics, store: SqliteStore) -> None:
     def seed(db: Db) -> None:
         departure(db, "ada@example.com")
-        person = people.new_person(db, "eve@example.com", NOW)
+        person = people.new_person(db, "zoe@example.com", NOW)
         jobs.open_job(db, person, Lane.REVOKE, 1, NOW)
         hold, _ = ledger.join_hold(db, "group:okta", "mapped group Secret Project was emptied", NOW)
         ledger.add_item(db, ledger.HoldItem(hold.id, person, "", "group_loss", "1"))
@@ -115,7 +125,7 @@ def test_labels_are_a_closed_set_and_carry_no_person_key_or_group(metrics: Metri
     exercise(metrics)
     assert {label for _, labels in samples(metrics) for label, _ in labels} <= LABELS
     text = metrics.text().decode()
-    assert not any(word in text for word in ("@", "ada", "eve", "Secret", "sk-"))
+    assert not any(word in text for word in ("@", "ada", "zoe", "Secret", "sk-"))
 
 
 def test_what_the_store_knows_is_read_when_it_is_asked_for(metrics: Metrics, store: SqliteStore) -> None:
@@ -124,11 +134,12 @@ def test_what_the_store_knows_is_read_when_it_is_asked_for(metrics: Metrics, sto
     def seed(db: Db) -> None:
         departure(db, "ada")
         departure(db, "bob", verified_at=NOW + 1)
-        departure(db, "eve", delete_at=NOW + 600)
+        departure(db, "eve", delete_at=NOW + 600, access_ended_at=NOW)
+        departure(db, "kim", delete_at=NOW + 600)
         ledger.join_hold(db, "push:okta", "reason", NOW)
 
     store.write(seed)
-    assert value(metrics, "idsync_unverified_revocations") == 1
+    assert value(metrics, "idsync_unverified_revocations") == 2, "unproven, or with access that has not ended"
     assert value(metrics, "idsync_holds") == 1
 
 

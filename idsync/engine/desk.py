@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from idsync.clock import Clock
+from idsync.engine.wave import Wave
 from idsync.errors import Superseded
 from idsync.gateway.client import Gateway
 from idsync.policy import Rules
@@ -59,6 +60,7 @@ class Desk:
     telemetry: Telemetry
     person_id: str
     generation: int
+    wave: Wave = field(default_factory=Wave)
 
     @property
     def db(self) -> Db:

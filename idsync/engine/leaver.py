@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import structlog
 
-from idsync.engine import admins, belongings, closing
+from idsync.engine import admins, belongings, closing, wave
 from idsync.engine.accounts import Identity, accounts_of, identity_of, instead_of_the_missing, unowned, was_unlinked
 from idsync.engine.case import Case
 from idsync.engine.desk import Desk, Outcome, every
@@ -48,7 +48,8 @@ async def leave(desk: Desk, person: Person, departure: Departure) -> Outcome:
     known = {row.key_id: _known(row) for row in people.blocked_keys(desk.db, person.id) if row.doomed}
     case = Case(desk, person, departure, calls, known)
     try:
-        return await _Leaver(case).run()
+        with desk.wave.joined() as one:
+            return await _Leaver(case, one).run()
     except Exception:
         await _keep_the_calls(case)
         raise
@@ -65,8 +66,9 @@ async def _keep_the_calls(case: Case) -> None:
 
 
 class _Leaver:
-    def __init__(self, case: Case) -> None:
+    def __init__(self, case: Case, one: wave.Leaver) -> None:
         self.case = case
+        self.one = one
         self.desk = case.desk
         self.person = case.person
         self.departure = case.departure
@@ -92,6 +94,7 @@ class _Leaver:
                 return await self._proven(sights, identity)
             urgency.set(slots.BLOCK)
             await self._block(sights)
+            self.one.blocked()
             if not self._may_delete():
                 return await self._access_ended(sights)
             await self._destroy(sights, identity)
@@ -239,6 +242,7 @@ class _Leaver:
         if case.doomed:
             await self.desk.gateway.delete_keys(sorted(case.doomed))
             case.deleted_at = self.desk.clock.now()
+        await self.desk.wave.all_blocked()
         urgency.set(slots.TIDY)
         memberships = [(sight.account_id, team) for sight in sights for team in sight.teams]
         if memberships:

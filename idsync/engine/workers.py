@@ -17,6 +17,7 @@ from idsync.engine.accounts import remember
 from idsync.engine.desk import Desk, EngineSettings, Outcome, Telemetry
 from idsync.engine.leaver import leave
 from idsync.engine.member import converge_member
+from idsync.engine.wave import Wave
 from idsync.errors import AdminKeyRefused, IdsyncError, NeedsPerson, StillAlive, StoreError, Superseded, Throttled
 from idsync.gateway.client import Gateway
 from idsync.model import DepartureState, Lane
@@ -67,6 +68,7 @@ class Engine:
         self._progress = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._clocks: tuple[float, float] | None = None
+        self._wave = Wave()
         self._stopping = False
         self._alarmed = False
 
@@ -206,6 +208,7 @@ class Engine:
             self.telemetry,
             job.person_id,
             job.wanted,
+            self._wave,
         )
         try:
             outcome = await self._converge(desk)

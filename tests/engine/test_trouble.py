@@ -6,10 +6,10 @@ import time
 from pathlib import Path
 
 import pytest
-from support.company import Company, founded
+from support.company import LAB, Company, founded
 from support.daemon import Daemon, idsync
 from support.directory import mail
-from support.fixtures import Opener
+from support.fixtures import Opener, both_dialects
 from support.gateway import Gateway
 from support.home import Home
 from support.waiting import until
@@ -238,3 +238,25 @@ def test_many_leavers_at_once_are_all_ended(gateway: Gateway, opened: Opener) ->
     for holder in crowd:
         gateway.assert_gone(holder)
     company.assert_others_work()
+
+
+@both_dialects
+def test_in_a_wave_everybody_is_fenced_and_blocked_before_anybody_is_tidied(gateway: Gateway, opened: Opener) -> None:
+    home = opened(working=False)
+    crowd = [gateway.account(f"c{number:02}", LAB, None) for number in range(40)]
+    gateway.team(LAB, *(holder.user_id for holder in crowd))
+    for holder in crowd:
+        home.directory.hire(holder.email)
+    home.work_off()
+    before = gateway.ready()
+    gateway.break_with("/key/list", delay=0.5, times=1)  # one of them is slow to be looked at
+    for holder in crowd:
+        home.directory.leave(holder.email)
+    home.work_off()
+    paths = gateway.paths(before, writes=True)
+    first_tidied, last_blocked = paths.index("/team/member_delete"), len(paths) - 1 - paths[::-1].index("/key/block")
+    assert paths.index("/key/block") > 0
+    assert last_blocked < first_tidied
+    assert paths[:last_blocked].count("/user/update") == len(crowd), "every fence"
+    for holder in crowd:
+        gateway.assert_gone(holder)

@@ -94,18 +94,28 @@ def test_pushed_departures_are_counted_by_source_and_time_and_only_of_people_wit
     assert ledger.pushed_since(store.reader(), "okta", NOW - 600) == 2
 
 
-def test_only_what_should_be_proven_by_now_counts_as_unverified(store: SqliteStore) -> None:
+def test_access_that_has_not_ended_and_deletions_not_proven_by_now_count_as_unverified(store: SqliteStore) -> None:
+    mass, _ = store.write(lambda db: ledger.join_hold(db, "push:okta", "many", NOW))
+    admin, _ = store.write(lambda db: ledger.join_hold(db, "last_admin:p-7", "the last admin", NOW))
     put(
         store,
-        ADA,
+        replace(ADA, access_ended_at=NOW),
         replace(ADA, id="d-2", person_id="p-2", verified_at=NOW),
-        replace(ADA, id="d-3", person_id="p-3", delete_at=NOW + 600),
-        replace(ADA, id="d-4", person_id="p-4", state=DepartureState.HELD),
-        replace(ADA, id="d-5", person_id="p-5", kind="suspension"),
+        replace(ADA, id="d-3", person_id="p-3", delete_at=NOW + 600, access_ended_at=NOW),
+        replace(ADA, id="d-4", person_id="p-4", state=DepartureState.HELD, hold_id=mass.id, access_ended_at=NOW),
+        replace(ADA, id="d-5", person_id="p-5", kind="suspension", access_ended_at=NOW),
         replace(ADA, id="d-6", person_id="p-6", closed_at=NOW),
+        replace(ADA, id="d-7", person_id="p-7", state=DepartureState.HELD, hold_id=admin.id),
     )
-    assert ledger.unverified(store.reader(), NOW) == 1
-    assert ledger.unverified(store.reader(), NOW + 600) == 2
+    assert ledger.unverified(store.reader(), NOW) == 1, "deletion is due"
+    assert ledger.unverified(store.reader(), NOW + 600) == 2, "of the one that waited, too"
+    put(
+        store,
+        replace(ADA, id="d-3", person_id="p-3", delete_at=NOW + 600),
+        replace(ADA, id="d-4", person_id="p-4", state=DepartureState.HELD, hold_id=mass.id),
+        replace(ADA, id="d-5", person_id="p-5", kind="suspension"),
+    )
+    assert ledger.unverified(store.reader(), NOW) == 4, "whatever waits, access does not"
 
 
 def test_the_time_to_revoke_leaves_out_what_waited_on_purpose(store: SqliteStore) -> None:
