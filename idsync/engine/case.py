@@ -99,13 +99,13 @@ class Case:
         ledger.add_calls(db, self.departure.id, self.calls[self.told :])
 
     def advance(self, db: Db, state: DepartureState, **times: Any) -> Departure:
-        """Move the departure forward, never back; a time once noted stays."""
+        """Move the departure forward, never back; a time once noted stays, and a problem until it is solved."""
         current = ledger.departure(db, self.departure.id)
         if current is None or current.closed_at is not None:
             raise Superseded
         kept = {name: value for name, value in times.items() if getattr(current, name) is None and value is not None}
         reached = current.state in ORDER and ORDER.index(current.state) >= ORDER.index(state)
-        moved = replace(current, state=current.state if reached else state, problem=None, **kept)
+        moved = replace(current, state=current.state if reached else state, **kept)
         ledger.put_departure(db, moved)
         for name, value in kept.items():
             if name in ("fenced_at", "blocked_at", "deleted_at", "verified_at"):

@@ -32,7 +32,7 @@ def access_ended(case: Case, sights: Sequence[Sight]) -> Outcome:
         moved = case.advance(db, DepartureState.BLOCKED, access_ended_at=now, **_times(case, sights, now))
         receipt = {**_receipt(case, moved, sights, "blocked", now), "ended_by": "block"}
         state = DepartureState.HELD if held else moved.state
-        ledger.put_departure(db, replace(moved, state=state, fence=_fence(case, sights), receipt=receipt))
+        ledger.put_departure(db, replace(moved, state=state, problem=None, fence=_fence(case, sights), receipt=receipt))
         case.add_calls(db)
         first = "access.suspended" if moved.kind == "suspension" else "access.ended"
         _tell(case, db, moved, now, first=None if case.ended_before else first)
@@ -55,6 +55,7 @@ def closed(case: Case, sights: Sequence[Sight], *, ended_by: str) -> Outcome:
         done = replace(
             moved,
             state=DepartureState.SETTLED if settled else DepartureState.VERIFIED,
+            problem=None,
             fence=_fence(case, sights),
             settle_at=settle_at,
             settled_at=now if settled else None,
