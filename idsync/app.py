@@ -212,7 +212,11 @@ def _core(config: Config, clock: Clock, store: SqliteStore) -> Core:
         store.submit(lambda db: facts.put(db, f"verb:{name}", verb, clock.now()))
 
     gateway = gateway_of(config, clock, learned=learned, on_learn=learn, observe=metrics.gateway_call)
-    settings = EngineSettings(on_departure=config.policy.on_departure, cache_time=config.routero.cache_time)
+    settings = EngineSettings(
+        on_departure=config.policy.on_departure,
+        cache_time=config.routero.cache_time,
+        lease=max(60.0, 3 * config.routero.timeout),
+    )
     engine = Engine(store, gateway, clock, rules, settings, metrics)
     intake.people.on_jobs = engine.wake
     deletes = config.policy.on_departure == "delete"

@@ -25,6 +25,7 @@ from idsync.policy import Rules
 from idsync.store import jobs, ledger, people
 from idsync.store.db import Db
 from idsync.store.jobs import Job
+from idsync.store.shift import shift
 from idsync.store.sqlite import SqliteStore
 
 IDLE = 5.0
@@ -34,7 +35,7 @@ PARKED_AFTER = 900.0
 ADMIN_KEY_PAUSE = 60.0
 STORE_PAUSE = 1.0
 CLOCK_STEP = 2.0
-"""Seconds by which the wall clock may lose against the monotonic one before it counts as set back."""
+"""Seconds by which the wall clock may part from the monotonic one before it counts as set."""
 ADMIN_KEY_REMEDY = "put a valid admin key into routero.admin_key_file; it is read again at every try"
 
 log = structlog.get_logger(__name__)
@@ -122,12 +123,21 @@ class Engine:
             return
 
     async def _mind_the_clock(self) -> None:
-        """Jobs carry wall times; when that clock is set back by more than a moment, pull them in."""
+        """Waits are written as wall times; when that clock is set by more than a moment, they are moved with it."""
         wall, steady = self.clock.now(), self.clock.monotonic()
-        if self._clocks is not None and (wall - self._clocks[0]) - (steady - self._clocks[1]) < -CLOCK_STEP:
-            log.warning("clock.set_back", seconds=round((steady - self._clocks[1]) - (wall - self._clocks[0]), 1))
-            await self._write(lambda db: jobs.pull_in(db, wall, PARKED_AFTER, self.settings.lease))
+        if self._clocks is not None:
+            before = self._clocks[0]
+            step = (wall - before) - (steady - self._clocks[1])
+            if abs(step) > CLOCK_STEP:
+                event = "clock.set_back" if step < 0 else "clock.set_forward"
+                log.warning(event, seconds=round(abs(step), 1))
+                await self._write(lambda db: self._shift(db, step, before, wall))
         self._clocks = (wall, steady)
+
+    def _shift(self, db: Db, step: float, before: float, wall: float) -> None:
+        shift(db, step, before)
+        if step < 0:
+            jobs.pull_in(db, wall, PARKED_AFTER, self.settings.lease)
 
     async def _rest(self) -> None:
         due = jobs.next_due(self.store.reader())
