@@ -69,7 +69,10 @@ class WantedTeam:
 
 @dataclass(frozen=True)
 class WantedPerson:
-    """A person as policy and the ledger have them. `teams` and `leaving` are gateway team ids."""
+    """A person as policy and the ledger have them. `teams` and `leaving` are gateway team ids.
+
+    `strangers` are accounts linked to nobody that carry a departed person's trusted e-mail: made after they left.
+    """
 
     person_id: str
     label: str
@@ -82,6 +85,7 @@ class WantedPerson:
     role: str | None = None
     delete_now: bool = False
     own_fences: frozenset[str] = frozenset()
+    strangers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -194,7 +198,7 @@ def _plan_person(person: WantedPerson, scape: Gatewayscape) -> list[Change]:
 
 
 def _plan_leaver(person: WantedPerson, scape: Gatewayscape) -> list[Change]:
-    changes = []
+    changes = [_about(person, "person.fence", account) for account in person.strangers]
     for account in _accounts(person):
         user = scape.users.get(account)
         if user is not None and not user.fenced:

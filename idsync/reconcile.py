@@ -14,12 +14,13 @@ from typing import Any, TypeVar
 import structlog
 
 from idsync.clock import Clock
+from idsync.engine.accounts import address, is_in_use
 from idsync.errors import Conflicting, GatewayError
 from idsync.gateway.client import Gateway
-from idsync.model import DepartureState, Lane, Person, Standing
+from idsync.model import DepartureState, GatewayUser, Lane, Person, Standing, fold
 from idsync.plan import MANAGED, Change, Gatewayscape, WantedPerson, WantedTeam, in_order, plan_people, plan_teams
 from idsync.standing import People
-from idsync.store import facts, journal, ledger, people
+from idsync.store import directory, facts, journal, ledger, people
 from idsync.store.db import Db
 from idsync.store.ledger import Departure
 from idsync.store.sqlite import SqliteStore
@@ -80,7 +81,7 @@ class Reconciler:
         ids = _known_teams(db) | {
             str(c.subject): str(c.target) for c in changes if c.kind in ("team.create", "team.adopt")
         }
-        changes += plan_people(self._wanted(db, ids), scape)
+        changes += plan_people(self._wanted(db, ids, scape), scape)
         return Pass(tuple(in_order(changes)), {}, len(ledger.holds(db)), self._extras(db, scape, ids))
 
     async def apply(self) -> Pass:
@@ -146,14 +147,20 @@ class Reconciler:
         for person_id, lane in sorted(lanes.items()):
             self._standing.open_job(db, person_id, lane)
 
-    def _wanted(self, db: Db, ids: Mapping[str, str]) -> Iterable[WantedPerson]:
+    def _wanted(self, db: Db, ids: Mapping[str, str], scape: Gatewayscape) -> Iterable[WantedPerson]:
+        by_address: dict[str, list[GatewayUser]] = {}
+        for user in scape.users.values():
+            if user.email:
+                by_address.setdefault(fold(user.email), []).append(user)
         for person in people.all_persons(db):
-            yield self._wanted_one(db, person, ids)
+            yield self._wanted_one(db, person, ids, by_address)
 
-    def _wanted_one(self, db: Db, person: Person, ids: Mapping[str, str]) -> WantedPerson:
+    def _wanted_one(
+        self, db: Db, person: Person, ids: Mapping[str, str], by_address: Mapping[str, Sequence[GatewayUser]]
+    ) -> WantedPerson:
         departure = ledger.open_departure(db, person.id)
         if departure is not None:
-            return self._departed(db, person, departure)
+            return self._departed(db, person, departure, by_address)
         now = self._clock.now()
         grants = people.grants(db, person.id)
         granted = frozenset(ids[grant.team] for grant in grants if grant.state == "granted" and grant.team in ids)
@@ -175,7 +182,9 @@ class Reconciler:
             own_fences=ledger.departure_ids(db, person.id),
         )
 
-    def _departed(self, db: Db, person: Person, departure: Departure) -> WantedPerson:
+    def _departed(
+        self, db: Db, person: Person, departure: Departure, by_address: Mapping[str, Sequence[GatewayUser]]
+    ) -> WantedPerson:
         held = departure.state is DepartureState.HELD and departure.destroying_at is None
         delete_now = (
             not ledger.hold_is_open(db, departure.hold_id)
@@ -191,6 +200,24 @@ class Reconciler:
             why=f"{departure.evidence.value}: {departure.cause}",
             further=() if held and not departure.fenced_at else tuple(people.further_accounts(db, person.id)),
             delete_now=delete_now,
+            strangers=self._strangers(db, person, by_address) if departure.verified_at is not None else (),
+        )
+
+    def _strangers(self, db: Db, person: Person, by_address: Mapping[str, Sequence[GatewayUser]]) -> tuple[str, ...]:
+        """Find accounts of nobody we know that carry a leaver's trusted e-mail."""
+        trusted = self._standing.rules.trust_email
+        users = directory.users_of_person_any(db, person.id)
+        emails = {email for user in users if user.source in trusted and (email := address(user)) is not None}
+        return tuple(
+            sorted(
+                account.user_id
+                for email in emails
+                for account in by_address.get(fold(email), ())
+                if not account.fenced
+                and people.person_of_account(db, account.user_id) is None
+                and not facts.get(db, f"unlinked:{person.id}:{account.user_id}")
+                and not is_in_use(db, person.id, email)
+            )
         )
 
     # -- only reported ----------------------------------------------------------------------------------------------

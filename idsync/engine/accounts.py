@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from idsync.engine.desk import Desk, every
 from idsync.errors import NeedsPerson, Transient
@@ -141,12 +141,18 @@ async def instead_of_the_missing(desk: Desk, person: Person, identity: Identity)
     Raises:
         NeedsPerson: several accounts, a protected one or an admin's would match.
     """
-    found = await _find(desk, person, identity)
+    own = tuple(email for email in identity.trusted_emails if not is_in_use(desk.db, person.id, email))
+    found = await _find(desk, person, replace(identity, trusted_emails=own))
     if found is None or people.person_of_account(desk.db, found) is not None:
         return []
     now = desk.clock.now()
     await desk.write(lambda db: people.add_further_account(db, person.id, found, now))
     return [found]
+
+
+def is_in_use(db: Db, person_id: str, email: str) -> bool:
+    """Tell whether somebody else who is here has an e-mail now: addresses are given to the next one."""
+    return any(user.active and user.person_id != person_id for user in directory.live_users_by_email(db, email))
 
 
 def _unique(found: list[GatewayUser]) -> list[GatewayUser]:

@@ -29,7 +29,7 @@ class Case:
     """One run of one departure.
 
     `doomed` are the keys that are deleted, and asked for by id, also those of runs before; `left` the teams. `again`
-    names what had been ended and was found alive: fence, key, member, role, invitation. `features` says which means
+    names what had been ended and was found alive: fence, key, member, role, invitation, or another account. `features` says which means
     of the gateway were used, and which it does not have.
     """
 

@@ -29,7 +29,8 @@ class Telemetry(Protocol):
         """Note a verified departure and its time to revoke."""
 
     def reasserted(self, kinds: Sequence[str]) -> None:
-        """Count what came back of a departed person and was ended again: fence, key, member, role, invitation."""
+        """Count what came back of a departed person and was ended again: fence, key, member, role, invitation,
+        account."""
 
     def verification(self, result: str) -> None:
         """Note a read-back: "gone" or "alive"."""

@@ -81,7 +81,7 @@ class _Leaver:
         accounts = await accounts_of(self.desk, self.person, identity, stays=False)
         urgency.set(slots.FENCE)
         users = await every(self.fence.raise_on(account, spare_admins=True) for account in accounts)
-        if None in users or not accounts:
+        if None in users or not accounts or self.departure.verified_at is not None:
             accounts, users = await self._look_for_others(identity, accounts, users)
         if await admins.takes_the_last_admin(self.desk, self.departure, users):
             now = self.desk.clock.now()
@@ -127,6 +127,8 @@ class _Leaver:
         """An account that is not there proves nothing while another one may be theirs: made anew, or linked wrongly."""
         others = await instead_of_the_missing(self.desk, self.person, identity) if accounts else []
         found = [await self.fence.raise_on(other, spare_admins=True) for other in others]
+        if any(found):
+            self.case.came_back_after_proof("account")
         if not any(users) and not any(found):
             await self._refuse_a_doubt(identity)
         if not any(found):

@@ -171,6 +171,30 @@ def test_people_without_an_account_are_not_timed(gateway: Gateway, opened: Opene
     assert home.departure("nil").fenced_at is None
 
 
+def test_an_account_made_later_with_their_e_mail_is_ended_by_the_sweep(gateway: Gateway, opened: Opener) -> None:
+    home, company = settled(gateway, opened)
+    again = gateway.account("leo-again", None, user_email=company.leo.email.upper())
+    assert gateway.answers(again.keys) == {200}
+    home.reconcile()
+    until(lambda: told(home, "departure.reasserted"), "it is told")
+    gateway.assert_gone(again)
+    assert events(home)["account"] == 1.0
+
+
+def test_an_address_that_somebody_new_has_now_is_theirs(gateway: Gateway, opened: Opener) -> None:
+    """Their account is not linked yet: it has no SSO id, and nobody is asked to link by e-mail."""
+    home, company = settled(gateway, opened)
+    home.directory.delete("leo")
+    home.directory.hire("leo", external_id="another-leo")
+    home.wait_until_quiet()
+    assert home.person("leo").account_id is None
+    theirs = gateway.account("somebody-new", None, user_email=company.leo.email)
+    home.reconcile()
+    home.wait_until_quiet()
+    assert gateway.answers(theirs.keys) == {200}
+    assert told(home, "departure.reasserted") == []
+
+
 # -- what else they hold -------------------------------------------------------------------------------------------------
 
 
