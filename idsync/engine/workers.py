@@ -7,7 +7,7 @@ A job is never dropped: after a failure it is due again, later and later, and `i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import structlog
@@ -32,6 +32,8 @@ IDLE = 5.0
 """Seconds after which the store is asked again although nobody called."""
 PARKED_AFTER = 900.0
 """Seconds between tries of a job that only a person can unblock."""
+AT_A_TIME = 8
+"""Jobs that begin before the event loop turns to requests again."""
 ADMIN_KEY_PAUSE = 60.0
 STORE_PAUSE = 1.0
 CLOCK_STEP = 2.0
@@ -159,11 +161,17 @@ class Engine:
         for lane, places in ((Lane.REVOKE, self.settings.workers), (Lane.GRANT, self.settings.grants)):
             free = min(places - len(self._running[lane]), self._room())
             if free > 0 and not self._stopping:
-                for job in await self._claim(lane, free):
-                    if job.person_id in self._serving:
-                        self._again[job.person_id] = (lane, job)
-                    else:
-                        self._begin(lane, job)
+                await self._begin_all(lane, await self._claim(lane, free))
+
+    async def _begin_all(self, lane: Lane, claimed: Sequence[Job]) -> None:
+        """Begin jobs a few at a time: each reads the store first, and pushes are answered on the same loop."""
+        for number, job in enumerate(claimed, 1):
+            if job.person_id in self._serving:
+                self._again[job.person_id] = (lane, job)
+            else:
+                self._begin(lane, job)
+            if number % AT_A_TIME == 0:
+                await asyncio.sleep(0)
 
     def _begin(self, lane: Lane, job: Job) -> None:
         self._serving.add(job.person_id)
