@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import contextlib
 import hashlib
 import signal
@@ -318,6 +319,8 @@ class Daemon:
             metronome.every(self.config.reconcile.every, lambda: self._pass(core))
             metronome.every(TOKENS_NOTED, lambda: self._note_tokens(core, scim.tokens.take_used()))
             metronome.start()
+            gc.collect()
+            gc.freeze()  # what is loaded by now stays: a full collection would look at all of it, and pushes would wait
             self._ready = True
             head = journal.head(core.store.reader())
             addresses = (_address(public), _address(private))
