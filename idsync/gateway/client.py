@@ -140,7 +140,7 @@ class Gateway:
         return self._gate.probing
 
     def closed_for(self) -> float:
-        """Return the seconds until it makes sense to call again, 0.0 for now."""
+        """Return the seconds until it makes sense to call again; 0.0 when that is at once."""
         return self._gate.closed_for()
 
     async def get_user(self, user_id: str) -> GatewayUser | None:

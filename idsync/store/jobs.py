@@ -81,7 +81,7 @@ def close(db: Db, person_id: str, owner: str, generation: int) -> bool:
 
 
 def wait(db: Db, person_id: str, owner: str, generation: int, run_at: float) -> bool:
-    """Put a job whose work is done for now to rest until `run_at` (a waiting deletion, a second look)."""
+    """Let a job rest until `run_at`: a deletion waits, or everything is looked at once more."""
     return (
         db.execute(
             "UPDATE jobs SET owner = NULL, lease_until = NULL, run_at = :run_at, attempts = 0, waiting = 1,"
