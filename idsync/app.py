@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import contextlib
+import gc
 import hashlib
 import signal
 import socket
@@ -215,6 +215,7 @@ def _core(config: Config, clock: Clock, store: SqliteStore) -> Core:
     gateway = gateway_of(config, clock, learned=learned, on_learn=learn, observe=metrics.gateway_call)
     settings = EngineSettings(
         on_departure=config.policy.on_departure,
+        delete_user=config.policy.delete_user,
         cache_time=config.routero.cache_time,
         lease=max(60.0, 3 * config.routero.timeout),
     )

@@ -103,7 +103,7 @@ class Policy(Table):
     on_departure: Literal["delete", "block"] = "delete"
     disabled_delete_after: Seconds = 0.0
     group_loss_delete_after: Seconds = 600.0
-    delete_user: Literal[False] = False
+    delete_user: bool = False
     default_role: NonEmpty = "internal_user"
 
 

@@ -42,6 +42,7 @@ class EngineSettings:
     how many calls that makes at a time is the gateway client's to bound."""
 
     on_departure: str = "delete"
+    delete_user: bool = False
     cache_time: float = 60.0
     lease: float = 60.0
     workers: int = 1024

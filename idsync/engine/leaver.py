@@ -309,7 +309,26 @@ class _Leaver:
             teams = (self.departure.receipt or {}).get("teams", [])
             own = [sight.account_id for sight in sights]
             self.case.standing = await left_standing(self.desk, teams, own, identity.emails)
+            if self.desk.settings.delete_user and not self.case.again:
+                await self._delete_accounts(sights)
         return closing.closed(self.case, sights, ended_by="delete")
+
+    async def _delete_accounts(self, sights: Sequence[Sight]) -> None:
+        """Delete the rows themselves, last of all: the fence goes with them, so it must hold nothing back any more.
+
+        Raises:
+            StillAlive: the gateway shows one after saying that it was deleted.
+        """
+        there = [sight.account_id for sight in sights if sight.user is not None]
+        used = {**(self.departure.receipt or {}).get("features", {}), **self.case.features}
+        if used.get("sessions") != "used":
+            self.case.features["user_delete"] = "kept: dashboard sessions cannot be ended otherwise"
+            return
+        await every(map(self.desk.gateway.delete_user, there))
+        if any(await every(map(self.desk.gateway.get_user, there))):
+            raise StillAlive(f"the gateway still shows the account of {self.person.label} after saying it was deleted")
+        self.case.features["user_delete"] = "used"
+        self.case.note_ended("deleted_accounts", there)
 
 
 def _known(row: BlockedKey) -> GatewayKey:

@@ -41,7 +41,10 @@ def receipt_of(
         "accounts": sorted({*accounts, *earlier.get("accounts", [])}),
         "keys": [gone[key_id] for key_id in sorted(gone)],
         "teams": sorted({*earlier.get("teams", []), *teams}),
-        **{what: sorted({*earlier.get(what, []), *ended.get(what, ())}) for what in ("roles", "invitations")},
+        **{
+            what: sorted({*earlier.get(what, []), *ended.get(what, ())})
+            for what in ("roles", "invitations", "deleted_accounts")
+        },
         "features": {**earlier.get("features", {}), **features},
         "read_backs": looks if len(looks) <= MOST_READ_BACKS else [*looks[:2], *looks[-(MOST_READ_BACKS - 2) :]],
         "calls": earlier.get("calls", []),

@@ -45,6 +45,7 @@ _COMMON: dict[str, Operation] = {
     "user_list": _listing("/user/list"),
     "user_new": _write("/user/new", "POST", repeatable=False),
     "user_update": _write("/user/update", "POST", "PUT", "PATCH"),
+    "user_delete": _write("/user/delete", "POST", "DELETE"),
     "role_update": _write("/organization/member_permission_update"),
     "key_list": _listing("/key/list"),
     "key_info": _read("/key/info"),

@@ -248,6 +248,55 @@ def test_a_gateway_without_invitations_or_passwords_is_said_to_be_one(
     assert (home.departure("leo").receipt or {})["features"]["invitations"] == "missing"
 
 
+@both_dialects
+def test_the_row_itself_goes_last_where_policy_wants_it(gateway: Gateway, opened: Opener) -> None:
+    home = opened(policy={"delete_user": True}, **SOON)
+    company = founded(gateway, home)
+    before = gateway.ready()
+    home.offboard("leo")
+    assert gateway.user(company.leo.user_id) is not None, "not before the second look"
+    home.wait_for("leo", "settled")
+    assert gateway.user(company.leo.user_id) is None
+    assert gateway.paths(before, writes=True)[-1] == "/user/delete"
+    assert (home.departure("leo").receipt or {})["deleted_accounts"] == [company.leo.user_id]
+    gateway.assert_gone(company.leo)
+    company.assert_others_work()
+    home.directory.come_back("leo")
+    home.wait_until_quiet()
+    assert "data" in gateway.teams_with(home.account_of("leo"))
+
+
+@both_dialects
+def test_no_row_goes_while_a_key_is_seen(gateway: Gateway, opened: Opener) -> None:
+    home = opened(policy={"delete_user": True}, routero={"cache_time": "0.3s"})
+    company = founded(gateway, home)
+    home.offboard("leo")
+    gateway.break_with("/key/delete", lie=True)
+    company.leo.keys.append(gateway.key_of(company.leo.user_id))
+    gateway.wait_for_fault("/key/delete")
+    home.wait_until_idle("leo")
+    assert gateway.fenced(company.leo.user_id), "the row is there, with its fence"
+    gateway.mend()
+    home.hurry()
+    home.wait_for("leo", "settled")
+    assert gateway.user(company.leo.user_id) is None
+    company.assert_leo_is_gone()
+
+
+def test_a_row_that_holds_back_sessions_nobody_can_end_stays(gateway: Gateway, opened: Opener) -> None:
+    home = opened(policy={"delete_user": True}, **SOON)
+    company = founded(gateway, home)
+    hidden = gateway.key_of(company.leo.user_id, "litellm-dashboard")
+    gateway.ready()
+    gateway.break_with("/user/update", status=400, skip=1)  # the fence is written, a password is not
+    home.directory.leave("leo")
+    home.wait_for("leo", "settled")
+    assert gateway.exists(hidden)
+    assert gateway.fenced(company.leo.user_id)
+    assert 200 not in gateway.answers([hidden])
+    assert "kept" in (home.departure("leo").receipt or {})["features"]["user_delete"]
+
+
 # -- times and figures -----------------------------------------------------------------------------------------------------
 
 
