@@ -343,7 +343,6 @@ def test_polled_sources_are_refused_with_the_sentence_that_says_what_to_do(folde
 @pytest.mark.parametrize(
     ("table", "path"),
     [
-        ("[policy]\ndelete_user = true", "policy.delete_user"),
         ('[[teams]]\nalias = "b"\non_member_departure = "rotate"', "teams.1.on_member_departure"),
         ('[[teams]]\nalias = "b"\nextra_members = "remove"', "teams.1.extra_members"),
         ('[[protected]]\nmatch = "a"\nreason = ""', "protected.0.reason"),
