@@ -9,6 +9,7 @@ from bench.load import Stream
 from bench.pushes import mixed
 from bench.report import Report
 from bench.stage import CLIENTS, Bench, active, team
+from idsync.store import ledger
 from idsync.store.ledger import Departure
 
 PACE = 8.0
@@ -28,6 +29,7 @@ def one_at_a_time(bench: Bench, report: Report, count: int) -> None:
     done = bench.departures(count)
     report.times(part, "request received -> first call sent", first_calls(bench, since, done), p50=5, p99=25)
     _stages(report, part, done)
+    _calls(bench, report, part, done)
 
     part, beside = "one leaver beside other pushes", _beside(bench)
     since = last_call(bench)
@@ -124,6 +126,18 @@ def _stages(report: Report, part: str, done: Sequence[Departure]) -> None:
     verified = [(one.verified_at or 0.0) - one.received_at for one in done]
     report.times(part, "request received -> last key blocked", blocked, p50=60 if alone else None)
     report.times(part, "request received -> verified", verified, p50=80 if alone else None, p99=250 if alone else None)
+
+
+def _calls(bench: Bench, report: Report, part: str, done: Sequence[Departure]) -> None:
+    """Hold the time of a departure against what the gateway alone took for its calls, most of them side by side."""
+    with bench.store() as db:
+        calls = [ledger.calls_of(db, one.id)[0] for one in done]
+    took = sum((one.verified_at or 0.0) - one.received_at for one in done)
+    report.single(part, "gateway calls a leaver", sum(map(len, calls)) / len(done), "")
+    answers = sum(call.ms for each in calls for call in each) / 1000
+    report.single(
+        part, "request received -> verified, held to the sum of the gateway's answer times", took / answers, "x"
+    )
 
 
 def _ends(

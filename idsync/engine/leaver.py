@@ -250,8 +250,8 @@ class _Leaver:
         if memberships:
             case.came_back_after_proof("member")
         case.left |= {team for _, team in memberships}
-        await every(self.desk.gateway.remove_member(team, account) for account, team in memberships)
-        await belongings.end_belongings(case, sights, identity)
+        leaving = [self.desk.gateway.remove_member(team, account) for account, team in memberships]
+        await every([*leaving, belongings.end_belongings(case, sights, identity)])
 
     # -- looking again --------------------------------------------------------------------------------------------
 
