@@ -12,3 +12,9 @@ CREATE TABLE departure_calls (
   ms           REAL    NOT NULL,
   PRIMARY KEY (departure_id, seq)
 );
+-- When a job can be claimed, so that asking for the next one costs the same however many wait (store/jobs.py, next_due).
+CREATE INDEX jobs_next ON jobs (
+  (CASE WHEN lease_until IS NOT NULL AND lease_until > run_at THEN lease_until ELSE run_at END)
+);
+-- Everybody's own departures, which are the tags of their fences; without it each leaver read the whole ledger.
+CREATE INDEX departures_by_person ON departures (person_id);
