@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo run test fuzz bench lint lock clean
+.PHONY: demo run test fuzz crash bench lint lock clean
 
 $(READY): requirements/dev.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "idsync needs Python 3.11, 3.12 or 3.13 (PYTHON=python3.12 make ...)")'
@@ -33,6 +33,9 @@ lint: $(READY)
 
 fuzz: $(READY) ## the hostile-input suites at their nightly size; SIZE=1 is that of `make test`
 	@IDSYNC_FUZZ=$(or $(SIZE),20) $(BIN)/pytest -q --timeout 7200 tests/fuzz
+
+crash: $(READY) ## death at every point and at every pair of points, a wave under kill -9; SIZE=1 is that of `make test`
+	@IDSYNC_CRASH=$(or $(SIZE),20) $(BIN)/pytest -q --timeout 7200 tests/crash
 
 bench: $(READY) ## ratios and percentiles; never part of the tests
 	@$(BIN)/python -m bench

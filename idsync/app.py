@@ -99,6 +99,7 @@ def gateway_of(
     learned: dict[str, str] | None = None,
     on_learn: Callable[[str, str], None] | None = None,
     observe: Callable[[str, int | str, float], None] | None = None,
+    make: Callable[..., Gateway] = Gateway,
 ) -> Gateway:
     """Build the gateway client; nothing is called yet."""
     settings = GatewaySettings(
@@ -114,7 +115,7 @@ def gateway_of(
         more["on_learn"] = on_learn
     if observe is not None:
         more["observe"] = observe
-    return Gateway(settings, configuration.AdminKey(config), clock, **more)
+    return make(settings, configuration.AdminKey(config), clock, **more)
 
 
 def start_problems(config: Config) -> list[tuple[str, str]]:
@@ -180,8 +181,16 @@ class Core:
 
 
 @asynccontextmanager
-async def opened(config: Config) -> AsyncIterator[Core]:
+async def opened(
+    config: Config,
+    *,
+    clock: Clock | None = None,
+    store: Callable[[str], SqliteStore] = SqliteStore,
+    gateway: Callable[..., Gateway] = Gateway,
+) -> AsyncIterator[Core]:
     """Open the store and everything behind it; close in the opposite order.
+
+    Tests bring a clock that they move, and a store and a gateway client that break when they want them to.
 
     Raises:
         ConfigError: something needed to start is missing.
@@ -191,19 +200,18 @@ async def opened(config: Config) -> AsyncIterator[Core]:
     problems = start_problems(config)
     if problems:
         raise ConfigError(problems)
-    clock = SystemClock()
-    store = SqliteStore(config.store.url)
-    store.open()
+    held = store(config.store.url)
+    held.open()
     try:
-        core = _core(config, clock, store)
-        store.write(lambda db: _prepare(db, core))
+        core = _core(config, clock or SystemClock(), held, gateway)
+        held.write(lambda db: _prepare(db, core))
         async with core.gateway:
             yield core
     finally:
-        store.close()
+        held.close()
 
 
-def _core(config: Config, clock: Clock, store: SqliteStore) -> Core:
+def _core(config: Config, clock: Clock, store: SqliteStore, make: Callable[..., Gateway]) -> Core:
     rules = rules_of(config)
     metrics = Metrics(store.reader, clock.now)
     intake = Intake(rules, clock)
@@ -212,7 +220,7 @@ def _core(config: Config, clock: Clock, store: SqliteStore) -> Core:
     def learn(name: str, verb: str) -> None:
         store.submit(lambda db: facts.put(db, f"verb:{name}", verb, clock.now()))
 
-    gateway = gateway_of(config, clock, learned=learned, on_learn=learn, observe=metrics.gateway_call)
+    gateway = gateway_of(config, clock, learned=learned, on_learn=learn, observe=metrics.gateway_call, make=make)
     settings = EngineSettings(
         on_departure=config.policy.on_departure,
         delete_user=config.policy.delete_user,

@@ -63,21 +63,32 @@ class Daemon:
 
     def start(self) -> None:
         """Start it and wait until it answers."""
-        before = len(self.said())
+        self.launch()
+        self.wait_until_serving()
+
+    def launch(self) -> None:
+        """Start it."""
+        self._before = self._log.stat().st_size
         line = [sys.executable, "-m", "idsync", "-c", str(self.settings), "--log-format", "json", "serve"]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 line, stdout=subprocess.DEVNULL, stderr=log, env=_environment(), cwd=self.settings.parent
             )
-        self.scim, self.operations = until(
-            lambda: self._addresses(before), "the daemon serves", told=lambda: self.said()[before:]
-        )
 
-    def _addresses(self, before: int) -> tuple[str, ...]:
+    def wait_until_serving(self) -> None:
+        self.scim, self.operations = until(self._addresses, "the daemon serves", told=self._said_now)
+
+    def _addresses(self) -> tuple[str, ...]:
         """Return where it serves SCIM and operations, once it has said so."""
-        assert self._running().poll() is None, self.said()[before:]
-        found = READY.search(self.said()[before:])
+        assert self._running().poll() is None, self._said_now()
+        found = READY.search(self._said_now())
         return found.groups() if found else ()
+
+    def _said_now(self) -> str:
+        """Return what it has said in this life."""
+        with self._log.open("rb") as log:
+            log.seek(self._before)
+            return log.read().decode()
 
     def _running(self) -> subprocess.Popen[bytes]:
         assert self._process is not None, "the daemon is not running"

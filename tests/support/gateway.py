@@ -48,6 +48,10 @@ class Gateway(Client):
         raw, key_id = self.key(user_id=user_id, team_id=team_id, **fields)
         return Key(raw, key_id)
 
+    def seeded(self, what: Row) -> list[Key]:
+        """Seed a whole company at once; return its keys in their order."""
+        return [Key(row["key"], row["token"]) for row in self.hook("seed", what)["keys"]]
+
     def team(self, team_id: str, *members: str, **fields: Any) -> None:
         """Seed a team no configuration names, unless the test does."""
         joined = [{"team_id": team_id, "user_id": member} for member in members]

@@ -1,0 +1,75 @@
+"""Wherever idsync dies on the way of a leaver, and dies again, the next life ends what was begun, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+from support.gateway import Gateway
+
+from crash.mutants import MUTANTS
+from crash.points import Program, worlds
+from crash.scene import Course, Scene
+from crash.shapes import SHAPES, Shape
+from crash.size import CRASH, FULL
+
+VARIANTS = [("litellm", 1), *([("routero", 1), ("litellm", 16), ("routero", 16)] if FULL else [])]
+"""Dialects, and how many calls go on side by side: one keeps the points in the same order in every play."""
+PUSHED = SHAPES[0]
+
+
+def some(points: list[int], few: int, *case: object) -> list[int]:
+    """Return all of the points in `make crash`, and about so many of them in `make test`."""
+    wanted = min(len(points), CRASH.scaled(few, len(points)))
+    return sorted(CRASH.dice(*case).sample(points, wanted))
+
+
+def at_every_point(scene: Scene) -> Iterator[Course]:
+    """Die at the first point, at the second, and so on, until a life ends before it meets its point."""
+    for n in count(1):
+        course = scene.play(n)
+        if not course.deaths:
+            return
+        yield course
+
+
+def in_every_world(scene: Scene, undisturbed: Course) -> Iterator[Course]:
+    """Die after everything that has an effect."""
+    for n in worlds(undisturbed.met[0]):
+        course = scene.play(n)
+        assert course.deaths == 1
+        yield course
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize(("dialect", "calls"), VARIANTS, indirect=["dialect"])
+def test_a_leaver_survives_a_death_at_any_point(
+    tmp_path: Path, gateway: Gateway, dialect: str, calls: int, shape: Shape
+) -> None:
+    scene = Scene(tmp_path, gateway, shape, dialect, calls)
+    undisturbed = scene.play()
+    assert not undisturbed.faults, undisturbed
+    for course in at_every_point(scene) if FULL or shape is PUSHED else in_every_world(scene, undisturbed):
+        assert not course.faults, course
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_a_leaver_survives_two_deaths(tmp_path: Path, gateway: Gateway, shape: Shape) -> None:
+    scene = Scene(tmp_path, gateway, shape)
+    for n in some(worlds(scene.play().met[0]), 1, shape.name):
+        second_life = scene.play(n).met[1]
+        for m in some(worlds(second_life), 1, shape.name, n):
+            course = scene.play(n, m)
+            assert course.deaths == 2
+            assert not course.faults, course
+
+
+@pytest.mark.parametrize("mutant", MUTANTS)
+def test_the_judge_convicts_a_mutant(tmp_path: Path, gateway: Gateway, mutant: type[Program]) -> None:
+    """Undisturbed it does its work; a death is what it does not survive."""
+    scene = Scene(tmp_path, gateway, PUSHED, program=mutant())
+    undisturbed = scene.play()
+    assert not undisturbed.faults, undisturbed
+    assert any(course.faults for course in in_every_world(scene, undisturbed))
