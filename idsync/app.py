@@ -74,6 +74,7 @@ def rules_of(config: Config) -> Rules:
         ),
         group_loss_delete_after=config.policy.group_loss_delete_after,
         max_push_departures=config.guard.max_push_departures,
+        rotating=frozenset(team.alias for team in config.teams if team.on_member_departure == "rotate"),
     )
 
 
@@ -333,7 +334,8 @@ class Daemon:
             self._ready = True
             head = journal.head(core.store.reader())
             addresses = (_address(public), _address(private))
-            log.info("daemon.ready", scim=f"{addresses[0]}/scim/v2", ops=addresses[1], audit_head=head[1])
+            trail = {"audit_entries": head[0], "audit_head": head[1]}
+            log.info("daemon.ready", scim=f"{addresses[0]}/scim/v2", ops=addresses[1], **trail)
             self._on_ready(*addresses)
             await self._until_stopped([worker, *tasks])
             self._ready = False
@@ -369,12 +371,12 @@ class Daemon:
             log.warning("tokens.not_noted", error=str(error))
 
     async def _pass(self, core: Core) -> None:
-        """One scheduled pass; a gateway that is down is met again at the next beat."""
-        await asyncio.to_thread(self._check_chain, core)
-        await asyncio.wrap_future(core.store.submit(core.control.look_at_protected))
+        """One scheduled pass; a gateway that is down, or a full disk, is met again at the next beat."""
         try:
+            await asyncio.to_thread(self._check_chain, core)
+            await asyncio.wrap_future(core.store.submit(core.control.look_at_protected))
             done = await core.reconciler.apply()
-        except GatewayError as error:
+        except (GatewayError, StoreError) as error:
             log.warning("pass.failed", error=str(error))
             return
         for change in done.refused:

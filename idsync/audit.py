@@ -1,15 +1,16 @@
 """The hash chain of the audit trail: each entry carries the hash of the one before it. Pure.
 
-Altering, removing or inserting an entry breaks every hash after it. Cutting off the end is only visible against a
-head hash that was written down elsewhere, which is why the daemon logs the head at start and stop.
+Altering, removing or inserting an entry breaks every hash after it. Cutting off the end, or sealing everything anew, is
+only visible against a head hash that was written down elsewhere, which is why the daemon logs it at start and stop.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 GENESIS = "0" * 64
@@ -54,3 +55,37 @@ def first_break(events: Iterable[AuditEvent], after: int = 0, prev: str = GENESI
             return event.seq
         prev, expected = event.hash, expected + 1
     return None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a check of the whole trail has found. `noted`: a head written down earlier is in it; None: none was given."""
+
+    breaks_at: int | None
+    noted: bool | None
+
+    @property
+    def whole(self) -> bool:
+        return self.breaks_at is None and self.noted is not False
+
+
+def judge(events: Iterable[AuditEvent], *, head: str | None = None, entries: int | None = None) -> Verdict:
+    """Check the chain from its beginning, and that it holds what was noted of it: a head, a number of entries, or both.
+
+    The trail may have grown since; with both, the entry of that number is the one with that hash.
+    """
+    seen: dict[int, str] = {}
+
+    def watched() -> Iterator[AuditEvent]:
+        last = AuditEvent(0, 0.0, "", "", "", {}, "", GENESIS)
+        for event in chain([last], events):
+            if event.hash == head or event.seq == entries:
+                seen[event.seq] = event.hash
+            if event is not last:
+                yield event
+
+    broken = first_break(watched())
+    if head is None and entries is None:
+        return Verdict(broken, None)
+    found = [seal for seq, seal in seen.items() if entries in (None, seq)]
+    return Verdict(broken, broken is None and (head in found if head is not None else bool(found)))

@@ -73,6 +73,15 @@ def rfc3339(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def epoch_of(text: str | None) -> float | None:
+    """Read RFC 3339, UTC unless it says otherwise; None for what is no such time."""
+    try:
+        at = datetime.fromisoformat(text or "")
+    except ValueError:
+        return None
+    return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
+
+
 def end_of_day(day: date) -> float:
     """Return the epoch seconds at which a date has ended in UTC: what expires on a day still counts on it."""
     return datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp() + 86400.0

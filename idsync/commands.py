@@ -8,7 +8,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
 from idsync.clock import Clock
-from idsync.control import Control, departure_view, find_person
+from idsync.control import Control, departure_view, find_person, radius_view
+from idsync.engine.desk import Desk
+from idsync.engine.radius import radius
 from idsync.engine.workers import Engine
 from idsync.errors import NotFound, UsageError
 from idsync.gateway.client import Gateway
@@ -143,31 +145,29 @@ class Commands:
         return None, found[0]
 
     async def _blast_radius(self, user: str, person: Person | None, unknown: GatewayUser | None) -> dict[str, Any]:
+        """Show all that would end, be reported, or be held."""
+        db = self.store.reader()
         if person is not None:
-            account, shield = person.account_id, self.control.intake.people.protected(self.store.reader(), person)
+            shield = self.control.intake.people.protected(db, person)
         else:
-            account = unknown.user_id if unknown is not None else None
-            names = [user, account, unknown.email if unknown is not None else None]
+            names = [user, unknown.user_id if unknown else None, unknown.email if unknown else None]
             shield = protection(names, self.control.intake.rules, self.clock.now())
-        keys = await self.gateway.list_keys(user_id=account) if account else []
-        teams = await self.gateway.teams_of(account) if account else []
-        return {
-            "user": person.label if person else user,
-            "gateway_user_id": account,
-            "protected": shield,
-            "keys": [
-                {
-                    "alias": key.alias,
-                    "name": key.name,
-                    "team": key.team_id,
-                    "last_used": key.last_used_at,
-                    "spend": key.spend,
-                }
-                for key in keys
-            ],
-            "teams": sorted(team.alias or team.team_id for team in teams),
-            "left_standing": "keys without an owner in these teams are reported, never deleted",
-        }
+        label = person.label if person is not None else user
+        found = await radius(self._desk(person), label, person, unknown)
+        return {"user": label, "protected": shield, **radius_view(db, found)}
+
+    def _desk(self, person: Person | None) -> Desk:
+        engine = self.engine
+        return Desk(
+            self.store,
+            self.gateway,
+            self.clock,
+            engine.rules,
+            engine.settings,
+            engine.telemetry,
+            person.id if person is not None else "",
+            person.generation if person is not None else 0,
+        )
 
     async def _wait_for(self, person_id: str, seconds: float) -> None:
         end = self.clock.monotonic() + seconds

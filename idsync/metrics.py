@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 
 from idsync import __version__
 from idsync.model import Lane
-from idsync.store import facts, jobs, ledger
+from idsync.store import exposure, facts, jobs, ledger
 from idsync.store.db import Db
 
 REVOKE_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 14400)
@@ -146,6 +146,10 @@ class _StoreCollector(Collector):
         yield _gauge("idsync_unverified_revocations", "Departures not yet proven", ledger.unverified(db, self._now()))
         yield _gauge("idsync_holds", "Holds that wait for a person", len(ledger.holds(db)))
         yield from self._jobs(jobs.all_jobs(db))
+        known = GaugeMetricFamily("idsync_exposed_keys", "Keys that somebody who left may know", labels=["wants"])
+        for wants, keys in exposure.tally(db).items():
+            known.add_metric([wants], keys)
+        yield known
 
     def _jobs(self, open_jobs: list[jobs.Job]) -> Iterable[Metric]:
         counts = GaugeMetricFamily("idsync_jobs", "Open jobs", labels=["lane", "state"])

@@ -232,6 +232,7 @@ class GatewayKey:
     last_used_at: str | None = None
     expires: str | None = None
     spend: float | None = None
+    service_account: str | None = None
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ two of that alias                         | refused: name one with id = "..." | 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 from idsync.model import GatewayKey, GatewayTeam, GatewayUser, Standing
@@ -95,14 +96,19 @@ class Gatewayscape:
     users: Mapping[str, GatewayUser]
     keys: Mapping[str, Sequence[GatewayKey]]
     teams: Sequence[GatewayTeam]
+    unowned: Sequence[GatewayKey] = ()
 
     @classmethod
     def of(cls, users: Iterable[GatewayUser], keys: Iterable[GatewayKey], teams: Iterable[GatewayTeam]) -> Gatewayscape:
         by_user: dict[str, list[GatewayKey]] = {}
+        unowned: list[GatewayKey] = []
         for key in keys:
-            if key.user_id is not None:
-                by_user.setdefault(key.user_id, []).append(key)
-        return cls({user.user_id: user for user in users}, by_user, tuple(teams))
+            (unowned if key.user_id is None else by_user.setdefault(key.user_id, [])).append(key)
+        return cls({user.user_id: user for user in users}, by_user, tuple(teams), tuple(unowned))
+
+    def every_key(self) -> Iterator[GatewayKey]:
+        """Yield all keys, those of nobody too."""
+        return chain(self.unowned, chain.from_iterable(self.keys.values()))
 
 
 def in_order(changes: Iterable[Change]) -> list[Change]:

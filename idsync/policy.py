@@ -81,6 +81,8 @@ class Rules:
     protected: tuple[Protection, ...] = ()
     group_loss_delete_after: float = 600.0
     max_push_departures: int = 50
+    rotating: frozenset[str] = frozenset()
+    """Teams whose shared keys are to be rotated when somebody leaves."""
 
     def still_names(self, kind: str, target: str, spec: str) -> bool:
         """Tell whether a binding counts: made by hand, or from words the configuration still has."""

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import structlog
 
 from idsync.clock import Clock
+from idsync.engine import exposed
 from idsync.engine.accounts import address, is_in_use
 from idsync.errors import Conflicting, GatewayError
 from idsync.gateway.client import Gateway
@@ -74,6 +75,12 @@ class Reconciler:
         """
         return await asyncio.to_thread(self._compare, await self._scape())
 
+    async def _report(self, question: exposed.Question, scape: Gatewayscape) -> None:
+        """Note what people who left may still know, from the same reading of the gateway."""
+        rules = self._standing.rules
+        told = await asyncio.to_thread(lambda: exposed.answer(self._store.reader(), question, scape, rules))
+        await self._write(lambda db: exposed.write(db, told, self._clock.now()))
+
     def _compare(self, scape: Gatewayscape) -> Pass:
         """Compare everybody; in a thread of its own, because a large company takes seconds."""
         db = self._store.reader()
@@ -86,7 +93,9 @@ class Reconciler:
 
     async def apply(self) -> Pass:
         """Set the teams up, then open a job for everybody the gateway shows otherwise than they should be."""
-        planned = await self.plan()
+        question = await asyncio.to_thread(lambda: exposed.ask(self._store.reader(), self._clock.now()))
+        scape = await self._scape()
+        planned = await asyncio.to_thread(self._compare, scape)
         failed = {}
         for change in planned.changes:
             if change.kind in ("team.create", "team.adopt", "team.update"):
@@ -94,6 +103,7 @@ class Reconciler:
                 if reason:
                     failed[change.subject] = reason
         await self._write(lambda db: self._open_jobs(db, planned.changes))
+        await self._report(question, scape)
         await self._write(lambda db: facts.put(db, "pass:reconcile", len(planned.changes), self._clock.now()))
         return Pass(planned.changes, failed, planned.held, planned.extras)
 

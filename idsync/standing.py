@@ -22,7 +22,7 @@ from typing import Any
 from idsync.clock import Clock, new_id
 from idsync.model import Access, DepartureState, Evidence, Lane, Observation, Origin, Person, Standing
 from idsync.policy import Bound, Record, Rules, decide, protection
-from idsync.store import directory, jobs, journal, ledger, people
+from idsync.store import directory, exposure, jobs, journal, ledger, people
 from idsync.store.db import Db
 from idsync.store.ledger import Departure, HoldItem
 from idsync.store.people import Grant
@@ -262,6 +262,7 @@ class People:
         cancelled = departure.destroying_at is None
         state = DepartureState.CANCELLED if cancelled else departure.state
         ledger.put_departure(db, replace(departure, state=state, closed_at=now))
+        exposure.came_back(db, departure.person_id)
         held = departure.evidence not in AT_ONCE and ledger.hold_is_open(db, departure.hold_id)
         if held or departure.evidence in AT_ONCE:
             later = now + self.rules.group_loss_delete_after

@@ -8,7 +8,7 @@ from typing import Any
 
 from idsync.clock import rfc3339
 from idsync.metrics import state_of
-from idsync.store import facts, jobs, ledger, people, tokens
+from idsync.store import exposure, facts, jobs, ledger, people, tokens
 from idsync.store.db import Db
 
 WINDOW = 30 * 86400.0
@@ -30,6 +30,7 @@ def status_of(db: Db, sources: Sequence[str], now: float) -> dict[str, Any]:
             {"id": hold.id, "reason": hold.reason, "people": len(ledger.items(db, hold.id))}
             for hold in ledger.holds(db)
         ],
+        "exposed_keys": _exposed(db),
         "conflicts": [
             {
                 "kind": conflict.kind,
@@ -40,6 +41,11 @@ def status_of(db: Db, sources: Sequence[str], now: float) -> dict[str, Any]:
             for conflict in people.conflicts(db)
         ],
     }
+
+
+def _exposed(db: Db) -> dict[str, int]:
+    found = exposure.tally(db)
+    return {"keys": sum(found.values()), "rotation_wanted": found["rotate"]}
 
 
 def _source(db: Db, name: str, now: float) -> dict[str, Any]:

@@ -343,7 +343,7 @@ def test_polled_sources_are_refused_with_the_sentence_that_says_what_to_do(folde
 @pytest.mark.parametrize(
     ("table", "path"),
     [
-        ('[[teams]]\nalias = "b"\non_member_departure = "rotate"', "teams.1.on_member_departure"),
+        ('[[teams]]\nalias = "b"\non_member_departure = "delete"', "teams.1.on_member_departure"),
         ('[[teams]]\nalias = "b"\nextra_members = "remove"', "teams.1.extra_members"),
         ('[[protected]]\nmatch = "a"\nreason = ""', "protected.0.reason"),
         ('[[protected]]\nmatch = ""\nreason = "x"', "protected.0.match"),

@@ -36,9 +36,10 @@ NAMES = {
     "idsync_verification_total",
     "idsync_audit_chain_ok",
     "idsync_build_info",
+    "idsync_exposed_keys",
 }
 LABELS = {"source", "stage", "evidence", "lane", "state", "method", "resource", "code", "endpoint", "result", "le"}
-LABELS |= {"version", "python", "kind"}
+LABELS |= {"version", "python", "kind", "wants"}
 
 
 @pytest.fixture

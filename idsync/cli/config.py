@@ -20,8 +20,9 @@ def config() -> None:
 @JSON
 @click.pass_context
 def check(ctx: click.Context, start: bool, as_json: bool) -> int:
-    """Report everything that is wrong, each problem with its path."""
+    """Report everything that is wrong, each problem with its path, and what is accepted but not carried out yet."""
     from idsync.app import start_problems
+    from idsync.config import notes
 
     try:
         found = loaded(ctx)
@@ -31,12 +32,16 @@ def check(ctx: click.Context, start: bool, as_json: bool) -> int:
     except ConfigError as error:
         if not as_json:
             raise
-        show({"ok": False, "problems": [{"path": path, "what": what} for path, what in error.problems]})
+        problems_told = [{"path": path, "what": what} for path, what in error.problems]
+        show({"ok": False, "problems": problems_told, "notes": []})
         return error.exit_code
+    told = notes(found.config)
     if as_json:
-        show({"ok": True, "problems": []})
+        show({"ok": True, "problems": [], "notes": [{"path": path, "what": what} for path, what in told]})
         return 0
     say(f"{found.path or 'no file, environment and defaults only'}: ok")
+    for path, what in told:
+        say(f"  note: {path}: {what}")
     return 0
 
 

@@ -20,6 +20,7 @@ COMMANDS = {
     "verify": ("verify", "Ask the gateway again: does anything of a departed person still live?"),
     "status": ("status", "Sources, jobs, holds, conflicts, the last pass, time to revoke."),
     "departures": ("departures", "The ledger of departures and their receipts."),
+    "keys": ("keys", "Keys that work on although somebody who may know them has left."),
     "holds": ("holds", "What a guard keeps back until a person decides."),
     "groups": ("groups", "Groups, and the teams and roles they are bound to."),
     "link": ("link", "Say which gateway account is a person's."),

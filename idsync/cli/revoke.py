@@ -59,11 +59,42 @@ def _print_radius(radius: dict[str, Any]) -> None:
     say(f"{radius['user']} (gateway user_id {radius['gateway_user_id'] or 'none'})")
     if radius["protected"]:
         say(f"  PROTECTED: {radius['protected']}")
-    for key in radius["keys"]:
-        used = key["last_used"] or "never, or not told"
-        say(f"  key {key['alias'] or key['name']}  team {key['team'] or '-'}  last used {used}  spend {key['spend']}")
-    say(f"  teams: {', '.join(radius['teams']) or 'none'}")
-    say(f"  {radius['left_standing']}")
+    for warning in ("held", "conflict"):
+        if radius[warning]:
+            say(f"  {warning.upper()}: {radius[warning]}")
+    for account in radius["accounts"]:
+        _print_account(account, [key for key in radius["keys"] if key["account"] == account["gateway_user_id"]])
+    for account in radius["other_accounts"]:
+        say(f"  not touched: account {account} with their e-mail, linked to nobody")
+    sums = radius["sums"]
+    say(
+        f"  ends: {_many(sums['keys'], 'key')} of {_many(sums['accounts'], 'account')}, spend {sums['spend']:.4f},"
+        f" {_many(sums['teams'], 'team membership')}"
+    )
+    say(f"  deletion: {radius['deletion_waits'] or 'at once'}")
+    for key in radius["reported"]:
+        wanted = ", rotation wanted" if key["rotation"] == "wanted" else ""
+        say(f"  reported, works on: {_key(key)}  ({key['why']}{wanted})")
+    if not radius["reported"]:
+        say("  reported: no other key that they may know")
+
+
+def _print_account(account: dict[str, Any], keys: list[dict[str, Any]]) -> None:
+    found = "" if account["linked"] else ", found just now"
+    say(f"  account {account['gateway_user_id']}{found}, role {account['role'] or 'none'}")
+    for key in keys:
+        say(f"    key {_key(key)}{'  (blocked)' if key['blocked'] else ''}")
+    say(f"    teams: {', '.join(account['teams']) or 'none'}")
+
+
+def _key(key: dict[str, Any]) -> str:
+    used = key["last_used"] or "never, or not told"
+    spend = "not told" if key["spend"] is None else f"{key['spend']:.4f}"
+    return f"{key['alias'] or key['name'] or key['key_id']}  team {key['team'] or '-'}  last used {used}  spend {spend}"
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def _print(result: dict[str, Any]) -> None:

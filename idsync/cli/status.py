@@ -39,6 +39,10 @@ def _print(view: dict[str, Any]) -> None:
     else:
         say("time to revoke: no departures in 30 days")
     say(f"departures not yet verified: {view['unverified_departures']}")
+    known = view["exposed_keys"]
+    if known["keys"]:
+        wanted = f", rotation wanted for {known['rotation_wanted']}" if known["rotation_wanted"] else ""
+        say(f"keys that leavers may know: {known['keys']}{wanted}; idsync keys exposed")
     for job in view["jobs"]:
         why = f": {job['error']}" if job["error"] else ""
         say(f"job {job['user']}: {job['lane']}, {job['state']}, {job['attempts']} failed tries{why}")

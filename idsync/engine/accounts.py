@@ -62,7 +62,7 @@ async def accounts_of(desk: Desk, person: Person, identity: Identity, *, stays: 
     if person.account_id is None:
         if stays:
             _refuse_before_a_leaver(desk, person, identity)
-        found = await _find(desk, person, identity)
+        found = await match(desk, person, identity)
         if found is None:
             return ()
         await desk.write(lambda db: people.link_account(db, person.id, found))
@@ -82,7 +82,12 @@ def _refuse_before_a_leaver(desk: Desk, person: Person, identity: Identity) -> N
                 raise Transient(msg)
 
 
-async def _find(desk: Desk, person: Person, identity: Identity) -> str | None:
+async def match(desk: Desk, person: Person, identity: Identity) -> str | None:
+    """Return the account of somebody who is linked to none, changing nothing; None when there is none.
+
+    Raises:
+        NeedsPerson: several accounts, a protected one or an admin's would match.
+    """
     own, by_sso = await _named(desk, person, identity)
     if own is not None:
         return own.user_id
@@ -142,7 +147,7 @@ async def instead_of_the_missing(desk: Desk, person: Person, identity: Identity)
         NeedsPerson: several accounts, a protected one or an admin's would match.
     """
     own = tuple(email for email in identity.trusted_emails if not is_in_use(desk.db, person.id, email))
-    found = await _find(desk, person, replace(identity, trusted_emails=own))
+    found = await match(desk, person, replace(identity, trusted_emails=own))
     if found is None or people.person_of_account(desk.db, found) is not None:
         return []
     now = desk.clock.now()

@@ -18,8 +18,15 @@ MASTER = "default_user_id"
 
 async def takes_the_last_admin(desk: Desk, departure: Departure, users: Sequence[GatewayUser | None]) -> bool:
     """Tell whether revoking these accounts leaves the gateway without an admin, and nobody approved that."""
+    if ledger.was_approved(desk.db, _kind(departure), departure.accepted_at):
+        return False
+    return await are_the_last_admins(desk, users)
+
+
+async def are_the_last_admins(desk: Desk, users: Sequence[GatewayUser | None]) -> bool:
+    """Tell whether the gateway has no admin but these."""
     own = {user.user_id for user in users if user is not None and user.role == ADMIN and not user.fenced}
-    if not own or ledger.was_approved(desk.db, _kind(departure), departure.accepted_at):
+    if not own:
         return False
     others = [
         user

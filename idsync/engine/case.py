@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from idsync.engine.desk import Desk
+from idsync.engine.exposed import Census
 from idsync.errors import Superseded
 from idsync.model import Call, DepartureState, GatewayKey, Person
 from idsync.store import ledger
@@ -43,6 +44,7 @@ class Case:
     ended: dict[str, set[str]] = field(default_factory=dict)
     features: dict[str, str] = field(default_factory=dict)
     standing: dict[str, Any] = field(default_factory=dict)
+    census: Census | None = None
     fence: str = "assumed"
     fence_sent_at: float | None = None
     deleted_at: float | None = None

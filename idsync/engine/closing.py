@@ -9,6 +9,7 @@ from typing import Any
 import structlog
 
 from idsync.clock import rfc3339
+from idsync.engine import exposed
 from idsync.engine.case import Case
 from idsync.engine.desk import Outcome
 from idsync.engine.looking import Sight
@@ -63,6 +64,8 @@ def closed(case: Case, sights: Sequence[Sight], *, ended_by: str) -> Outcome:
         )
         ledger.put_departure(db, done)
         case.add_calls(db)
+        if case.census is not None:
+            exposed.note(db, case.census, now)
         if ended_by == "delete":
             people.forget_blocked(db, sorted(case.doomed))
             people.drop_grants(db, case.person.id)

@@ -13,14 +13,23 @@ from dataclasses import replace
 
 import structlog
 
-from idsync.engine import admins, belongings, closing, wave
+from idsync.engine import admins, belongings, closing, exposed, wave
 from idsync.engine.accounts import Identity, accounts_of, identity_of, instead_of_the_missing, unowned, was_unlinked
 from idsync.engine.case import Case
 from idsync.engine.desk import Desk, Outcome, every
 from idsync.engine.fence import Fence
 from idsync.engine.looking import Looker, Sight, alive
 from idsync.engine.receipt import left_standing
-from idsync.errors import NeedsPerson, StillAlive, StoreError, Superseded, Unsupported
+from idsync.errors import (
+    AdminKeyRefused,
+    GatewayError,
+    NeedsPerson,
+    StillAlive,
+    StoreError,
+    Superseded,
+    Throttled,
+    Unsupported,
+)
 from idsync.gateway import slots
 from idsync.gateway.receipts import recorder
 from idsync.gateway.slots import urgency
@@ -309,9 +318,20 @@ class _Leaver:
             teams = (self.departure.receipt or {}).get("teams", [])
             own = [sight.account_id for sight in sights]
             self.case.standing = await left_standing(self.desk, teams, own, identity.emails)
+            self.case.census = await self._counted(teams, own)
             if self.desk.settings.delete_user and not self.case.again:
                 await self._delete_accounts(sights)
         return closing.closed(self.case, sights, ended_by="delete")
+
+    async def _counted(self, teams: Sequence[str], own: Sequence[str]) -> exposed.Census | None:
+        """Count what they may still know; where that fails, the next pass does."""
+        try:
+            return await exposed.census(self.desk, self.person, self.departure, teams, own)
+        except (AdminKeyRefused, Throttled):
+            raise
+        except GatewayError as error:
+            log.warning("exposed.not_counted", departure=self.departure.id, error=str(error))
+            return None
 
     async def _delete_accounts(self, sights: Sequence[Sight]) -> None:
         """Delete the rows themselves, last of all: the fence goes with them, so it must hold nothing back any more.

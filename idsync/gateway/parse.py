@@ -62,6 +62,7 @@ def key_from(value: Any, key_id: str | None = None) -> GatewayKey:
         last_used_at=text_of(row.get("last_active")) or text_of(row.get("last_used_at")),
         expires=text_of(row.get("expires")),
         spend=number_of(row.get("spend")),
+        service_account=text_of((metadata_of(row.get("metadata")) or {}).get("service_account_id")),
     )
 
 

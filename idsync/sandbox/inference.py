@@ -60,6 +60,7 @@ def _record(call: Call, view: KeyView | None, model: str) -> None:
     key = call.state.keys.get(view.token) if view else None
     if key:
         key.spend += COST
+        key.last_active = call.world.clock.wall()
     call.state.usage.append(
         {
             "date": call.world.clock.wall().date().isoformat(),

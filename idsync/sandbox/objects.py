@@ -81,6 +81,7 @@ class Key:
     expires: datetime | None = None
     max_budget: float | None = None
     spend: float = 0.0
+    last_active: datetime | None = None
     created_by: str | None = None
     updated_by: str | None = None
     deleted_at: datetime | None = None
@@ -165,6 +166,7 @@ def key_row(key: Key) -> Row:
         "expires": stamp(key.expires),
         "max_budget": key.max_budget,
         "spend": key.spend,
+        "last_active": stamp(key.last_active),
         "created_by": key.created_by,
         "updated_by": key.updated_by,
         "created_at": stamp(key.created_at),

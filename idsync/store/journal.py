@@ -39,24 +39,29 @@ LOWEST = -(2**62)
 """Below every number an entry could be given."""
 
 
-def _detail(text: str) -> Any:
+def _detail(value: Any) -> Any:
     """Read a detail; one that is no JSON any more was altered, and is shown as it is for the chain to break at."""
     try:
-        return json.loads(text)
-    except ValueError:
-        return {"unreadable": text}
+        return json.loads(value)
+    except (ValueError, TypeError, RecursionError):
+        return {"unreadable": _text(value)}
+
+
+def _text(value: Any) -> str:
+    """Read a text; what is none any more was altered, and is shown as it is for the chain to break at."""
+    return value if isinstance(value, str) else f"unreadable: {value!r}"
 
 
 def _event(row: Row) -> AuditEvent:
     return AuditEvent(
         row["seq"],
         row["at"],
-        row["actor"],
-        row["action"],
-        row["subject"],
+        _text(row["actor"]),
+        _text(row["action"]),
+        _text(row["subject"]),
         _detail(row["detail"]),
-        row["prev"],
-        row["hash"],
+        _text(row["prev"]),
+        _text(row["hash"]),
     )
 
 

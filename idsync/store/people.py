@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from idsync.clock import new_id
 from idsync.model import Evidence, Person
+from idsync.store import exposure
 from idsync.store.db import Db, Row
 
 
@@ -210,6 +211,11 @@ def leaving(db: Db, team: str) -> list[Grant]:
 
 
 def put_grant(db: Db, grant: Grant) -> None:
+    """Write down a team that is given or being left, and with it whose keys somebody may know."""
+    if grant.state == "granted":
+        exposure.is_given(db, grant.person_id, grant.team)
+    elif grant.lost_at is not None:
+        exposure.left_team(db, grant.person_id, grant.team, grant.lost_at)
     db.execute(
         "INSERT INTO grants (person_id, team, state, since, evidence, lost_at, delete_at, hold_id, destroyed)"
         " VALUES (:person, :team, :state, :since, :evidence, :lost_at, :delete_at, :hold, :destroyed)"

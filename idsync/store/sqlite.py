@@ -32,6 +32,27 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 BATCH = 64
 """Most transactions that share one fsync."""
+WAL_LIMIT = 64 * 1024 * 1024
+"""Bytes to which SQLite's log is cut once no reader needs what is in it."""
+IDLE = 5.0
+"""Seconds without a write after which the log is brought into the file: never while somebody waits for a commit."""
+PATIENCE = 5.0
+"""Seconds a statement waits for a lock of another connection."""
+REFUSALS = frozenset(
+    {
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_NOMEM,
+    }
+)
+"""What SQLite says when the disk, not the statement, is the reason."""
+
+
+AS_WHOM = "run this as the user the daemon runs as"
 
 
 def path_of(url: str) -> Path:
@@ -108,9 +129,13 @@ def _uri(path: Path, mode: str) -> str:
 
 def _connect(path: Path, *, writing: bool) -> sqlite3.Connection:
     uri = _uri(path, "rwc" if writing else "ro")
-    connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=5)
+    connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=PATIENCE)
     pragmas = ["synchronous = FULL", "foreign_keys = ON"]
-    pragmas += ["journal_mode = WAL"] if writing else ["query_only = ON", "wal_autocheckpoint = 0"]
+    pragmas += (
+        ["journal_mode = WAL", f"journal_size_limit = {WAL_LIMIT}"]
+        if writing
+        else ["query_only = ON", "wal_autocheckpoint = 0"]
+    )
     try:
         for pragma in pragmas:
             connection.execute(f"PRAGMA {pragma}")
@@ -168,8 +193,9 @@ class SqliteStore:
     the commit has been synced to disk, so whoever waits may answer 2xx (promise 1).
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, idle: float = IDLE) -> None:
         self.path = path_of(url)
+        self._idle = idle
         self._lock = FileLock(self.path)
         self._queue: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -213,7 +239,10 @@ class SqliteStore:
             msg = f"cannot create the folder of the store {folder}: {error.strerror}"
             raise StoreError(msg) from error
         if not os.access(folder, os.W_OK):
-            msg = f"the folder of the store {folder} is not writable by this user"
+            msg = f"the folder of the store {folder} is not writable by this user; {AS_WHOM}"
+            raise StoreError(msg)
+        if self.path.exists() and not os.access(self.path, os.R_OK | os.W_OK):
+            msg = f"the store {self.path} is not writable by this user; {AS_WHOM}"
             raise StoreError(msg)
 
     def close(self) -> None:
@@ -265,15 +294,42 @@ class SqliteStore:
 
     def _work(self, connection: sqlite3.Connection) -> None:
         db = SqliteDb(connection)
+        tidy = True
         while True:
-            first = self._queue.get()
-            if first is None:
+            try:
+                first = self._queue.get(timeout=None if tidy else self._idle)
+            except queue.Empty:
+                tidy = self._checkpoint(connection)
+                continue
+            if first is None or self._commit_batch(db, first):
                 break
-            stop = self._commit_batch(db, first)
-            if stop:
-                break
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            tidy = False
+        self._truncate(connection)
         connection.close()
+
+    def _checkpoint(self, connection: sqlite3.Connection) -> bool:
+        """Bring the log into the file without waiting for anybody, and cut one that grew; False: a reader needs it still.
+
+        SQLite does both at commits alone: a log that grew under a long reader would stay until somebody writes again.
+        """
+        try:
+            _, frames, moved = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            grown = self.path.with_name(f"{self.path.name}-wal").stat().st_size > WAL_LIMIT
+        except (sqlite3.Error, OSError) as error:
+            log.warning("store.not_checkpointed", error=str(error))
+            return False
+        return bool(frames == moved) and (not grown or self._truncate(connection))
+
+    def _truncate(self, connection: sqlite3.Connection) -> bool:
+        """Empty the log; False when a reader or the disk is in the way."""
+        try:
+            connection.execute("PRAGMA busy_timeout = 0")
+            busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+            connection.execute(f"PRAGMA busy_timeout = {PATIENCE * 1000:.0f}")
+        except sqlite3.Error as error:
+            log.warning("store.not_checkpointed", error=str(error))
+            return False
+        return not busy
 
     def _commit_batch(self, db: SqliteDb, first: _Work) -> bool:
         """Run what is queued inside one transaction; return True when the stop mark was met."""
@@ -334,7 +390,7 @@ class SqliteStore:
                 raise sqlite3.OperationalError(str(error)) from error
             db.connection.execute("ROLLBACK TO work")
             db.connection.execute("RELEASE work")
-            work.future.set_exception(error)
+            work.future.set_exception(_told(error))
         else:
             db.connection.execute("RELEASE work")
             done.append((work, result))
@@ -343,10 +399,20 @@ class SqliteStore:
         db.hooks.clear()
         if db.connection.in_transaction:
             db.connection.execute("ROLLBACK")
-        failure = StoreError(f"the store refused a write: {error}")
+        failure = _refused(error)
         for work in taken:
             if not work.future.done():
                 work.future.set_exception(failure)
+
+
+def _told(error: BaseException) -> BaseException:
+    """Return what whoever asked is told: a disk that refuses is a StoreError also when only one statement was undone."""
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK) & 0xFF
+    return _refused(error) if isinstance(error, sqlite3.DatabaseError) and code in REFUSALS else error
+
+
+def _refused(error: BaseException) -> StoreError:
+    return StoreError(f"the store refused a write: {error}")
 
 
 @contextmanager
@@ -363,13 +429,12 @@ def read_only(url: str) -> Iterator[Db]:
 @contextmanager
 def _reader(url: str) -> Iterator[sqlite3.Connection]:
     path = path_of(url)
-    if not path.exists():
-        msg = f"there is no store at {path} yet; start `idsync serve` once, or check store.url"
-        raise StoreError(msg)
+    _refuse_unreadable(path)
     try:
         connection = _connect(path, writing=False)
     except sqlite3.Error as error:
-        msg = f"cannot read the store {path}: {error}"
+        beside = "" if os.access(path.resolve().parent, os.W_OK) else f"; SQLite keeps a file beside it: {AS_WHOM}"
+        msg = f"cannot read the store {path}: {error}{beside}"
         raise StoreError(msg) from error
     try:
         yield connection
@@ -378,6 +443,21 @@ def _reader(url: str) -> Iterator[sqlite3.Connection]:
         raise StoreError(msg) from error
     finally:
         connection.close()
+
+
+def _refuse_unreadable(path: Path) -> None:
+    """Say what SQLite would not: that there is nothing yet, or that it is somebody else's."""
+    try:
+        there = path.exists()
+    except OSError as error:
+        msg = f"cannot read the store {path}: {error.strerror}; {AS_WHOM}"
+        raise StoreError(msg) from error
+    if not there:
+        msg = f"there is no store at {path} yet; start `idsync serve` once, or check store.url"
+        raise StoreError(msg)
+    if not os.access(path, os.R_OK):
+        msg = f"the store {path} is not readable by this user; {AS_WHOM}"
+        raise StoreError(msg)
 
 
 # -- schema -----------------------------------------------------------------------------------------------------
@@ -432,6 +512,29 @@ def migrate(connection: sqlite3.Connection) -> None:
         msg = f"the store was written by a newer release ({', '.join(sorted(newer))}); upgrade idsync"
         raise StoreError(msg)
     known.apply(db)
+    _guard_the_trail(connection)
+
+
+GUARDS = {
+    "audit_not_updated": "BEFORE UPDATE ON audit",
+    "audit_not_deleted": "BEFORE DELETE ON audit",
+    "audit_not_inserted": "BEFORE INSERT ON audit WHEN NEW.seq <> (SELECT COALESCE(MAX(seq), 0) + 1 FROM audit)",
+}
+"""Triggers that keep a mistake, ours or somebody's with an editor, from rewriting the trail.
+
+Whoever means to can drop them; that is what the hash chain is for. The last one is also for INSERT OR REPLACE, which
+deletes without asking the second one.
+"""
+
+
+def _guard_the_trail(connection: sqlite3.Connection) -> None:
+    rows = connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger' AND tbl_name = 'audit'")
+    there = {row[0]: row[1] for row in rows}
+    for name, when in GUARDS.items():
+        wanted = f"CREATE TRIGGER {name} {when} BEGIN SELECT RAISE(ABORT, 'the audit trail only grows'); END"
+        if there.get(name) != wanted:
+            connection.execute(f"DROP TRIGGER IF EXISTS {name}")
+            connection.execute(wanted)
 
 
 # -- maintenance ----------------------------------------------------------------------------------------------------

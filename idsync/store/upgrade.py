@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 
 from idsync.model import fold
-from idsync.store import directory
+from idsync.store import directory, exposure
 from idsync.store.db import Db
 
 
@@ -32,5 +32,11 @@ def names(db: Db) -> None:
             db.execute("UPDATE groups SET display_key = :key WHERE id = :id", id=row["id"], key=key)
 
 
-AFTER: Mapping[str, Callable[[Db], None]] = {"0003_names": names}
+def leaving(db: Db) -> None:
+    """Fill what 0005 keeps of the teams that people are just leaving; those of departures are in their receipts."""
+    for row in db.all("SELECT person_id, team, lost_at FROM grants WHERE state = 'leaving' AND lost_at IS NOT NULL"):
+        exposure.left_team(db, row["person_id"], row["team"], row["lost_at"])
+
+
+AFTER: Mapping[str, Callable[[Db], None]] = {"0003_names": names, "0005_exposed": leaving}
 """By the name of the migration they complete."""

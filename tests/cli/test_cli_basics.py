@@ -84,6 +84,19 @@ def test_config_check_start_asks_whether_the_daemon_could_start(site: Site) -> N
     assert site.run("config", "check").returncode == 0
 
 
+def test_config_check_says_what_is_accepted_and_not_carried_out(site: Site) -> None:
+    site.config.write_text(site.config.read_text() + '[[teams]]\nalias = "web"\non_member_departure = "rotate"\n')
+    text, data = site.run("config", "check"), site.json("config", "check")
+    assert text.returncode == 0
+    assert 'note: teams.web.on_member_departure: "rotate" is written down' in text.stdout
+    assert "not carried out in this release" in text.stdout
+    assert (data["ok"], data["problems"], [note["path"] for note in data["notes"]]) == (
+        True,
+        [],
+        ["teams.web.on_member_departure"],
+    )
+
+
 def test_config_show_masks_secrets_and_says_where_each_value_came_from(site: Site) -> None:
     environ = {"IDSYNC_ROUTERO__ADMIN_KEY": "sk-from-environment", "IDSYNC_TEAMS__DATA__MAX_BUDGET": "7"}
     done = site.run("config", "show", "--json", **environ)

@@ -3,44 +3,54 @@
 from __future__ import annotations
 
 import json
-import random
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlite_utils import Database
 
-from idsync.audit import GENESIS, detail_text, first_break
+from idsync.audit import GENESIS, first_break
 from idsync.store import journal
 from idsync.store.db import Db
-from idsync.store.sqlite import SqliteDb, SqliteStore
+from idsync.store.sqlite import GUARDS, SqliteDb, SqliteStore
 
 ENTRIES = 30
+COPY = "SELECT {}, at, actor, action, subject, detail, prev, hash FROM audit"
+
+
+def fill(db: Db, count: int) -> None:
+    for number in range(count):
+        detail: dict[str, Any] = {"id": f"u-{number}", "changed": ["active"], "n": number, "ümlaut": None}
+        journal.append(
+            db,
+            at=1_800_000_000.0 + number / 3,
+            actor="okta/token-1",
+            action="user.changed",
+            subject=f"user{number}@example.com",
+            detail=detail,
+        )
 
 
 @pytest.fixture
 def trail(store: SqliteStore, tmp_path: Path) -> Iterator[sqlite3.Connection]:
     """A whole trail in a store nobody holds, open for somebody with an editor."""
 
-    def fill(db: Db) -> None:
-        for number in range(ENTRIES):
-            detail: dict[str, Any] = {"id": f"u-{number}", "changed": ["active"], "n": number, "ümlaut": None}
-            journal.append(
-                db,
-                at=1_800_000_000.0 + number / 3,
-                actor="okta/token-1",
-                action="user.changed",
-                subject=f"user{number}@example.com",
-                detail=detail,
-            )
-
-    store.write(fill)
+    store.write(lambda db: fill(db, ENTRIES))
     store.close()
     connection = sqlite3.connect(tmp_path / "idsync.db", isolation_level=None)
+    unguard(connection)
     yield connection
     connection.close()
+
+
+def unguard(connection: sqlite3.Connection) -> None:
+    """Take away what refuses changes, as somebody would who means it."""
+    for name in GUARDS:
+        connection.execute(f"DROP TRIGGER {name}")
 
 
 def is_whole(connection: sqlite3.Connection) -> bool:
@@ -58,78 +68,8 @@ def test_an_untouched_trail_is_whole_and_starts_at_the_beginning(trail: sqlite3.
     assert [event.seq for event in journal.events(db, after=28)] == [29, 30]
 
 
-def other_letter(text: str, chance: random.Random) -> str:
-    at = chance.randrange(len(text))
-    return text[:at] + chance.choice([c for c in "abcxyz0189" if c != text[at]]) + text[at + 1 :]
-
-
-def alter_text(connection: sqlite3.Connection, chance: random.Random) -> None:
-    column = chance.choice(["actor", "action", "subject", "prev", "hash"])
-    seq = chance.randint(1, ENTRIES)
-    entries = Database(connection).table("audit")
-    entries.update(seq, {column: other_letter(entries.get(seq)[column], chance)})
-
-
-def alter_time(connection: sqlite3.Connection, chance: random.Random) -> None:
-    by = chance.choice([-86400.0, -1.0, 0.001, 3600.0])
-    connection.execute("UPDATE audit SET at = at + ? WHERE seq = ?", (by, chance.randint(1, ENTRIES)))
-
-
-def alter_detail(connection: sqlite3.Connection, chance: random.Random) -> None:
-    seq = chance.randint(1, ENTRIES)
-    [(text,)] = connection.execute("SELECT detail FROM audit WHERE seq = ?", (seq,))
-    detail = json.loads(text)
-    change: dict[str, Any] = {"id": "u-x", "changed": [], "n": -1, "more": 1}
-    key = chance.choice(list(change))
-    detail[key] = change[key]
-    connection.execute("UPDATE audit SET detail = ? WHERE seq = ?", (detail_text(detail), seq))
-
-
-def remove(connection: sqlite3.Connection, chance: random.Random) -> None:
-    first = chance.randint(1, ENTRIES - 1)
-    connection.execute("DELETE FROM audit WHERE seq BETWEEN ? AND ?", (first, chance.randint(first, ENTRIES - 1)))
-
-
-def remove_and_renumber(connection: sqlite3.Connection, chance: random.Random) -> None:
-    seq = chance.randint(1, ENTRIES - 1)
-    connection.execute("DELETE FROM audit WHERE seq = ?", (seq,))
-    for later in range(seq + 1, ENTRIES + 1):
-        connection.execute("UPDATE audit SET seq = ? WHERE seq = ?", (later - 1, later))
-
-
-def swap(connection: sqlite3.Connection, chance: random.Random) -> None:
-    one, other = chance.sample(range(1, ENTRIES + 1), 2)
-    for before, after in ((one, -1), (other, one), (-1, other)):
-        connection.execute("UPDATE audit SET seq = ? WHERE seq = ?", (after, before))
-
-
-def insert(connection: sqlite3.Connection, chance: random.Random) -> None:
-    seq = chance.randint(1, ENTRIES + 1)
-    for later in range(ENTRIES, seq - 1, -1):
-        connection.execute("UPDATE audit SET seq = ? WHERE seq = ?", (later + 1, later))
-    there = [other for other in range(1, ENTRIES + 2) if other != seq]
-    copy(connection, chance.choice(there), seq)
-
-
 def copy(connection: sqlite3.Connection, seq: int, to: int) -> None:
-    copied = "SELECT ?, at, actor, action, subject, detail, prev, hash FROM audit WHERE seq = ?"
-    assert connection.execute(f"INSERT INTO audit {copied}", (to, seq)).rowcount == 1
-
-
-TAMPERINGS: list[Callable[[sqlite3.Connection, random.Random], None]]
-TAMPERINGS = [alter_text, alter_time, alter_detail, remove, remove_and_renumber, swap, insert]
-
-
-def test_two_hundred_random_tamperings_are_all_found(trail: sqlite3.Connection) -> None:
-    chance = random.Random(20260101)
-    for number in range(200):
-        tamper = TAMPERINGS[number % len(TAMPERINGS)]
-        trail.execute("BEGIN")
-        tamper(trail, chance)
-        found = not is_whole(trail)
-        trail.execute("ROLLBACK")
-        assert found, f"{number}: {tamper.__name__}"
-    assert is_whole(trail)
+    assert connection.execute(f"INSERT INTO audit {COPY.format(to)} WHERE seq = ?", (seq,)).rowcount == 1
 
 
 @pytest.mark.parametrize("seq", [0, -5])
@@ -146,3 +86,55 @@ def test_a_detail_that_is_no_json_any_more_is_a_break(trail: sqlite3.Connection)
 def test_a_detail_written_another_way_with_the_same_meaning_is_no_break(trail: sqlite3.Connection) -> None:
     trail.execute("UPDATE audit SET detail = replace(detail, ',', ' , ') WHERE seq = 5")
     assert is_whole(trail)
+
+
+@pytest.mark.parametrize("column", ["actor", "action", "subject", "detail", "prev", "hash"])
+def test_a_field_of_another_type_is_a_break_and_can_be_shown(trail: sqlite3.Connection, column: str) -> None:
+    """SQLite keeps bytes in a column of texts."""
+    Database(trail).table("audit").update(5, {column: b"bytes"})
+    assert first_break(journal.events(SqliteDb(trail))) == 5
+    json.dumps([asdict(event) for event in journal.last(SqliteDb(trail), ENTRIES)])
+
+
+# -- what the store itself refuses --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE audit SET subject = 'eve' WHERE seq = 3",
+        "UPDATE audit SET seq = 99 WHERE seq = 3",
+        "DELETE FROM audit WHERE seq = 30",
+        "DELETE FROM audit",
+        f"INSERT INTO audit {COPY.format(99)} WHERE seq = 3",
+        f"INSERT INTO audit {COPY.format(0)} WHERE seq = 3",
+        f"INSERT OR REPLACE INTO audit {COPY.format(4)} WHERE seq = 3",
+        f"REPLACE INTO audit {COPY.format(30)} WHERE seq = 3",
+        "INSERT INTO audit SELECT * FROM audit WHERE seq = 30 ON CONFLICT (seq) DO UPDATE SET subject = 'eve'",
+    ],
+)
+def test_whatever_would_rewrite_the_trail_is_refused(store: SqliteStore, tmp_path: Path, statement: str) -> None:
+    """Through the store's own writer, and for somebody beside it; appending goes on."""
+    store.write(lambda db: fill(db, ENTRIES))
+    before = list(journal.events(store.reader()))
+    with pytest.raises(sqlite3.IntegrityError, match="the audit trail only grows"):
+        store.write(lambda db: db.execute(statement))
+    other = sqlite3.connect(tmp_path / "idsync.db")
+    with closing(other), pytest.raises(sqlite3.IntegrityError, match="the audit trail only grows"):
+        other.execute(statement)
+    assert list(journal.events(store.reader())) == before
+    store.write(lambda db: fill(db, 1))
+    assert first_break(journal.events(store.reader())) is None
+
+
+def test_a_start_puts_back_what_was_taken_away_or_changed(store: SqliteStore, tmp_path: Path) -> None:
+    store.write(lambda db: fill(db, ENTRIES))
+    store.close()
+    with closing(sqlite3.connect(tmp_path / "idsync.db")) as other:
+        unguard(other)
+        other.execute("CREATE TRIGGER audit_not_deleted AFTER DELETE ON audit BEGIN SELECT 1; END")
+    store.open()
+    with pytest.raises(sqlite3.IntegrityError, match="only grows"):
+        store.write(lambda db: db.execute("UPDATE audit SET actor = 'eve'"))
+    with pytest.raises(sqlite3.IntegrityError, match="only grows"):
+        store.write(lambda db: db.execute("DELETE FROM audit"))
