@@ -22,12 +22,15 @@ from idsync.clock import Clock, SystemClock, end_of_day
 from idsync.commands import Commands
 from idsync.config import Config
 from idsync.control import Control
+from idsync.drill.drills import Drills
+from idsync.drill.tools import Place, Tools
 from idsync.engine.desk import EngineSettings
 from idsync.engine.workers import Engine
 from idsync.errors import ConfigError, GatewayError, StoreError, UsageError
 from idsync.gateway.client import Gateway, GatewaySettings
 from idsync.intake import Intake
 from idsync.metrics import Metrics
+from idsync.model import DRILL
 from idsync.plan import WantedTeam
 from idsync.policy import GroupSpec, Protection, Rule, Rules
 from idsync.reconcile import Reconciler
@@ -37,9 +40,13 @@ from idsync.store.sqlite import SqliteStore
 
 if TYPE_CHECKING:
     from idsync.scim.extensions import Extension
+    from idsync.web.scim import ScimApp
 
 DRAIN = 20.0
 """Seconds that work under way may take after SIGTERM; Kubernetes kills after 30."""
+
+DRILL_LOOKED_AT = 60.0
+"""Seconds between two looks whether a drill is due, or whether one that was cut off has left something."""
 
 TOKENS_NOTED = 60.0
 """Seconds between two notes of when tokens were used."""
@@ -63,7 +70,7 @@ def rules_of(config: Config) -> Rules:
         Rule("role", role.role, tuple(GroupSpec.parse(group, names) for group in role.groups)) for role in config.roles
     ]
     return Rules(
-        idp_of={source.name: source.directory for source in config.scim.sources},
+        idp_of={source.name: source.directory for source in config.scim.sources} | {DRILL: DRILL},
         trust_email=frozenset(source.name for source in config.scim.sources if config.trusts_email(source)),
         rules=(*team_rules, *role_rules),
         default_role=config.policy.default_role,
@@ -103,7 +110,16 @@ def gateway_of(
     make: Callable[..., Gateway] = Gateway,
 ) -> Gateway:
     """Build the gateway client; nothing is called yet."""
-    settings = GatewaySettings(
+    more: dict[str, Any] = {"learned": learned or {}}
+    if on_learn is not None:
+        more["on_learn"] = on_learn
+    if observe is not None:
+        more["observe"] = observe
+    return make(gateway_settings(config), configuration.AdminKey(config), clock, **more)
+
+
+def gateway_settings(config: Config) -> GatewaySettings:
+    return GatewaySettings(
         config.routero.base_url,
         config.routero.dialect,
         config.routero.organization_id,
@@ -111,12 +127,6 @@ def gateway_of(
         config.routero.concurrency,
         config.http.ca_file,
     )
-    more: dict[str, Any] = {"learned": learned or {}}
-    if on_learn is not None:
-        more["on_learn"] = on_learn
-    if observe is not None:
-        more["observe"] = observe
-    return make(settings, configuration.AdminKey(config), clock, **more)
 
 
 def start_problems(config: Config) -> list[tuple[str, str]]:
@@ -175,10 +185,27 @@ class Core:
     engine: Engine
     reconciler: Reconciler
 
-    def commands(self, *, alone: bool, on_tokens: Callable[[], None] = lambda: None) -> Commands:
-        return Commands(
-            self.store, self.control, self.engine, self.gateway, self.reconciler, self.clock, on_tokens, alone
+    def commands(
+        self, *, alone: bool, on_tokens: Callable[[], None] = lambda: None, drills: Drills | None = None
+    ) -> Commands:
+        parts = (self.store, self.control, self.engine, self.gateway, self.reconciler, self.clock)
+        return Commands(*parts, on_tokens, alone, drills)
+
+    def drills(self, address: str, scim: ScimApp) -> Drills:
+        """Return what drills this idsync, whose SCIM endpoint is at that address."""
+        config = self.config
+        place = Place(
+            scim=address,
+            replicas=config.routero.replica_urls or (config.routero.base_url,),
+            told_apart=bool(config.routero.replica_urls),
+            sources=config.source_names,
+            role=config.policy.default_role,
+            ca_file=config.http.ca_file,
+            cache_time=config.routero.cache_time,
+            call_timeout=config.routero.timeout,
         )
+        tools = Tools(self.store, self.gateway, self.clock, place)
+        return Drills(tools, on_tokens=scim.tokens.reload, on_purge=scim.forget)
 
 
 @asynccontextmanager
@@ -214,13 +241,13 @@ async def opened(
 
 def _core(config: Config, clock: Clock, store: SqliteStore, make: Callable[..., Gateway]) -> Core:
     rules = rules_of(config)
-    metrics = Metrics(store.reader, clock.now)
     intake = Intake(rules, clock)
     learned = {name: str(value) for name, (value, _) in facts.under(store.reader(), "verb:").items()}
 
     def learn(name: str, verb: str) -> None:
         store.submit(lambda db: facts.put(db, f"verb:{name}", verb, clock.now()))
 
+    metrics = Metrics(store.reader, clock.now, gateway_settings(config).name)
     gateway = gateway_of(config, clock, learned=learned, on_learn=learn, observe=metrics.gateway_call, make=make)
     settings = EngineSettings(
         on_departure=config.policy.on_departure,
@@ -309,13 +336,14 @@ class Daemon:
         scim, app = servers.public_app(
             self.config, intake=core.intake, ready=self._problems, extensions=extensions_of(self.config), **shared
         )
-        commands = core.commands(alone=False, on_tokens=scim.tokens.reload)
         ops = servers.operations_app(tokens=scim.tokens, ready=self._problems, **shared)
         server = self.config.server
         with contextlib.ExitStack() as sockets:
             public = sockets.enter_context(_bound(server.host, server.port, "server.port"))
             private = sockets.enter_context(_bound(server.ops_host, server.ops_port, "server.ops_port"))
             control = sockets.enter_context(local.listen(core.store.path))
+            drills = core.drills(f"{_own_address(public)}/scim/v2", scim)
+            commands = core.commands(alone=False, on_tokens=scim.tokens.reload, drills=drills)
             running = [
                 servers.Server(app, public, proxies=server.trusted_proxies),
                 servers.Server(ops, private),
@@ -328,6 +356,7 @@ class Daemon:
             metronome = Metronome()
             metronome.every(self.config.reconcile.every, lambda: self._pass(core))
             metronome.every(TOKENS_NOTED, lambda: self._note_tokens(core, scim.tokens.take_used()))
+            metronome.every(DRILL_LOOKED_AT, lambda: drills.beat(self.config.drill.every))
             metronome.start()
             gc.collect()
             gc.freeze()  # what is loaded by now stays: a full collection would look at all of it, and pushes would wait
@@ -339,6 +368,7 @@ class Daemon:
             self._on_ready(*addresses)
             await self._until_stopped([worker, *tasks])
             self._ready = False
+            await drills.close()
             metronome.stop()
             for entry in running:
                 entry.stop()
@@ -429,6 +459,11 @@ def _bound(host: str, port: int, key: str) -> socket.socket:
         msg = f"cannot listen on {host}:{port} ({error.strerror}); set {key} to a free port"
         raise UsageError(msg) from error
     return listener
+
+
+def _own_address(listener: socket.socket) -> str:
+    """Return where this machine reaches a listener, also one that listens on every address."""
+    return _address(listener).replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
 
 
 def _address(listener: socket.socket) -> str:

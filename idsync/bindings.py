@@ -61,7 +61,7 @@ class Bindings:
     def group_gone(self, db: Db, group: Group) -> None:
         """Alarm when a bound group was deleted whose name another one has taken already."""
         for binding in people.bindings_of_group(db, group.id):
-            spec = GroupSpec.parse(binding.spec, self._standing.rules.idp_of)
+            spec = GroupSpec.parse(binding.spec, self._standing.rules.sources)
             other = directory.group_by_name(db, group.source, spec.name) if spec.name is not None else None
             if other is not None and other.display_name == spec.name:
                 rule = Rule(binding.kind, binding.target, (spec,))

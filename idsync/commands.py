@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from idsync.clock import Clock
 from idsync.control import Control, departure_view, find_person, radius_view
+from idsync.drill.drills import Drills
 from idsync.engine.desk import Desk
 from idsync.engine.radius import radius
 from idsync.engine.workers import Engine
@@ -27,7 +28,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Commands:
-    """`on_tokens` is called after tokens changed, `alone` says that no daemon works the jobs off."""
+    """`on_tokens` is called after tokens changed, `alone` says that no daemon works the jobs off.
+
+    `drills` is there while the public port is.
+    """
 
     store: SqliteStore
     control: Control
@@ -37,6 +41,7 @@ class Commands:
     clock: Clock
     on_tokens: Callable[[], None]
     alone: bool
+    drills: Drills | None = None
 
     async def run(self, name: str, params: dict[str, Any]) -> dict[str, Any]:
         """Carry out a command by its name on the wire.
@@ -48,6 +53,7 @@ class Commands:
             "revoke": self.revoke,
             "restore": self.restore,
             "reconcile": self.reconcile,
+            "drill": self.drill,
             "link": self._writing(self.control.link),
             "unlink": self._writing(self.control.unlink),
             "token.new": self.new_token,
@@ -219,6 +225,18 @@ class Commands:
         await self._drain(wait)
         left = [job for job in jobs.all_jobs(self.store.reader()) if job.last_error and not job.waiting]
         return _pass_view(done, left)
+
+    async def drill(self, **params: Any) -> dict[str, Any]:
+        """Send a canary through the whole chain; see `idsync/drill`.
+
+        Raises:
+            NotFound: no daemon runs, so there is no way in.
+            UsageError: a drill is under way, or there is no such source.
+        """
+        if self.drills is None:
+            msg = "no daemon runs, and a drill begins at its public port; start `idsync serve`"
+            raise NotFound(msg)
+        return await self.drills.run(**params)
 
     async def _drain(self, seconds: float) -> None:
         end = self.clock.monotonic() + seconds

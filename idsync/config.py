@@ -19,14 +19,17 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, V
 
 from idsync.clock import parse_duration
 from idsync.errors import ConfigError
+from idsync.model import DRILL
 
 ENV = "IDSYNC_"
 PLACES = (Path("config.toml"), Path("/etc/idsync/config.toml"))
-RESERVED = frozenset({"operator", "cli", "config", "idsync", "engine"})
+RESERVED = frozenset({"operator", "cli", "config", "idsync", "engine", "drill"})
 LISTS_BY_NAME = {("scim", "sources"): "name", ("teams",): "alias", ("roles",): "role"}
 """Tables that are lists in the file; the environment addresses an entry by this field."""
 LATER = {"sources": "polled sources are not part of this release; let the IdP push to a [[scim.sources]] entry"}
 """Tables of the documented surface that this release does not have yet, and what to do instead."""
+SHORTEST_DRILL = 60.0
+"""Seconds that have to lie between two drills."""
 GATEWAY_ADMINS = frozenset({"proxy_admin", "proxy_admin_viewer", "org_admin"})
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -35,7 +38,13 @@ def _seconds(value: Any) -> Any:
     return parse_duration(value) if isinstance(value, str) else value
 
 
+def _seconds_or_never(value: Any) -> Any:
+    return 0.0 if value == "" else _seconds(value)
+
+
 Seconds = Annotated[float, BeforeValidator(_seconds), Field(ge=0, allow_inf_nan=False)]
+SecondsOrNever = Annotated[float, BeforeValidator(_seconds_or_never), Field(ge=0, allow_inf_nan=False)]
+"""Empty, or nothing at all: never."""
 Network = Annotated[str, Field(min_length=1)]
 NonEmpty = Annotated[str, Field(min_length=1)]
 
@@ -120,6 +129,10 @@ class Reconcile(Table):
     every: Seconds = 900.0
 
 
+class Drill(Table):
+    every: SecondsOrNever = 0.0
+
+
 class Team(Table):
     alias: NonEmpty
     id: str = ""
@@ -159,6 +172,7 @@ class Config(Table):
     policy: Policy = Policy()
     guard: Guard = Guard()
     reconcile: Reconcile = Reconcile()
+    drill: Drill = Drill()
     teams: tuple[Team, ...] = ()
     roles: tuple[Role, ...] = ()
     protected: tuple[Protected, ...] = ()
@@ -332,6 +346,7 @@ def _cross_checks(config: Config) -> list[tuple[str, str]]:
         *_check_networks(config),
         *_check_binding(config),
         *_check_roles(config),
+        *_check_drill(config),
     ]
 
 
@@ -358,6 +373,11 @@ def _check_names(config: Config) -> list[tuple[str, str]]:
         (f"scim.sources.{source.name}", "a reserved name; choose another")
         for source in config.scim.sources
         if source.name in RESERVED
+    ]
+    problems += [
+        (f"scim.sources.{source.name}.idp", "a reserved name; choose another")
+        for source in config.scim.sources
+        if source.idp == DRILL
     ]
     problems += [
         (f"scim.sources.{source.name}.name", "use letters, digits, '-', '_' and '.' only")
@@ -440,6 +460,12 @@ def _check_roles(config: Config) -> list[tuple[str, str]]:
         for path, role in named
         if role in GATEWAY_ADMINS
     ]
+
+
+def _check_drill(config: Config) -> list[tuple[str, str]]:
+    if 0 < config.drill.every < SHORTEST_DRILL:
+        return [("drill.every", f"at least {SHORTEST_DRILL:g}s: a drill lasts about as long; empty for none")]
+    return []
 
 
 # -- secrets ------------------------------------------------------------------------------------------------------

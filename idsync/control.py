@@ -346,7 +346,8 @@ class Control:
 
     def _fingerprint(self) -> str:
         rules = self.intake.rules
-        text = repr((sorted(rules.idp_of.items()), rules.rules, rules.departed, rules.protected, rules.default_role))
+        directories = sorted((source, rules.idp_of[source]) for source in rules.sources)
+        text = repr((directories, rules.rules, rules.departed, rules.protected, rules.default_role))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from idsync.bindings import Bindings
 from idsync.clock import Clock, new_id
 from idsync.errors import NameTaken
-from idsync.model import Group, GroupFacts, Observation, Origin, User, UserFacts, fold
+from idsync.model import DRILL, Group, GroupFacts, Observation, Origin, User, UserFacts, fold
 from idsync.policy import Rules
 from idsync.standing import Cause, People, note
 from idsync.store import directory, facts, people
@@ -372,7 +372,8 @@ class Intake:
 
     def _audit(self, db: Db, origin: Origin, action: str, subject: str, detail: dict[str, Any]) -> None:
         now = self._now()
-        facts.put(db, f"source_success:{origin.source}", now, now)
+        if origin.source != DRILL:
+            facts.put(db, f"source_success:{origin.source}", now, now)
         note(db, self._clock, origin, action, subject, detail)
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from idsync import __version__
-from idsync.model import Lane
-from idsync.store import exposure, facts, jobs, ledger
+from idsync.model import DRILL, Lane
+from idsync.store import canary, exposure, facts, jobs, ledger, verdicts
 from idsync.store.db import Db
 
 REVOKE_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 14400)
@@ -21,7 +22,8 @@ CALL_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5,
 class Metrics:
     """The series of one process. What the store knows is read from it at scrape time, never counted twice."""
 
-    def __init__(self, db: Callable[[], Db], now: Callable[[], float]) -> None:
+    def __init__(self, db: Callable[[], Db], now: Callable[[], float], gateway: str = "") -> None:
+        """`gateway` is the name under which the store keeps what was learnt of the gateway."""
         self.registry = CollectorRegistry()
         self._revoke = Histogram(
             "idsync_time_to_revoke_seconds",
@@ -90,7 +92,7 @@ class Metrics:
         for source, (at, _) in facts.under(db(), "source_success:").items():
             self._source_success.labels(source).set(float(at))
             self._source_errors.labels(source).set(0)
-        self.registry.register(_StoreCollector(db, now))
+        self.registry.register(_StoreCollector(db, now, gateway))
 
     # -- what the engine reports ------------------------------------------------------------------------------------
 
@@ -109,7 +111,9 @@ class Metrics:
         self._verification.labels(result).inc()
 
     def source_contact(self, source: str, code: int) -> None:
-        """Note a request of a source: served, or failed through our fault (5xx)."""
+        """Note a request of a source: served, or failed through our fault (5xx). A drill's source is nobody's."""
+        if source == DRILL:
+            return
         if code >= 500:
             self._source_errors.labels(source).inc()
         else:
@@ -134,9 +138,10 @@ class Metrics:
 class _StoreCollector(Collector):
     """Reads gauges from the store when they are asked for."""
 
-    def __init__(self, db: Callable[[], Db], now: Callable[[], float]) -> None:
+    def __init__(self, db: Callable[[], Db], now: Callable[[], float], gateway: str) -> None:
         self._db = db
         self._now = now
+        self._gateway = gateway
 
     def describe(self) -> Iterable[Metric]:
         return []
@@ -145,11 +150,27 @@ class _StoreCollector(Collector):
         db = self._db()
         yield _gauge("idsync_unverified_revocations", "Departures not yet proven", ledger.unverified(db, self._now()))
         yield _gauge("idsync_holds", "Holds that wait for a person", len(ledger.holds(db)))
-        yield from self._jobs(jobs.all_jobs(db))
+        canaries = canary.persons(db)
+        yield from self._jobs([job for job in jobs.all_jobs(db) if job.person_id not in canaries])
         known = GaugeMetricFamily("idsync_exposed_keys", "Keys that somebody who left may know", labels=["wants"])
         for wants, keys in exposure.tally(db).items():
             known.add_metric([wants], keys)
         yield known
+        yield from self._drills(db)
+
+    def _drills(self, db: Db) -> Iterable[Metric]:
+        """What drills have shown; what none has measured yet is no series."""
+        last: Any = facts.get(db, "drill:last") or {}
+        window = verdicts.cache_window(db, self._gateway, self._now())
+        proven = verdicts.fence_verdict(db, self._gateway, self._now()) == "proven"
+        yield _gauge("idsync_fence_proven", "1: a drill has seen the gateway refuse a fenced user's key", int(proven))
+        for name, text, value in (
+            ("idsync_drill_last_success_timestamp_seconds", "The last drill that went well", last.get("succeeded_at")),
+            ("idsync_drill_refused_seconds", "Push to the last refusal in the last drill", last.get("refused_seconds")),
+            ("idsync_cache_window_seconds", "How long a deleted key may live at this gateway", window),
+        ):
+            if value is not None:
+                yield _gauge(name, text, value)
 
     def _jobs(self, open_jobs: list[jobs.Job]) -> Iterable[Metric]:
         counts = GaugeMetricFamily("idsync_jobs", "Open jobs", labels=["lane", "state"])

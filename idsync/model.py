@@ -16,6 +16,8 @@ FENCE_FLAG = "scim_active"
 """Metadata key that the gateway's own authentication reads: `false` refuses every key of the user."""
 FENCE_TAG = "idsync_fence"
 """Metadata key that says the fence is ours, and for which departure."""
+DRILL = "drill"
+"""The source that `idsync drill` pushes as: reserved, without a live token but while a drill runs, never counted."""
 
 # -- the directory ----------------------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from idsync.model import Access, Evidence, Observation, Reason, Standing
+from idsync.model import DRILL, Access, Evidence, Observation, Reason, Standing
 
 ADMIN_ROLES = frozenset({"proxy_admin", "proxy_admin_viewer", "org_admin"})
 """Roles an IdP group can never give, and that idsync never lowers."""
@@ -83,6 +83,11 @@ class Rules:
     max_push_departures: int = 50
     rotating: frozenset[str] = frozenset()
     """Teams whose shared keys are to be rotated when somebody leaves."""
+
+    @property
+    def sources(self) -> frozenset[str]:
+        """Return the sources the configuration names: all but the drill's."""
+        return frozenset(self.idp_of) - {DRILL}
 
     def still_names(self, kind: str, target: str, spec: str) -> bool:
         """Tell whether a binding counts: made by hand, or from words the configuration still has."""

@@ -22,7 +22,7 @@ from typing import Any
 from idsync.clock import Clock, new_id
 from idsync.model import Access, DepartureState, Evidence, Lane, Observation, Origin, Person, Standing
 from idsync.policy import Bound, Record, Rules, decide, protection
-from idsync.store import directory, exposure, jobs, journal, ledger, people
+from idsync.store import canary, directory, exposure, jobs, journal, ledger, people
 from idsync.store.db import Db
 from idsync.store.ledger import Departure, HoldItem
 from idsync.store.people import Grant
@@ -145,7 +145,7 @@ class People:
         return any(grant.state == "granted" and grant.hold_id for grant in people.grants(db, person.id))
 
     def open_job(self, db: Db, person_id: str, lane: Lane) -> None:
-        """Raise the person's generation and open their job for it."""
+        """Raise the person's generation and open their job for it; nobody works for one who was purged (a canary)."""
         generation = people.bump_generation(db, person_id)
         jobs.open_job(db, person_id, lane, generation, self._clock.now())
         if self.on_jobs is not None:
@@ -221,11 +221,16 @@ class People:
         return Lane.REVOKE
 
     def _guard_push(self, db: Db, departure: Departure, cause: Cause, now: float) -> None:
-        """Hold the deletion, never the end of access, when a push takes too many people at once."""
+        """Hold the deletion, never the end of access, when a push takes too many people at once.
+
+        The canary of a drill is not held, and does not count.
+        """
         if departure.evidence is Evidence.REVOKED or departure.kind != "departure" or departure.hold_id is not None:
             return
-        source = cause.origin.source
-        pushed = ledger.pushed_since(db, source, now - PUSH_WINDOW)
+        if canary.is_one(db, departure.person_id):
+            return
+        source, since = cause.origin.source, now - PUSH_WINDOW
+        pushed = ledger.pushed_since(db, source, since) - canary.pushed_since(db, source, since)
         if cause.mass is not None:
             self._hold_departure(db, departure, f"group:{source}", cause.mass, now)
         elif source in self.rules.idp_of and pushed > self.rules.max_push_departures:

@@ -8,7 +8,7 @@ from typing import Any
 
 from idsync.clock import rfc3339
 from idsync.metrics import state_of
-from idsync.store import exposure, facts, jobs, ledger, people, tokens
+from idsync.store import canary, exposure, facts, jobs, ledger, people, tokens
 from idsync.store.db import Db
 
 WINDOW = 30 * 86400.0
@@ -19,13 +19,15 @@ def status_of(db: Db, sources: Sequence[str], now: float) -> dict[str, Any]:
     """Return everything an operator looks at first; ages in seconds."""
     took = ledger.times_to_revoke(db, now - WINDOW)
     beat = facts.under(db, "pass:").get("reconcile")
+    canaries = canary.persons(db)
+    open_jobs = [job for job in jobs.all_jobs(db) if job.person_id not in canaries]
     return {
         "sources": [_source(db, name, now) for name in sources],
         "last_pass": None if beat is None else {"age_seconds": now - beat[1], "changes": beat[0]},
         "time_to_revoke": {"count": len(took), "p50": quantile(took, 0.5), "p99": quantile(took, 0.99)},
         "unverified_departures": ledger.unverified(db, now),
-        "jobs": [_job(db, job) for job in jobs.all_jobs(db) if not job.waiting],
-        "waiting_jobs": sum(1 for job in jobs.all_jobs(db) if job.waiting),
+        "jobs": [_job(db, job) for job in open_jobs if not job.waiting],
+        "waiting_jobs": sum(1 for job in open_jobs if job.waiting),
         "holds": [
             {"id": hold.id, "reason": hold.reason, "people": len(ledger.items(db, hold.id))}
             for hold in ledger.holds(db)
@@ -39,6 +41,7 @@ def status_of(db: Db, sources: Sequence[str], now: float) -> dict[str, Any]:
                 "at": rfc3339(conflict.created_at),
             }
             for conflict in people.conflicts(db)
+            if conflict.subject not in canaries
         ],
     }
 

@@ -315,9 +315,20 @@ def test_a_name_that_is_taken_twice_is_refused(folder: Folder, more: str, path: 
     assert folder.problems(f"{BASE}\n{more}")[path] == "named twice"
 
 
-@pytest.mark.parametrize("name", ["operator", "cli", "config", "idsync", "engine"])
+@pytest.mark.parametrize("name", ["operator", "cli", "config", "idsync", "engine", "drill"])
 def test_reserved_names_are_refused(folder: Folder, name: str) -> None:
     assert "reserved" in folder.problems(BASE.replace("okta-push", name))[f"scim.sources.{name}"]
+
+
+def test_no_source_shows_the_directory_of_the_drill(folder: Folder) -> None:
+    found = folder.problems(BASE.replace('idp = "okta"', 'idp = "drill"'))
+    assert "reserved" in found["scim.sources.okta-push.idp"]
+
+
+@pytest.mark.parametrize(("text", "seconds"), [('""', 0.0), ('"0s"', 0.0), ('"24h"', 86400.0), ('"1m"', 60.0)])
+def test_drills_are_held_by_themselves_only_where_it_says_how_often(folder: Folder, text: str, seconds: float) -> None:
+    assert folder.config().drill.every == 0.0
+    assert folder.config(f"{BASE}\n[drill]\nevery = {text}").drill.every == seconds
 
 
 @pytest.mark.parametrize("name", ["okta push", "okta/push", "okta\\u0000", "okta:push"])
@@ -349,6 +360,8 @@ def test_polled_sources_are_refused_with_the_sentence_that_says_what_to_do(folde
         ('[[protected]]\nmatch = ""\nreason = "x"', "protected.0.match"),
         ("[guard]\nmax_push_departures = 0", "guard.max_push_departures"),
         ("[server]\ntrusted_proxies = ['nowhere']", "server.trusted_proxies"),
+        ('[drill]\nevery = "59s"', "drill.every"),
+        ('[drill]\nevery = "daily"', "drill.every"),
     ],
 )
 def test_a_setting_that_would_not_be_kept_is_refused(folder: Folder, table: str, path: str) -> None:

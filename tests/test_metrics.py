@@ -12,12 +12,14 @@ from idsync.clock import ManualClock
 from idsync.metrics import Metrics
 from idsync.model import DepartureState, Evidence, Lane
 from idsync.status import quantile
-from idsync.store import facts, jobs, ledger, people
+from idsync.store import facts, jobs, ledger, people, verdicts
 from idsync.store.db import Db
 from idsync.store.ledger import Departure
 from idsync.store.sqlite import SqliteStore
+from idsync.store.verdicts import Fence, Window
 
 NOW = 1_800_000_000.0
+GATEWAY = "0123456789abcdef"
 NAMES = {
     "idsync_time_to_revoke_seconds",
     "idsync_revocation_stage_seconds",
@@ -35,6 +37,10 @@ NAMES = {
     "idsync_gateway_request_duration_seconds",
     "idsync_verification_total",
     "idsync_audit_chain_ok",
+    "idsync_fence_proven",
+    "idsync_cache_window_seconds",
+    "idsync_drill_refused_seconds",
+    "idsync_drill_last_success_timestamp_seconds",
     "idsync_build_info",
     "idsync_exposed_keys",
 }
@@ -52,7 +58,7 @@ def store(tmp_path: Path) -> Iterator[SqliteStore]:
 
 @pytest.fixture
 def metrics(store: SqliteStore) -> Metrics:
-    return Metrics(store.reader, ManualClock(NOW).now)
+    return Metrics(store.reader, ManualClock(NOW).now, GATEWAY)
 
 
 def samples(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
@@ -108,8 +114,15 @@ def departure(
     ledger.put_departure(db, opened)
 
 
+def drilled(db: Db) -> None:
+    verdicts.put_fence(db, GATEWAY, Fence("proven", 0.1, NOW))
+    verdicts.put_window(db, GATEWAY, Window(59.7, 3, NOW))
+    facts.put(db, "drill:last", {"at": NOW, "succeeded_at": NOW, "refused_seconds": 0.2}, NOW)
+
+
 def test_every_series_of_the_contract_exists(metrics: Metrics, store: SqliteStore) -> None:
     exercise(metrics)
+    store.write(drilled)
     names = {name.removesuffix("_count") for name, _ in samples(metrics)}
     assert names >= NAMES
 
@@ -144,6 +157,18 @@ def test_what_the_store_knows_is_read_when_it_is_asked_for(metrics: Metrics, sto
     assert value(metrics, "idsync_holds") == 1
 
 
+def test_what_no_drill_has_measured_is_no_series_and_what_one_has_counts_for_a_month(store: SqliteStore) -> None:
+    clock = ManualClock(NOW)
+    metrics = Metrics(store.reader, clock.now, GATEWAY)
+    measured = {"idsync_cache_window_seconds", "idsync_drill_refused_seconds"}
+    assert not measured & {name for name, _ in samples(metrics)}
+    store.write(drilled)
+    assert [value(metrics, name) for name in sorted(measured)] == [59.7, 0.2]
+    clock.advance(31 * 86400)
+    assert value(metrics, "idsync_fence_proven") == 0
+    assert "idsync_cache_window_seconds" not in {name for name, _ in samples(metrics)}
+
+
 def test_a_source_is_fresh_from_what_was_served_and_counts_our_faults_since(store: SqliteStore) -> None:
     store.write(lambda db: facts.put(db, "source_success:okta", NOW - 5, NOW))
     metrics = Metrics(store.reader, ManualClock(NOW).now)
@@ -152,6 +177,8 @@ def test_a_source_is_fresh_from_what_was_served_and_counts_our_faults_since(stor
     metrics.source_contact("okta", 500)
     metrics.source_contact("okta", 503)
     assert (value(metrics, last, source="okta"), value(metrics, errors, source="okta")) == (NOW - 5, 2)
+    metrics.source_contact("drill", 200)
+    assert [dict(labels) for name, labels in samples(metrics) if name == last] == [{"source": "okta"}]
     metrics.source_contact("okta", 404)
     assert (value(metrics, last, source="okta"), value(metrics, errors, source="okta")) == (NOW, 0)
 

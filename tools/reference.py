@@ -226,7 +226,7 @@ the work themselves. A secret is never an argument.
 | 3 | there are changes (`--dry-run`) |
 | 4 | a guard holds something until a person decides |
 | 5 | a credential that should be dead may still work, or its end is not proven yet |
-| 6 | not used in this release (a polled source was incomplete) |
+| 6 | the SCIM endpoint did not take what a drill pushed |
 | 7 | another process holds the store |
 | 130 | stopped at a question, or with Ctrl-C |
 """

@@ -81,8 +81,12 @@ def ask(config: Config, command: str, **params: Any) -> dict[str, Any]:
     except OSError:
         return asyncio.run(_alone(config, command, params))
     with contextlib.closing(connection):
-        connection.request("POST", f"/v1/{command}", json.dumps(params), {"Content-Type": "application/json"})
-        answer = json.loads(connection.getresponse().read())
+        try:
+            connection.request("POST", f"/v1/{command}", json.dumps(params), {"Content-Type": "application/json"})
+            answer = json.loads(connection.getresponse().read())
+        except (http.client.HTTPException, OSError, ValueError) as error:
+            msg = "the daemon ended before it had answered; what it began it ends, or undoes, after its next start"
+            raise IdsyncError(msg) from error
     if "error" in answer:
         raise Refused(answer["error"], int(answer["exit_code"]))
     result: dict[str, Any] = answer["result"]

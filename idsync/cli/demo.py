@@ -57,6 +57,9 @@ def _keep(folder: Path) -> int:
         click.echo(f"gateway   {stage.sandbox.url}   (stand-in, 3 replicas; its log: {stage.sandbox.url}/_sandbox/log)")
         click.echo(f"metrics   {stage.ops_url}/metrics")
         click.echo(f"commands  {sys.argv[0]} -c {folder}/config.toml status")
+        click.echo(
+            f"a drill   {sys.argv[0]} -c {folder}/config.toml drill   (about a minute: the stand-in's cache time)"
+        )
         click.echo("")
         click.echo("try:")
         body = '{"schemas":["urn:ietf:params:scim:schemas:core:2.0:User"],"userName":"ada@example.com","active":true}'

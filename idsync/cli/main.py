@@ -18,6 +18,8 @@ COMMANDS = {
     "revoke": ("revoke", "End everything a person holds, by hand; works with the IdP down."),
     "restore": ("restore", "Lift the ban that `revoke` has set."),
     "verify": ("verify", "Ask the gateway again: does anything of a departed person still live?"),
+    "drill": ("drill", "A canary through the whole chain, its own key tried on every replica until refused."),
+    "doctor": ("doctor", "What this gateway can do, and how long a deleted key may live there."),
     "status": ("status", "Sources, jobs, holds, conflicts, the last pass, time to revoke."),
     "departures": ("departures", "The ledger of departures and their receipts."),
     "keys": ("keys", "Keys that work on although somebody who may know them has left."),

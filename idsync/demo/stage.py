@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -32,6 +33,7 @@ url = "sqlite:///{folder}/idsync.db"
 base_url = "{gateway}"
 dialect = "{dialect}"
 admin_key_file = "{folder}/admin.key"
+replica_urls = {replicas}
 cache_time = "2s"
 
 [[scim.sources]]
@@ -149,7 +151,8 @@ def staged(folder: Path, *, dialect: str, fence: bool, ports: tuple[int, int, in
     options = Options(dialect=dialect, replicas=3, cache_ttl=60.0, fence=fence, port=gateway_port)
     with Sandbox(options) as sandbox:
         _write(folder, "admin.key", options.admin_key)
-        text = CONFIG.format(folder=folder, gateway=sandbox.url, dialect=dialect, port=port, ops_port=ops_port)
+        where = {"gateway": sandbox.url, "replicas": json.dumps(sandbox.replica_urls)}
+        text = CONFIG.format(folder=folder, dialect=dialect, port=port, ops_port=ops_port, **where)
         _write(folder, "config.toml", text)
         headers = {"Authorization": f"Bearer {options.admin_key}", "Content-Type": "application/json"}
         stage = Stage(sandbox, Wire(sandbox.url, headers), folder, "", "", {})

@@ -15,7 +15,7 @@ from idsync.engine.desk import Outcome
 from idsync.engine.looking import Sight
 from idsync.engine.receipt import receipt_of
 from idsync.model import DepartureState
-from idsync.store import journal, ledger, people
+from idsync.store import journal, ledger, people, verdicts
 from idsync.store.db import Db
 from idsync.store.ledger import Departure
 
@@ -48,7 +48,7 @@ def closed(case: Case, sights: Sequence[Sight], *, ended_by: str) -> Outcome:
     """
     desk, now = case.desk, case.desk.clock.now()
     settled = case.is_second_look and not case.again
-    settle_at = None if settled else now + desk.settings.cache_time
+    settle_at = None if settled else now + _cache_time(case)
 
     def record(db: Db) -> None:
         ended = {"access_ended_at": now, "deleted_at": case.deleted_at, "verified_at": now}
@@ -90,7 +90,18 @@ def _times(case: Case, sights: Sequence[Sight], now: float) -> dict[str, float |
 
 
 def _fence(case: Case, sights: Sequence[Sight]) -> str:
-    return case.fence if any(sight.user for sight in sights) else "none"
+    """Say how far the fence may be relied on: what a drill has shown of this gateway, if one has lately."""
+    if not any(sight.user for sight in sights):
+        return "none"
+    if case.fence == "unsupported":
+        return case.fence
+    return verdicts.fence_verdict(case.desk.db, case.desk.gateway.name, case.desk.clock.now())
+
+
+def _cache_time(case: Case) -> float:
+    """Return how long the gateway may honour what is gone: as configured, or longer where a drill measured more."""
+    measured = verdicts.cache_window(case.desk.db, case.desk.gateway.name, case.desk.clock.now())
+    return max(case.desk.settings.cache_time, measured or 0.0)
 
 
 def _tell(case: Case, db: Db, done: Departure, now: float, *, first: str | None) -> None:

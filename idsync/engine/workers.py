@@ -272,6 +272,8 @@ class Engine:
     async def _fail(self, desk: Desk, job: Job, error: Exception) -> None:
         delay = self._delay(job, error)
         self._tell(job, error, delay)
+        if isinstance(error, StillAlive):
+            desk.telemetry.verification("alive")
         text = str(error) if isinstance(error, IdsyncError) else f"unexpected {type(error).__name__}"
 
         def write(db: Db) -> None:
@@ -311,7 +313,6 @@ class Engine:
                 log.critical("gateway.admin_key_refused", error=str(error), remedy=ADMIN_KEY_REMEDY)
             self._alarmed = True
         elif isinstance(error, StillAlive):
-            self.telemetry.verification("alive")
             log.error("revocation.not_effective", error=str(error), **tried, **again)
         elif isinstance(error, IdsyncError):
             log.warning("job.failed", error=str(error), **tried, **again)

@@ -7,8 +7,9 @@ and removes a member by e-mail without removing them (observed). Whoever writes 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote, urlencode
@@ -37,7 +38,7 @@ from idsync.gateway.transport import NoAnswer, Transport
 from idsync.gateway.trial import KeyTrial, try_key
 from idsync.model import Call, GatewayKey, GatewayTeam, GatewayUser, Invitation
 
-__all__ = ["Gateway", "GatewaySettings", "KeyTrial", "recorder", "try_key"]
+__all__ = ["Gateway", "GatewaySettings", "KeyTrial", "NewKey", "recorder", "try_key"]
 
 MOST_KEYS_A_CALL = 500
 """LiteLLM 1.108.0 took 3.0 s for 500 keys (observed): more would come near the time-out."""
@@ -61,6 +62,19 @@ class GatewaySettings:
     timeout: float = 10.0
     concurrency: int = 16
     ca_file: str = ""
+
+    @property
+    def name(self) -> str:
+        """Return the fingerprint of address and dialect under which the store keeps what was learnt of a gateway."""
+        return hashlib.sha256(f"{self.base_url.rstrip('/')} {self.dialect}".encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class NewKey:
+    """A key that was made just now. The secret is shown by this answer alone, and by no `repr`."""
+
+    id: str
+    secret: str = field(repr=False)
 
 
 def _forget(_name: str, _value: str) -> None:
@@ -133,6 +147,11 @@ class Gateway:
         await self.close()
 
     # -- users ------------------------------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """Return the name under which the store keeps what was learnt of this gateway."""
+        return self._settings.name
 
     @property
     def probing(self) -> bool:
@@ -335,6 +354,25 @@ class Gateway:
         if not isinstance(answer.get("info"), dict):
             raise BadAnswer("key/info: the answer has no info")
         return key_from(answer, key_id)
+
+    async def generate_key(self, *, user_id: str, alias: str, duration: str) -> NewKey:
+        """Make a key for a user, to be refused by itself after `duration` ("1h"); for drills alone.
+
+        The secret goes to the caller and nowhere else.
+
+        Raises:
+            BadAnswer: the answer holds no secret or no id.
+            Transient: unknown whether it was made; never repeated here.
+        """
+        body = {"user_id": user_id, "key_alias": alias, "duration": duration}
+        answer = object_of(await self._call("key_generate", user_id, body=body), "key/generate")
+        secret = text_of(answer.get("key"))
+        key_id = text_of(answer.get("token_id")) or text_of(answer.get("token"))
+        if secret is None or key_id is None:
+            raise BadAnswer("key/generate: the answer shows no key")
+        if secret in key_id:  # ids are stored and shown
+            raise BadAnswer("key/generate: the answer has the secret for an id")
+        return NewKey(key_id, secret)
 
     async def block_key(self, key_id: str) -> bool:
         """Block a key on every replica; False when it is gone, Unsupported when the gateway cannot block."""

@@ -49,6 +49,7 @@ _COMMON: dict[str, Operation] = {
     "role_update": _write("/organization/member_permission_update"),
     "key_list": _listing("/key/list"),
     "key_info": _read("/key/info"),
+    "key_generate": _write("/key/generate", "POST", repeatable=False),
     "key_block": _write("/key/block"),
     "key_unblock": _write("/key/unblock"),
     "key_delete": _write("/key/delete", "POST", "DELETE"),

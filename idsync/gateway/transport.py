@@ -37,13 +37,19 @@ class _Attempt:
 
 
 class Transport:
-    """A session to one origin. `timeout` is the most seconds an exchange may take, connecting included."""
+    """A session to one origin. `timeout` is the most seconds an exchange may take, connecting included.
 
-    def __init__(self, base_url: str, *, timeout: float, connections: int, ca_file: str = "") -> None:
+    With `fresh` every exchange has a connection of its own: behind a load balancer each may meet another process.
+    """
+
+    def __init__(
+        self, base_url: str, *, timeout: float, connections: int, ca_file: str = "", fresh: bool = False
+    ) -> None:
         self._base = base_url.rstrip("/")
         self._timeout = timeout
+        trusted = trust(ca_file)
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=connections, ssl=trust(ca_file), ttl_dns_cache=30),
+            connector=aiohttp.TCPConnector(limit=connections, ssl=trusted, ttl_dns_cache=30, force_close=fresh),
             cookie_jar=aiohttp.DummyCookieJar(),
             trace_configs=[_reuse_trace()],
             headers={"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "idsync"},

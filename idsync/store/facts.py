@@ -24,6 +24,10 @@ def put(db: Db, name: str, value: Any, at: float) -> None:
     )
 
 
+def drop(db: Db, name: str) -> None:
+    db.execute("DELETE FROM facts WHERE name = :name", name=name)
+
+
 def under(db: Db, prefix: str) -> dict[str, tuple[Any, float]]:
     """Return every fact whose name begins with `prefix`, without it, with the time it was noted."""
     rows = db.all(

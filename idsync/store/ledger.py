@@ -176,7 +176,11 @@ def departures(db: Db, *, limit: int = 1000) -> list[Departure]:
 
 
 def open_departures(db: Db) -> list[Departure]:
-    rows = db.all("SELECT * FROM departures WHERE closed_at IS NULL ORDER BY accepted_at, id")
+    """Return the departures that are not closed; the canary of a drill is nobody to ask about."""
+    rows = db.all(
+        "SELECT * FROM departures WHERE closed_at IS NULL"
+        " AND NOT EXISTS (SELECT 1 FROM facts WHERE name = 'drill:canary:' || label) ORDER BY accepted_at, id"
+    )
     return [_departure(row) for row in rows]
 
 
@@ -194,12 +198,13 @@ def unverified(db: Db, now: float) -> int:
     """Count whom the gateway may still let in: access not read back as ended, or a deletion that is due and not proven.
 
     Suspensions count until their access has ended. A deletion that waits on purpose does not count, nor does the
-    gateway's last admin, who keeps access until somebody decides.
+    gateway's last admin, who keeps access until somebody decides, nor a drill's canary.
     """
     row = db.one(
         "SELECT COUNT(*) AS n FROM departures d LEFT JOIN holds h ON h.id = d.hold_id AND h.state = 'open'"
         " WHERE d.closed_at IS NULL AND d.verified_at IS NULL AND (h.kind IS NULL OR h.kind NOT LIKE 'last_admin:%')"
-        " AND (d.access_ended_at IS NULL OR (d.kind = 'departure' AND d.delete_at <= :now AND h.id IS NULL))",
+        " AND (d.access_ended_at IS NULL OR (d.kind = 'departure' AND d.delete_at <= :now AND h.id IS NULL))"
+        " AND NOT EXISTS (SELECT 1 FROM facts WHERE name = 'drill:canary:' || d.label)",
         now=now,
     )
     return int(row["n"]) if row else 0
@@ -212,7 +217,8 @@ def times_to_revoke(db: Db, since: float) -> list[float]:
     """
     rows = db.all(
         "SELECT verified_at - received_at AS took FROM departures WHERE verified_at IS NOT NULL AND hold_id IS NULL"
-        " AND delete_at <= accepted_at AND accepted_at > :since AND COALESCE(fence, '') <> 'none' ORDER BY took",
+        " AND delete_at <= accepted_at AND accepted_at > :since AND COALESCE(fence, '') <> 'none'"
+        " AND NOT EXISTS (SELECT 1 FROM facts WHERE name = 'drill:canary:' || label) ORDER BY took",
         since=since,
     )
     return [row["took"] for row in rows]

@@ -108,6 +108,10 @@ class ScimApp:
         self._change_threads = ThreadPoolExecutor(2, thread_name_prefix="idsync-scim-change")
         self._bulk_threads = ThreadPoolExecutor(2, thread_name_prefix="idsync-scim-bulk")
 
+    def forget(self, source: str) -> None:
+        """Drop what is kept of a source whose records were changed past this endpoint; safe from any thread."""
+        self._memory.forget(source)
+
     def close(self) -> None:
         """End the threads; the store closes their connections."""
         for threads in (self._bulk_threads, self._change_threads, self._threads):

@@ -17,11 +17,12 @@ from idsync.clock import Clock, rfc3339
 from idsync.config import Config
 from idsync.intake import Intake
 from idsync.metrics import Metrics, state_of
+from idsync.model import DRILL
 from idsync.scim.extensions import Extension
-from idsync.store import directory, facts, jobs, ledger, people
+from idsync.store import canary, directory, facts, jobs, ledger, people
 from idsync.store.db import Db
 from idsync.store.sqlite import SqliteStore
-from idsync.web.auth import ScimSource, Tokens
+from idsync.web.auth import Network, ScimSource, Tokens
 from idsync.web.ops import ops_app, probe_routes
 from idsync.web.scim import ScimApp, ScimMount, scim_app
 
@@ -41,6 +42,7 @@ def public_app(
         source.name: ScimSource(source.name, source.strict, tuple(map(ipaddress.ip_network, source.allow_from)))
         for source in config.scim.sources
     }
+    sources[DRILL] = ScimSource(DRILL, allow_from=_ourselves(config.server.host))
     scim = scim_app(
         store=store,
         intake=intake,
@@ -52,6 +54,14 @@ def public_app(
         extensions=extensions,
     )
     return scim, Starlette(routes=[*probe_routes(ready), ScimMount("/scim/v2", scim)])
+
+
+def _ourselves(host: str) -> tuple[Network, ...]:
+    """Return the addresses from which this machine reaches its own port: nobody else pushes a drill."""
+    networks = ["127.0.0.0/8", "::1/128"]
+    with contextlib.suppress(ValueError):
+        networks.append(str(ipaddress.ip_address(host)))
+    return tuple(map(ipaddress.ip_network, networks))
 
 
 def operations_app(
@@ -67,7 +77,8 @@ def operations_app(
 
 def health(db: Db, now: float) -> dict[str, Any]:
     """Return the components with their state and age in seconds."""
-    open_jobs = jobs.all_jobs(db)
+    canaries = canary.persons(db)
+    open_jobs = [job for job in jobs.all_jobs(db) if job.person_id not in canaries]
     late = [job for job in open_jobs if not job.waiting]
     beat = facts.under(db, "pass:").get("reconcile")
     return {

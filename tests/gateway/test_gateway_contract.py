@@ -20,7 +20,7 @@ from idsync.errors import (
     Transient,
     Unsupported,
 )
-from idsync.gateway.client import Gateway, GatewaySettings, recorder, try_key
+from idsync.gateway.client import Gateway, GatewaySettings, NewKey, recorder, try_key
 from idsync.gateway.dialects import Dialect
 from idsync.model import Call, GatewayUser
 from idsync.sandbox.server import Options, Sandbox
@@ -173,6 +173,15 @@ class TestUsers:
         site.run(look)
         assert site.state()["users"] == []
 
+    def test_delete_takes_the_keys_and_the_rosters_along_and_is_repeatable(self, site: Site, ann: str) -> None:
+        async def delete(g: Gateway) -> list[object]:
+            await g.delete_user(ann)
+            await g.delete_user(ann)
+            return [await g.get_user(ann), await g.list_keys(user_id=ann), await g.teams_of(ann)]
+
+        assert site.run(delete) == [None, [], []]
+        assert {one["user_id"] for one in site.state()["users"]} == {"joann"}
+
     @pytest.mark.parametrize("role", ["internal_user_viewer", "internal_viewer"])
     def test_set_role(self, site: Site, ann: str, role: str) -> None:
         async def demote(g: Gateway) -> GatewayUser | None:
@@ -309,6 +318,41 @@ class TestKeys:
             return len(await g.list_keys(user_id=ann))
 
         assert site.run(revoke) == 3
+
+    def test_a_key_is_made_and_its_secret_shown_to_the_caller_alone(self, site: Site, ann: str) -> None:
+        calls: list[Call] = []
+
+        async def make(g: Gateway) -> tuple[NewKey, list[str]]:
+            token = recorder.set(calls)
+            made = await g.generate_key(user_id=ann, alias="drill", duration="1h")
+            recorder.reset(token)
+            return made, [key.id for key in await g.list_keys(user_id=ann) if key.alias == "drill" and key.expires]
+
+        made, listed = site.run(make)
+        assert listed == [made.id]
+        assert asyncio.run(try_key(site.sandbox.url, made.secret)).works
+        assert made.secret not in repr(made) + repr(calls) + repr(site.seen)
+
+    @pytest.mark.parametrize(
+        "answer",
+        [{}, {"key": "sk-secret-0123456789"}, {"token_id": "1"}, {"key": "sk-secret-01", "token": "sk-secret-01"}],
+        ids=str,
+    )
+    def test_an_answer_without_a_secret_and_an_id_is_no_key(self, site: Site, answer: dict[str, str]) -> None:
+        site.fault("/key/generate", status=200, body=json.dumps(answer))
+        with pytest.raises(BadAnswer) as caught:
+            site.run(lambda g: g.generate_key(user_id="ann", alias="drill", duration="1h"))
+        assert "secret-01" not in str(caught.value)
+
+    def test_making_a_key_is_never_repeated(self, site: Site, ann: str) -> None:
+        async def make(g: Gateway) -> None:
+            await g.list_keys(user_id=ann)  # there is a pooled connection
+            site.fault("/key/generate", drop="after")
+            await g.generate_key(user_id=ann, alias="drill", duration="1h")
+
+        with pytest.raises(Transient):
+            site.run(make)
+        assert site.asked().count("POST /key/generate") == 1
 
     def test_a_gateway_that_cannot_block(self, site: Site, ann: str) -> None:
         site.options(block_supported=False)

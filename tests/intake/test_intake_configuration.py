@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from idsync.control import Control
 from idsync.errors import HeldByGuard, NotFound
+from idsync.intake import Intake
 from idsync.model import Evidence, Group, User
 from idsync.store import ledger
 
@@ -33,6 +36,16 @@ def test_the_same_configuration_changes_nothing(world: World, ada: User) -> None
     entries = len(world.trail())
     assert world.configure() is False
     assert len(world.trail()) == entries
+
+
+def test_the_source_of_the_drill_is_no_change_of_the_configuration(world: World, ada: User) -> None:
+    """A store of a release that had no drill: the fingerprint in it is that of the configured sources alone."""
+    rules = world.control.intake.rules
+    assert "drill" in rules.idp_of
+    before = replace(rules, idp_of={source: rules.idp_of[source] for source in rules.sources})
+    clock = world.control.clock
+    earlier = Control(Intake(before, clock), world.control.config, clock)
+    assert world.write(earlier.adopt_configuration) is False
 
 
 def test_what_a_new_configuration_gives_is_given_at_once(world: World) -> None:

@@ -1,0 +1,69 @@
+"""`idsync drill`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from idsync.cli.client import JSON, ask, say, settings, show, table, who
+from idsync.errors import UsageError
+
+
+@click.command()
+@click.option("--source", metavar="NAME", help="Come in through this source of the configuration; needs --token-file.")
+@click.option("--token-file", metavar="FILE", help="File with a live token of that source.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(1, 1800),
+    metavar="SECONDS",
+    help="How long a key may go on being taken. Default: twice the cache time, at least 90.",
+)
+@JSON
+@click.pass_context
+def drill(ctx: click.Context, source: str | None, token_file: str | None, timeout: float | None, as_json: bool) -> int:
+    """Send a canary through the whole chain, and try its own key on every replica until it is refused.
+
+    Beside it a key is only fenced, and another only deleted: that shows whether the gateway's fence works, and how long
+    a deleted key may live. Needs the running daemon. What is made is removed again.
+    """
+    from idsync.config import read_secret
+
+    config = settings(ctx)
+    if (source is None) != (token_file is None):
+        raise UsageError("--source and --token-file belong together")
+    token = read_secret(token_file) if token_file is not None else None
+    result = ask(config, "drill", by=who(), source=source, token=token, timeout=timeout)
+    show(result) if as_json else _print(result)
+    return int(result["exit_code"])
+
+
+def _print(result: dict[str, Any]) -> None:
+    rows = [
+        (
+            _in_seconds(entry["chain_seconds"]),
+            _in_seconds(entry["fence_seconds"]),
+            _in_seconds(entry["deletion_seconds"]),
+            entry["url"],
+        )
+        for entry in result["replicas"]
+    ]
+    table(rows, ("LEFT", "ONLY FENCED", "ONLY DELETED", "REFUSED AFTER, AT"))
+    if not result["replicas_told_apart"]:
+        say("routero.replica_urls is empty: processes behind that address were not told apart")
+    if result["refused_seconds"] is not None:
+        say(
+            f"the last refusal came {_in_seconds(result['refused_seconds'])} after the push (source {result['source']})"
+        )
+    if result["verified_seconds"] is not None:
+        say(f"the departure was verified {_in_seconds(result['verified_seconds'])} after it")
+    if result["fence"]["verdict"] is not None:
+        say(f"fence: {result['fence']['verdict']}")
+    if result["cache_window_seconds"] is not None:
+        say(f"a deleted key may live up to {_in_seconds(result['cache_window_seconds'])} here")
+    for problem in result["problems"]:
+        say(f"FAILED {problem['what']}")
+
+
+def _in_seconds(seconds: float | None) -> str:
+    return "-" if seconds is None else f"{seconds:.2f} s"

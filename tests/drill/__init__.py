@@ -1,0 +1,1 @@
+"""`idsync drill` and `idsync doctor` against a daemon and a sandbox with three replicas."""

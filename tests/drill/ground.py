@@ -1,0 +1,143 @@
+"""The ground a drill is held on: a sandbox of its own, a configuration, the daemon; and what must be there afterwards."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import sqlite3
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from prometheus_client.parser import text_string_to_metric_families
+from support.daemon import Daemon, Done, idsync
+from support.gateway import Gateway
+from support.settings import store_url, write_settings
+from support.waiting import until
+
+from idsync.sandbox.server import Options, Sandbox
+from idsync.store import canary
+from idsync.store.sqlite import read_only
+
+KEPT = ("pass:", "verb:", "gateway:", "drill:last", "source_success:okta")
+"""Facts that a drill may leave: what it has measured, and what has nothing to do with it."""
+WORDS = re.compile(rb"[A-Za-z0-9_\-]{16,}")
+KEYS = re.compile(rb"sk-[A-Za-z0-9_\-]{6,}")
+Row = dict[str, Any]
+
+
+@dataclass
+class Ground:
+    """`settings` is the configuration's file, `gateway` what the sandbox says of itself."""
+
+    folder: Path
+    sandbox: Sandbox
+    dialect: str
+    changed: Row = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.gateway = Gateway(self.sandbox)
+        self.configure(**self.changed)
+        self.daemon = Daemon(self.settings)
+
+    def configure(self, **changed: Any) -> None:
+        routero = {"dialect": self.dialect, "replica_urls": self.sandbox.replica_urls, "timeout": "2s"}
+        routero |= changed.pop("routero", {})
+        self.settings = write_settings(self.folder, self.sandbox.url, routero=routero, **changed)
+
+    @property
+    def token_file(self) -> Path:
+        """Return where the token of the configured source stands."""
+        return self.folder / "source.token"
+
+    # -- doing ------------------------------------------------------------------------------------------------------
+
+    def run(self, *words: str) -> Done:
+        return idsync(self.settings, *words)
+
+    def drill(self, *words: str, timeout: float = 20) -> Done:
+        return self.run("drill", "--json", "--timeout", str(timeout), *words)
+
+    @contextmanager
+    def drilling(self, *words: str) -> Iterator[subprocess.Popen[str]]:
+        """A drill that goes on meanwhile."""
+        line = [sys.executable, "-m", "idsync", "-c", str(self.settings), "drill", "--timeout", "20", *words]
+        with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
+
+    # -- looking ----------------------------------------------------------------------------------------------------
+
+    def state(self) -> Row:
+        """Return everything that must be as it was: every row of the store but the trail's, and the gateway's objects."""
+        objects = self.gateway.state()
+        shown = {name: sorted(map(_text, objects[name])) for name in ("users", "teams", "keys", "invitations")}
+        return shown | self._rows()
+
+    def _rows(self) -> Row:
+        with closing(sqlite3.connect(self.folder / "idsync.db")) as db:
+            named = db.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name").fetchall()
+            tables = [name for (name,) in named if name != "audit" and not name.startswith(("_", "sqlite_"))]
+            rows = {table: sorted(map(repr, db.execute(f"SELECT * FROM {table}"))) for table in tables}  # noqa: S608
+            facts = [name for (name,) in db.execute("SELECT name FROM facts ORDER BY name")]
+            rows["tokens"] = [
+                row[0] for row in db.execute("SELECT id FROM tokens WHERE revoked_at IS NULL ORDER BY id")
+            ]
+        return rows | {"facts": [name for name in facts if not name.startswith(KEPT)]}
+
+    def is_clear(self) -> bool:
+        """Tell whether no canary is written down any more."""
+        with read_only(store_url(self.settings)) as db:
+            return not canary.every(db)
+
+    def audit(self) -> list[str]:
+        """Return what is in the trail, as `actor action`."""
+        with closing(sqlite3.connect(self.folder / "idsync.db")) as db:
+            return [f"{actor} {action}" for actor, action in db.execute("SELECT actor, action FROM audit ORDER BY seq")]
+
+    def metrics(self) -> dict[str, float]:
+        """Return the series without labels, and the sums of those with."""
+        with urllib.request.urlopen(f"{self.daemon.operations}/metrics") as answer:
+            families = text_string_to_metric_families(answer.read().decode())
+        found: dict[str, float] = {}
+        for sample in (sample for family in families for sample in family.samples):
+            found[sample.name] = found.get(sample.name, 0.0) + sample.value
+        return found
+
+    def events(self, name: str) -> list[Row]:
+        return [event for event in self.daemon.events() if event["event"] == name]
+
+    def assert_discreet(self, *printed: str) -> None:
+        """No key of a drill stands in what was printed, in the log, in the store's files or in the trail.
+
+        Looked for twice: by the form of a key, and by the digest the gateway knows each key by.
+        """
+        files = [path.read_bytes() for path in self.folder.glob("idsync.db*") if path.is_file()]
+        told = [self.daemon.said().encode(), *map(str.encode, printed)]
+        digests = {row["token"] for row in self.gateway.state()["archived_keys"]}
+        for text in (*files, *told):
+            assert KEYS.findall(text) == []
+            assert not digests & {hashlib.sha256(word).hexdigest() for word in set(WORDS.findall(text))}
+
+
+def _text(row: Row) -> str:
+    return json.dumps(row, sort_keys=True)
+
+
+@contextmanager
+def ground(folder: Path, changed: Row | None = None, **options: Any) -> Iterator[Ground]:
+    """Open a sandbox with three replicas, and the daemon on it once its first pass is done."""
+    chosen = Options(**{"cache_ttl": 0.5, **options})
+    with Sandbox(chosen) as sandbox:
+        made = Ground(folder, sandbox, chosen.dialect, changed or {})
+        with made.daemon:
+            until(lambda: made.events("pass.done"), "the pass a daemon begins with")
+            yield made

@@ -1,0 +1,83 @@
+"""However a drill is ended, after the next start of the daemon everything is as it was before."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.waiting import until
+
+from .ground import ground
+
+HANG: dict[str, Any] = {"hang": True}
+UNANSWERED: dict[str, Any] = {"drop": "after"}
+STEPS = [
+    ("first account made, answer lost", "/user/new", UNANSWERED),
+    ("the canary's own account not made", "/user/new", {**HANG, "skip": 2}),
+    ("first key made, answer lost", "/key/generate", UNANSWERED),
+    ("a key that every replica shall take", "/v1/models", {**HANG, "skip": 3}),
+    ("fence not written", "/user/update", {**HANG, "match": {"metadata": {"idsync_fence": "drill"}}}),
+    ("one key deleted, answer lost", "/key/delete", {**UNANSWERED, "skip": 0}),
+    (
+        "the departure before its fence",
+        "/user/update",
+        {**HANG, "match": {"metadata": {"scim_active": False}}, "skip": 1},
+    ),
+    ("the departure after its block", "/key/delete", {**HANG, "skip": 1}),
+    ("the departure is read back", "/key/info", HANG),
+    ("first account not removed", "/user/delete", HANG),
+    ("second account removed, answer lost", "/user/delete", {**UNANSWERED, "skip": 1}),
+]
+
+
+@pytest.mark.parametrize(("path", "how"), [pytest.param(path, how, id=name) for name, path, how in STEPS])
+def test_a_daemon_killed_at_a_step_of_a_drill_removes_the_canary_at_its_next_start(
+    tmp_path: Path, path: str, how: dict[str, Any]
+) -> None:
+    with ground(tmp_path) as here:
+        before = here.state()
+        here.gateway.break_with(path, **how)
+        with here.drilling() as process:
+            here.gateway.wait_for_fault(path)
+            here.daemon.kill()
+            out, err = process.communicate(timeout=30)
+        assert process.returncode == 1
+        assert ("the daemon ended before it had answered" in err) or "FAILED" in out, "it may have got to its end"
+        here.gateway.mend()
+        here.daemon.start()
+        until(here.is_clear, "the canary is removed", told=here.daemon.said)
+        assert here.state() == before
+        here.assert_discreet(out, err)
+        here.daemon.assert_discreet()
+
+
+def test_a_canary_whose_removal_the_gateway_refuses_is_removed_later(tmp_path: Path) -> None:
+    with ground(tmp_path) as here:
+        before = here.state()
+        here.gateway.break_with("/key/generate", hang=True)
+        with here.drilling():
+            here.gateway.wait_for_fault("/key/generate")
+            here.daemon.kill()
+        here.gateway.mend()
+        here.gateway.break_with("/user/delete", status=503)
+        here.daemon.start()
+        until(lambda: here.events("drill.not_cleared"), "the removal fails")
+        here.gateway.mend()
+        assert here.drill().code == 0
+        assert here.state() == before
+
+
+@pytest.mark.parametrize("path", ["/key/generate", "/key/info"])
+def test_a_daemon_that_is_stopped_in_a_drill_removes_the_canary_before_it_ends(tmp_path: Path, path: str) -> None:
+    with ground(tmp_path) as here:
+        before = here.state()
+        here.gateway.break_with(path, delay=1.0)
+        with here.drilling() as process:
+            here.gateway.wait_for_fault(path)
+            here.daemon.terminate()
+            assert here.daemon.exit_code() == 0
+            out, _ = process.communicate(timeout=30)
+        assert (process.returncode, "FAILED the daemon was stopped meanwhile" in out) == (1, True)
+        assert here.state() == before
+        here.daemon.assert_discreet()
