@@ -48,7 +48,8 @@ def _print(result: dict[str, Any]) -> None:
         )
         for entry in result["replicas"]
     ]
-    table(rows, ("LEFT", "ONLY FENCED", "ONLY DELETED", "REFUSED AFTER, AT"))
+    say("how long each replica went on taking a key, by what was done:")
+    table(rows, ("SOMEBODY LEFT", "ONLY FENCED", "ONLY DELETED", "REPLICA"))
     if not result["replicas_told_apart"]:
         say("routero.replica_urls is empty: processes behind that address were not told apart")
     if result["refused_seconds"] is not None:

@@ -107,7 +107,7 @@ def came_back(db: Db, person_id: str) -> None:
     db.execute("UPDATE exposed_keys SET departure_id = NULL WHERE person_id = :person", person=person_id)
     db.execute(
         "UPDATE left_behind SET counted_at = NULL WHERE person_id = :person AND kind = 'team' AND team IN"
-        " (SELECT team FROM grants WHERE person_id = :person)",
+        " (SELECT team FROM grants WHERE person_id = :person AND state = 'leaving')",
         person=person_id,
     )
 
@@ -126,7 +126,8 @@ def _left(db: Db, which: str) -> list[Left]:
     rows = db.all(
         f"SELECT m.person_id, m.subject, m.left_at FROM left_behind m WHERE m.kind = 'team' AND {which}"  # noqa: S608
         " AND NOT EXISTS (SELECT 1 FROM departures d WHERE d.person_id = m.person_id AND d.closed_at IS NULL)"
-        " AND NOT EXISTS (SELECT 1 FROM grants g WHERE g.person_id = m.person_id AND g.team = m.team)"
+        " AND NOT EXISTS (SELECT 1 FROM grants g WHERE g.person_id = m.person_id AND g.team = m.team"
+        " AND g.state IN ('granted', 'leaving'))"
         " ORDER BY m.person_id, m.subject"
     )
     return [Left(row["person_id"], row["subject"], row["left_at"]) for row in rows]

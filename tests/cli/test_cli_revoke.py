@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from support.company import LAB, Company, founded
-from support.daemon import idsync
+from support.daemon import Daemon, idsync
 from support.directory import mail
 from support.fixtures import Opener, _sandboxes, dialect, gateway, opened  # noqa: F401
 from support.gateway import Gateway
@@ -86,6 +86,12 @@ def test_the_dry_run_shows_every_account_and_everything_that_is_reported(
     assert unchanged(gateway, company, opened.settings, entries)
     for raw in company.all_secrets:
         assert raw not in text
+
+
+def test_a_daemon_shows_the_same(gateway: Gateway, opened: Opener, company: Company) -> None:
+    alone = planned(opened, mail("leo"))
+    with Daemon(opened.settings):
+        assert planned(opened, mail("leo")) == alone
 
 
 def test_what_was_shown_is_what_ends(gateway: Gateway, opened: Opener, company: Company) -> None:
