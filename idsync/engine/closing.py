@@ -47,7 +47,8 @@ def closed(case: Case, sights: Sequence[Sight], *, ended_by: str) -> Outcome:
     `ended_by` is "delete", or "block" where policy wants keys kept.
     """
     desk, now = case.desk, case.desk.clock.now()
-    settled = case.is_second_look and not case.again
+    already = case.departure.settled_at is not None and not case.again
+    settled = already or (case.is_second_look and not case.again)
     settle_at = None if settled else now + _cache_time(case)
 
     def record(db: Db) -> None:
@@ -59,7 +60,7 @@ def closed(case: Case, sights: Sequence[Sight], *, ended_by: str) -> Outcome:
             problem=None,
             fence=_fence(case, sights),
             settle_at=settle_at,
-            settled_at=now if settled else None,
+            settled_at=moved.settled_at if already else now if settled else None,
             receipt={**_receipt(case, moved, sights, "gone", now), "ended_by": ended_by},
         )
         ledger.put_departure(db, done)
@@ -70,7 +71,8 @@ def closed(case: Case, sights: Sequence[Sight], *, ended_by: str) -> Outcome:
             people.forget_blocked(db, sorted(case.doomed))
             people.drop_grants(db, case.person.id)
         first = case.departure.verified_at is None
-        _tell(case, db, done, now, first="departure.verified" if first else "departure.settled" if settled else None)
+        new = settled and not already
+        _tell(case, db, done, now, first="departure.verified" if first else "departure.settled" if new else None)
         desk.telemetry.verification("gone")
         if first:
             _time(case, done, now)

@@ -252,5 +252,24 @@ class _Member:
         for departure in ledger.departures_of(db, self.person.id):
             unfinished = departure.closed_at is not None and departure.destroying_at and departure.verified_at is None
             if unfinished and departure.state is not DepartureState.CANCELLED:
-                done = replace(departure, state=DepartureState.VERIFIED, deleted_at=now, verified_at=now)
+                keys = [
+                    {"id": row.key_id, "name": row.name, "alias": row.alias, "team_id": row.team_id}
+                    for row in self.marked
+                    if row.doomed
+                ]
+                receipt = {**(departure.receipt or {}), "keys": keys, "ended_by": "delete"}
+                done = replace(
+                    departure, state=DepartureState.VERIFIED, deleted_at=now, verified_at=now, receipt=receipt
+                )
                 ledger.put_departure(db, done)
+                detail = {
+                    "departure": departure.id,
+                    "evidence": departure.evidence.value,
+                    "source": departure.source,
+                    "keys": sorted(row.key_id for row in self.marked if row.doomed),
+                    "teams": [],
+                    "fence": departure.fence,
+                }
+                journal.append(
+                    db, at=now, actor="engine", action="departure.verified", subject=departure.label, detail=detail
+                )

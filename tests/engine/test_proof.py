@@ -14,7 +14,7 @@ from support.gateway import Gateway
 from support.home import Home
 from support.waiting import until
 
-from idsync.model import DepartureState
+from idsync.model import DepartureState, Lane
 from idsync.store import journal, ledger
 
 SOON: dict[str, Any] = {"routero": {"cache_time": "0.1s"}}
@@ -109,6 +109,16 @@ def test_a_key_that_only_its_id_still_finds_is_ended_by_the_second_look(gateway:
     home.wait_for("leo", "settled")
     assert [entry["what"] for entry in told(home, "departure.reasserted")] == [["key"]]
     assert gateway.calls("/key/delete", before)
+
+
+def test_looking_again_at_what_is_settled_says_nothing_new(gateway: Gateway, opened: Opener) -> None:
+    home, _ = settled(gateway, opened)
+    before = home.departure("leo")
+    home.write(lambda db: home.core.intake.people.open_job(db, before.person_id, Lane.REVOKE))
+    home.wait_until_quiet()
+    after = home.departure("leo")
+    assert (after.state, after.settled_at, after.settle_at) == (before.state, before.settled_at, None)
+    assert len(told(home, "departure.settled")) == 1
 
 
 # -- where policy wants keys blocked ------------------------------------------------------------------------------------

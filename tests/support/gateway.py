@@ -34,6 +34,8 @@ class Holder:
 class Gateway(Client):
     """A sandbox client that knows what to ask about people."""
 
+    _last_seen = 0
+
     # -- before -----------------------------------------------------------------------------------------------------
 
     def account(self, login: str, *keys_in: str | None, user_id: str | None = None, **fields: Any) -> Holder:
@@ -86,8 +88,21 @@ class Gateway(Client):
 
     def wait_for_calls(self, further: int, *, unless: Callable[[], object]) -> None:
         """Wait until it has been called so many times more, or there is no need to."""
-        calls = len(self.log())
-        until(lambda: len(self.log()) >= calls + further or unless(), "some calls")
+        self._newly_called()
+        calls = 0
+
+        def enough() -> object:
+            nonlocal calls
+            calls += self._newly_called()
+            return calls >= further or unless()
+
+        until(enough, "some calls")
+
+    def _newly_called(self) -> int:
+        """Return how often it was called since this was last asked."""
+        rows = self.log(self._last_seen)
+        self._last_seen = rows[-1]["n"] if rows else self._last_seen
+        return len(rows)
 
     def wait_for_user(self, email: str) -> None:
         until(lambda: self.users_called(email), f"{email} has an account")
