@@ -147,6 +147,8 @@ class People:
     def open_job(self, db: Db, person_id: str, lane: Lane) -> None:
         """Raise the person's generation and open their job for it; nobody works for one who was purged (a canary)."""
         generation = people.bump_generation(db, person_id)
+        if not generation:
+            return
         jobs.open_job(db, person_id, lane, generation, self._clock.now())
         if self.on_jobs is not None:
             db.after_commit(self.on_jobs)

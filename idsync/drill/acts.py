@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from idsync.clock import new_secret
@@ -16,7 +15,6 @@ from idsync.errors import BadAnswer, IdsyncError, IncompleteSource, Rejected, Tr
 from idsync.gateway.client import NewKey
 from idsync.gateway.trial import Door
 from idsync.model import DRILL, FENCE_FLAG, FENCE_TAG
-from idsync.store import canary as canaries
 from idsync.store import directory, jobs, ledger
 from idsync.store.canary import Canary
 from idsync.store.ledger import Departure
@@ -66,14 +64,11 @@ class Acts:
         """
         user_id = await self._push.hire()
         person = self._person_of(canary)
-        accounts = (*canary.accounts, person)
-        now = self._tools.clock.now()
-        await self._tools.write(lambda db: canaries.put(db, replace(canary, accounts=accounts), now))
-        keys = [await self._equip(account) for account in accounts]
+        keys = [await self._equip(account) for account in (*canary.accounts, person)]
         asked = await every(map(self._warm, keys))
         fenced, deleted, leaving = keys
         await asyncio.gather(
-            self._guarded(self._fence_alone(accounts[0], fenced)),
+            self._guarded(self._fence_alone(canary.accounts[0], fenced)),
             self._guarded(self._deletion_alone(deleted, asked[1])),
             self._guarded(self._whole_chain(user_id, person, leaving)),
         )

@@ -64,7 +64,7 @@ async def accounts_of(desk: Desk, person: Person, identity: Identity, *, stays: 
             _refuse_before_a_leaver(desk, person, identity)
         found = await match(desk, person, identity)
         if found is None:
-            return ()
+            return () if stays else tuple(people.further_accounts(desk.db, person.id))
         await desk.write(lambda db: people.link_account(db, person.id, found))
         primary = found
     else:

@@ -233,7 +233,7 @@ class Engine:
             await desk.write(lambda db: self._close(db, job, outcome))
             self._alarmed = False
         except Superseded:
-            await self._write(lambda db: jobs.release(db, job.person_id, self.owner, self.clock.now()))
+            await self._give_back(job)
         except StoreError as error:
             log.error("engine.store_refused", error=str(error))
             await self._give_back(job)

@@ -18,7 +18,10 @@ AFTER = "drill:canary;"
 
 @dataclass(frozen=True)
 class Canary:
-    """`name` is the userName, `accounts` are gateway user_ids, `token_id` is that of the drill's own token."""
+    """`name` is the userName, `token_id` that of the drill's own token.
+
+    `accounts` are gateway user_ids beside the person's own, which is the person's id.
+    """
 
     name: str
     source: str

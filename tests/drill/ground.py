@@ -79,8 +79,8 @@ class Ground:
     def state(self) -> Row:
         """Return everything that must be as it was: every row of the store but the trail's, and the gateway's objects."""
         objects = self.gateway.state()
-        shown = {name: sorted(map(_text, objects[name])) for name in ("users", "teams", "keys", "invitations")}
-        return shown | self._rows()
+        kinds = ("users", "teams", "keys", "invitations")
+        return {f"gateway's {kind}": sorted(map(_text, objects[kind])) for kind in kinds} | self._rows()
 
     def _rows(self) -> Row:
         with closing(sqlite3.connect(self.folder / "idsync.db")) as db:

@@ -203,32 +203,34 @@ def requested(url: str, headers: dict[str, str]) -> int:
 def test_a_drill_counts_nowhere(tmp_path: Path) -> None:
     """Neither while it is under way nor afterwards, whichever source it comes through; guards of one included."""
     with ground(tmp_path, {"guard": {"max_push_departures": 1}}) as here:
-        here.gateway.account("leo", None)  # whoever loses nothing at the gateway is not timed
-        here.daemon.directory.hire("leo")
-        source = ("--source", "okta", "--token-file", str(here.token_file))
-        here.gateway.fault(path="/key/info", hang=True, times=1)
+        source, directory = ("--source", "okta", "--token-file", str(here.token_file)), here.daemon.directory
+        for login in ("leo", "ann"):
+            directory.hire(login, "Data")
+            here.gateway.wait_for_user(f"{login}@corp.example")
+        here.gateway.fault(path="/key/block", hang=True)
         with here.drilling(*source) as process:
-            here.gateway.wait_for_fault("/key/info")
+            here.gateway.wait_for_fault("/key/block")
             status, shown = here.run("status", "--json").json, here.metrics()
             assert (status["unverified_departures"], status["jobs"], status["waiting_jobs"]) == (0, [], 0)
-            assert here.run("verify").code == 0
             assert (shown["idsync_unverified_revocations"], shown["idsync_jobs"]) == (0, 0)
-            directory = here.daemon.directory
-            assert directory.push("GET", "/Users?count=1")["totalResults"] == 2
-            directory.find("leo")
+            assert here.run("verify").code == 0
             directory.leave("leo")
             until(
-                lambda: here.run("departures", "leo@corp.example", "--json").json[0]["state"] == "verified", "leo left"
+                lambda: here.run("status", "--json").json["time_to_revoke"]["count"] == 1, "leo's departure is verified"
             )
+            assert directory.push("GET", "/Users?count=1")["totalResults"] == 3
+            here.gateway.mend()
             assert process.wait(30) == 0
-        assert directory.push("GET", "/Users?count=1")["totalResults"] == 1
-        assert here.drill(*source).code == 0
+        assert directory.push("GET", "/Users?count=1")["totalResults"] == 2
+        assert here.run("holds", "list", "--json").json == [], "one departure was pushed, not two"
+        directory.leave("ann")
+        assert here.drill(*source).code == 0, "what is held is ann's deletion, not the canary's"
+        (hold,) = here.run("holds", "list", "--json").json
+        assert [entry["user"] for entry in hold["people"]] == ["ann@corp.example"]
         shown = here.metrics()
-        assert here.run("holds", "list", "--json").json == []
-        assert here.run("status", "--json").json["time_to_revoke"]["count"] == 1, "leo"
         assert (shown["idsync_time_to_revoke_seconds_count"], shown["idsync_departures_total"]) == (1, 1)
-        (listed,) = here.run("departures", "--json").json
-        assert listed["user"] == "leo@corp.example"
+        listed = here.run("departures", "--json").json
+        assert {entry["user"] for entry in listed} == {"leo@corp.example", "ann@corp.example"}
 
 
 def test_two_drills_are_never_under_way_at_once(tmp_path: Path) -> None:

@@ -68,11 +68,22 @@ def test_a_canary_whose_removal_the_gateway_refuses_is_removed_later(tmp_path: P
         assert here.state() == before
 
 
-@pytest.mark.parametrize("path", ["/key/generate", "/key/info"])
-def test_a_daemon_that_is_stopped_in_a_drill_removes_the_canary_before_it_ends(tmp_path: Path, path: str) -> None:
+@pytest.mark.parametrize(
+    ("path", "how"),
+    [
+        ("/key/generate", {}),
+        ("/key/info", {}),
+        ("/user/update", {"match": {"metadata": {"scim_active": False}}, "skip": 1}),
+    ],
+    ids=["a key is made", "the departure is read back", "the departure is fenced"],
+)
+def test_a_daemon_that_is_stopped_in_a_drill_removes_the_canary_before_it_ends(
+    tmp_path: Path, path: str, how: dict[str, Any]
+) -> None:
+    """Calls under way are waited for: an update of an account that is deleted meanwhile would make it anew."""
     with ground(tmp_path) as here:
         before = here.state()
-        here.gateway.break_with(path, delay=1.0)
+        here.gateway.break_with(path, delay=1.0, **how)
         with here.drilling() as process:
             here.gateway.wait_for_fault(path)
             here.daemon.terminate()

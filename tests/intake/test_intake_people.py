@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from idsync.errors import NameTaken
-from idsync.model import Group, Observation
+from idsync.model import Group, Lane, Observation
+from idsync.store import jobs
 
 from .world import World
 
@@ -13,6 +14,12 @@ from .world import World
 @pytest.fixture
 def data(world: World) -> Group:
     return world.group("Data")
+
+
+def test_nobody_works_for_a_person_who_is_not_there(world: World) -> None:
+    """A pass may have planned for a drill's canary that was removed meanwhile; a job for nobody would never end."""
+    world.write(lambda db: world.intake.people.open_job(db, "nobody", Lane.REVOKE))
+    assert jobs.all_jobs(world.db) == []
 
 
 def test_the_same_external_id_after_a_delete_is_the_same_person(world: World, data: Group) -> None:
