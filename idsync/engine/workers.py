@@ -259,10 +259,12 @@ class Engine:
     async def _give_back(self, job: Job) -> None:
         """Make a job due again as soon as the store takes a write; in the end its lease runs out by itself."""
         until = self.clock.monotonic() + self.settings.lease
-        while not self._stopping and self.clock.monotonic() < until:
+        while True:
             try:
                 await self._write(lambda db: jobs.release(db, job.person_id, self.owner, self.clock.now()))
             except StoreError:
+                if self._stopping or self.clock.monotonic() > until:
+                    return
                 await asyncio.sleep(STORE_PAUSE)
             else:
                 return
