@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import random
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
+import structlog
 from sqlite_utils import Database
 
 from idsync.audit import GENESIS, detail_text, digest
@@ -30,6 +31,13 @@ TEXTS = ("actor", "action", "subject", "prev", "hash")
 
 
 Tampering = Callable[[sqlite3.Connection, random.Random], None]
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_before() -> Iterator[None]:
+    """The command runs in this process and sets logging up for the stream it is given, which is closed afterwards."""
+    yield
+    structlog.reset_defaults()
 
 
 def other_letter(text: str, chance: random.Random) -> str:

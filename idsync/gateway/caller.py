@@ -1,0 +1,227 @@
+"""One way of calling the gateway: a slot, the gate, the verb this gateway takes, one exchange, one error or JSON."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote, urlencode
+
+import structlog
+
+from idsync.clock import Clock
+from idsync.errors import AdminKeyRefused, GatewayError, Rejected, Unsupported
+from idsync.gateway.answers import Answer, clean, error_of, json_of
+from idsync.gateway.dialects import DIALECTS, Dialect, Operation, Verbs
+from idsync.gateway.gate import Gate
+from idsync.gateway.receipts import record
+from idsync.gateway.slots import Slots
+from idsync.gateway.transport import NoAnswer, Transport
+from idsync.model import Call
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class GatewaySettings:
+    """Where the gateway is and how it is spoken to. `timeout` is seconds for one whole call."""
+
+    base_url: str
+    dialect: Dialect
+    organization_id: str = ""
+    timeout: float = 10.0
+    concurrency: int = 16
+    ca_file: str = ""
+
+    @property
+    def name(self) -> str:
+        """Return the fingerprint of address and dialect under which the store keeps what was learnt of a gateway."""
+        return hashlib.sha256(f"{self.base_url.rstrip('/')} {self.dialect}".encode()).hexdigest()[:16]
+
+
+def forget(_name: str, _value: str) -> None:
+    """Take note of nothing."""
+
+
+def ignore(_endpoint: str, _status: int | str, _seconds: float) -> None:
+    """Measure nothing."""
+
+
+class Caller:
+    """Calls operations of a dialect. Use it as an async context manager, or `open` and `close` it."""
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        admin_key: Callable[[], str],
+        clock: Clock,
+        *,
+        learned: Mapping[str, str] | None = None,
+        on_learn: Callable[[str, str], None] = forget,
+        observe: Callable[[str, int | str, float], None] = ignore,
+    ) -> None:
+        self._settings = settings
+        self._admin_key = admin_key
+        self._clock = clock
+        self._observe = observe
+        self._operations: dict[str, Operation] = DIALECTS[settings.dialect]
+        self._verbs = Verbs(self._operations, learned or {}, on_learn)
+        self._gate = Gate(clock)
+        self._slots = Slots(settings.concurrency)
+        self._transport: Transport | None = None
+
+    def __repr__(self) -> str:
+        return f"<Gateway {self._settings.dialect} {self._settings.base_url}>"
+
+    async def open(self) -> None:
+        """Make the connection pool; nothing is called yet.
+
+        Raises:
+            ConfigError: `ca_file` cannot be read.
+        """
+        self._pool()
+
+    async def close(self) -> None:
+        """Close every connection; calls made afterwards open new ones."""
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            await transport.close()
+
+    def _pool(self) -> Transport:
+        if self._transport is None:
+            self._transport = Transport(
+                self._settings.base_url,
+                timeout=self._settings.timeout,
+                connections=self._settings.concurrency,
+                ca_file=self._settings.ca_file,
+            )
+        return self._transport
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    @property
+    def name(self) -> str:
+        """Return the name under which the store keeps what was learnt of this gateway."""
+        return self._settings.name
+
+    @property
+    def probing(self) -> bool:
+        """Whether the gateway seems to be down; single calls find out when it is back."""
+        return self._gate.probing
+
+    def closed_for(self) -> float:
+        """Return the seconds until it makes sense to call again; 0.0 when that is at once."""
+        return self._gate.closed_for()
+
+    # -- one call -----------------------------------------------------------------------------------------------------
+
+    async def _call(
+        self,
+        name: str,
+        target: str,
+        *,
+        query: Mapping[str, Any] | None = None,
+        body: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Call an operation and return the JSON of its answer, with the verb this gateway takes."""
+        refusal: GatewayError = Unsupported("this dialect has no such operation")
+        for verb in self._verbs.candidates(name):
+            try:
+                value = await self._through_gate(name, verb, target, query, body)
+            except Unsupported as error:
+                refusal = error
+                if error.status != 405:
+                    break
+            except Rejected:
+                self._verbs.learn(name, verb)
+                raise
+            else:
+                self._verbs.learn(name, verb)
+                return value
+        raise refusal
+
+    async def _through_gate(
+        self, name: str, verb: str, target: str, query: Mapping[str, Any] | None, body: Mapping[str, Any] | None
+    ) -> Any:
+        """Wait for a free slot first: whoever queued must see that the gate has closed meanwhile."""
+        async with self._slots.turn():
+            key = self._read_key()
+            with self._gate.passing(key):
+                answer = await self._answer(name, verb, target, query, body, key)
+                error = error_of(answer, now=self._clock.now(), secrets=(key,))
+                if error is not None:
+                    raise error
+                return json_of(answer)
+
+    def _read_key(self) -> str:
+        key = self._admin_key().strip()
+        if not key or not key.isascii() or not key.isprintable():
+            raise AdminKeyRefused("there is no usable admin key to call the gateway with")
+        return key
+
+    async def _answer(
+        self,
+        name: str,
+        verb: str,
+        target: str,
+        query: Mapping[str, Any] | None,
+        body: Mapping[str, Any] | None,
+        key: str,
+    ) -> Answer:
+        """Exchange once, and once more where a pooled connection turned out to be dead and repeating is harmless.
+
+        LiteLLM 1.108.0 closes the connection after an unhandled 500: the next call on it dies (observed).
+        """
+        try:
+            return await self._exchange(name, verb, target, query, body, key)
+        except NoAnswer as error:
+            if not (error.stale and self._operations[name].repeatable):
+                raise
+        return await self._exchange(name, verb, target, query, body, key)
+
+    async def _exchange(
+        self,
+        name: str,
+        verb: str,
+        target: str,
+        query: Mapping[str, Any] | None,
+        body: Mapping[str, Any] | None,
+        key: str,
+    ) -> Answer:
+        operation = self._operations[name]
+        at, began = self._clock.now(), self._clock.monotonic()
+        status: int | None = None
+        try:
+            answer = await self._pool().exchange(
+                verb,
+                operation.path,
+                query=urlencode(query or {}, quote_via=quote, errors="surrogatepass"),
+                body=body,
+                headers=self._headers(key, writes=body is not None),
+                patient=operation.patient,
+                limit=operation.limit,
+            )
+            status = answer.status
+            return answer
+        finally:
+            seconds = self._clock.monotonic() - began
+            self._observe(operation.path, "error" if status is None else status, seconds)
+            record(Call(at, verb, operation.path, clean(target, (key,), limit=2000), status, round(seconds * 1000, 3)))
+            log.debug("gateway_call", verb=verb, path=operation.path, status=status, seconds=round(seconds, 4))
+
+    def _headers(self, key: str, *, writes: bool) -> dict[str, str]:
+        headers = {"Authorization": f"Bearer {key}"}
+        if self._settings.organization_id:
+            headers["X-Organization-Id"] = self._settings.organization_id
+        if writes:
+            headers["litellm-changed-by"] = "idsync"
+        return headers
