@@ -35,7 +35,7 @@ fuzz: $(READY) ## the hostile-input suites at their nightly size; SIZE=1 is that
 	@IDSYNC_FUZZ=$(or $(SIZE),20) $(BIN)/pytest -q --timeout 7200 tests/fuzz
 
 crash: $(READY) ## death at every point and at every pair of points, a wave under kill -9; SIZE=1 is that of `make test`
-	@IDSYNC_CRASH=$(or $(SIZE),20) $(BIN)/pytest -q --timeout 7200 tests/crash
+	@IDSYNC_CRASH=$(or $(SIZE),20) $(BIN)/pytest -q --timeout 7200 tests/crash tests/drill/test_drill_kill.py
 
 bench: $(READY) ## ratios and percentiles; never part of the tests
 	@$(BIN)/python -m bench
