@@ -48,6 +48,14 @@ def account_of(run: Run) -> Iterator[str]:
         yield f"  FAILED: {problem}"
 
 
+def _words(entry: dict[str, Any]) -> str:
+    if "password" in (entry.get("body") or {}):
+        return "end dashboard sessions"
+    if entry["path"].startswith("/invitation"):
+        return "look for invitations"
+    return WORDS.get(entry["path"], "")
+
+
 def _leaver(leaver: Leaver) -> Iterator[str]:
     yield f"{leaver.email} leaves ({leaver.how})"
     yield f"  before: keys {', '.join(leaver.keys)}; teams {', '.join(leaver.teams)}"
@@ -55,7 +63,7 @@ def _leaver(leaver: Leaver) -> Iterator[str]:
     for count, entry in _grouped(leaver.calls):
         times = f" x{count}" if count > 1 else ""
         at = (entry["at"] - leaver.pushed_at) * 1000
-        yield f"    {at:7.1f}  {entry['method']:6} {entry['path']:20} {WORDS.get(entry['path'], '')}{times}"
+        yield f"    {at:7.1f}  {entry['method']:6} {entry['path']:20} {_words(entry)}{times}"
     for alias, row in leaver.statuses.items():
         yield f"  after:  {alias:24} {_row(row)}"
     yield f"  teams after: {', '.join(leaver.teams_after) or 'none'}"
