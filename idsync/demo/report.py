@@ -18,6 +18,8 @@ WORDS = {
     "/v2/user/info": "read the user",
     "/user/info": "read the user",
     "/team/info": "read a team",
+    "/invitation/list": "list invitations",
+    "/invitation/delete": "delete an invitation",
 }
 
 
@@ -51,8 +53,6 @@ def account_of(run: Run) -> Iterator[str]:
 def _words(entry: dict[str, Any]) -> str:
     if "password" in (entry.get("body") or {}):
         return "end dashboard sessions"
-    if entry["path"].startswith("/invitation"):
-        return "look for invitations"
     return WORDS.get(entry["path"], "")
 
 
