@@ -54,7 +54,7 @@ class Report:
 
     def end(self) -> None:
         """Say how quiet the machine was, and which budgets were missed; every process of ours has ended by now."""
-        elapsed, busy, own = (now - then for now, then in zip(_clocks(), self._began, strict=True))
+        elapsed, busy, own = (after - before for after, before in zip(_clocks(), self._began, strict=True))
         others = max(0.0, busy - own) / elapsed / (os.cpu_count() or 1)
         self.machine["others"] = f"{others:.0%}"
         print(f"taken in {elapsed:.0f} s; other programs used {others:.0%} of the machine meanwhile\n")

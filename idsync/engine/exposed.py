@@ -77,7 +77,7 @@ class Names:
 
 
 @dataclass(frozen=True)
-class Case:
+class Knower:
     """Somebody whose keys are to be counted. `since` is when access ended; `settled`: nothing comes after this count."""
 
     person_id: str
@@ -91,9 +91,9 @@ class Case:
 
 @dataclass(frozen=True)
 class Census:
-    """What a case has turned up, by what it was counted by; nothing is written yet."""
+    """What counting for one person has turned up, by what it was counted by; nothing is written yet."""
 
-    case: Case
+    knower: Knower
     began: float
     found: Mapping[Subject, tuple[Exposed, ...]]
 
@@ -104,26 +104,26 @@ class Census:
         return list({key.key_id: key for key in every}.values())
 
 
-def count(case: Case, ring: Keyring, names: Names, now: float) -> Census:
+def count(knower: Knower, ring: Keyring, names: Names, now: float) -> Census:
     """Find what one person may know; their own keys are not it, on whichever of their accounts."""
     found = {
         subject: tuple(
-            _exposed(case, subject, key, names, now)
+            _exposed(knower, subject, key, names, now)
             for key in ring.known_by(subject)
-            if key.user_id not in case.accounts
+            if key.user_id not in knower.accounts
         )
-        for subject in sorted(case.subjects)
+        for subject in sorted(knower.subjects)
     }
-    return Census(case, ring.began, found)
+    return Census(knower, ring.began, found)
 
 
-def _exposed(case: Case, subject: Subject, key: GatewayKey, names: Names, now: float) -> Exposed:
+def _exposed(knower: Knower, subject: Subject, key: GatewayKey, names: Names, now: float) -> Exposed:
     why: Why = "created_by" if subject[0] == "account" else "service_account" if key.service_account else "shared"
     bare = Exposed(
         key_id=key.id,
-        person_id=case.person_id,
+        person_id=knower.person_id,
         why=why,
-        departure_id=case.departure_id,
+        departure_id=knower.departure_id,
         team_id=None,
         team=None,
         owner=None,
@@ -132,7 +132,7 @@ def _exposed(case: Case, subject: Subject, key: GatewayKey, names: Names, now: f
         last_used_at=None,
         spend=None,
         wants="report",
-        left_at=case.left_at,
+        left_at=knower.left_at,
         noted_at=now,
     )
     return _shown(bare, key, names)
@@ -158,26 +158,26 @@ def _shown(known: Exposed, key: GatewayKey, names: Names) -> Exposed:
 
 def note(db: Db, census: Census, now: float, *, actor: str = "engine") -> list[str]:
     """Write down what a census has found, unless it was counted before or the person is back; return the new keys."""
-    case = census.case
-    left = [subject for subject in census.found if _is_still_left(db, case, subject)]
-    fresh = [subject for subject in left if subject not in exposure.counted(db, case.person_id)]
+    knower = census.knower
+    left = [subject for subject in census.found if _is_still_left(db, knower, subject)]
+    fresh = [subject for subject in left if subject not in exposure.counted(db, knower.person_id)]
     new = {key.key_id for subject in fresh for key in census.found[subject] if exposure.put(db, key)}
     for subject in fresh:
-        exposure.mark_counted(db, case.person_id, subject, case.left_at, census.began)
-    if case.settled and case.departure_id is not None and _is_open(db, case.departure_id):
-        exposure.mark_counted(db, case.person_id, ("departure", case.departure_id), case.left_at, census.began)
+        exposure.mark_counted(db, knower.person_id, subject, knower.left_at, census.began)
+    if knower.settled and knower.departure_id is not None and _is_open(db, knower.departure_id):
+        exposure.mark_counted(db, knower.person_id, ("departure", knower.departure_id), knower.left_at, census.began)
     if new:
-        person = people.person(db, case.person_id)
-        detail = {"departure": case.departure_id, "keys": sorted(new)}
-        subject_name = person.label if person is not None else case.person_id
+        person = people.person(db, knower.person_id)
+        detail = {"departure": knower.departure_id, "keys": sorted(new)}
+        subject_name = person.label if person is not None else knower.person_id
         journal.append(db, at=now, actor=actor, action="keys.exposed", subject=subject_name, detail=detail)
     return sorted(new)
 
 
-def _is_still_left(db: Db, case: Case, subject: Subject) -> bool:
-    if case.departure_id is not None:
-        return _is_open(db, case.departure_id)
-    return exposure.is_left(db, case.person_id, subject[1], case.left_at)
+def _is_still_left(db: Db, knower: Knower, subject: Subject) -> bool:
+    if knower.departure_id is not None:
+        return _is_open(db, knower.departure_id)
+    return exposure.is_left(db, knower.person_id, subject[1], knower.left_at)
 
 
 def _is_open(db: Db, departure_id: str) -> bool:
@@ -198,14 +198,14 @@ async def census(
     Raises:
         GatewayError: the keys could not be listed in full.
     """
-    case = _case_of(desk.db, departure, person, frozenset(teams), frozenset(accounts))
-    ring = await _shared_ring(desk, case.since)
-    return count(case, ring, Names.of(desk.db, desk.rules), desk.clock.now())
+    knower = _knower_of(desk.db, departure, person, frozenset(teams), frozenset(accounts))
+    ring = await _shared_ring(desk, knower.since)
+    return count(knower, ring, Names.of(desk.db, desk.rules), desk.clock.now())
 
 
-def _case_of(
+def _knower_of(
     db: Db, departure: Departure, person: Person | None, teams: Collection[str], accounts: Collection[str]
-) -> Case:
+) -> Knower:
     """Gather all that is known of where a leaver was, whoever asks."""
     receipt = departure.receipt or {}
     linked = {person.account_id if person is not None else None, departure.account_id}
@@ -213,7 +213,7 @@ def _case_of(
     left = {*teams, *receipt.get("teams", []), *exposure.teams_left(db, departure.person_id)} if own else set()
     subjects: set[Subject] = {*(("account", str(account)) for account in own), *(("team", str(team)) for team in left)}
     ended = (departure.fenced_at, departure.blocked_at, departure.deleted_at, departure.verified_at)
-    return Case(
+    return Knower(
         person_id=departure.person_id,
         departure_id=departure.id,
         left_at=departure.accepted_at,
@@ -282,7 +282,7 @@ class Question:
     """Whom a pass has to count, asked before it reads the gateway; `moved`: teams people left who may be back."""
 
     began: float
-    cases: tuple[Case, ...]
+    knowers: tuple[Knower, ...]
     moved: tuple[tuple[Left, frozenset[str]], ...]
 
 
@@ -299,12 +299,12 @@ class Answer:
 
 def ask(db: Db, now: float) -> Question:
     """Ask the store whose keys are to be counted by the listing that begins after this."""
-    cases = [_case_of(db, departure, people.person(db, departure.person_id), (), ()) for departure in _due(db)]
+    knowers = [_knower_of(db, departure, people.person(db, departure.person_id), (), ()) for departure in _due(db)]
     for left in exposure.movers(db):
         accounts = _accounts(db, left.person_id)
         subjects: frozenset[Subject] = frozenset({("team", left.team_id)})
-        cases.append(Case(left.person_id, None, left.left_at, left.left_at, accounts, subjects))
-    return Question(now, tuple(cases), tuple((left, _accounts(db, left.person_id)) for left in exposure.moved(db)))
+        knowers.append(Knower(left.person_id, None, left.left_at, left.left_at, accounts, subjects))
+    return Question(now, tuple(knowers), tuple((left, _accounts(db, left.person_id)) for left in exposure.moved(db)))
 
 
 def _due(db: Db) -> list[Departure]:
@@ -323,7 +323,7 @@ def answer(db: Db, question: Question, scape: Gatewayscape, rules: Rules) -> Ans
     names = Names.of(db, rules, scape.teams)
     ring = Keyring.of(scape.every_key(), question.began)
     rosters = _rosters(question, scape.teams)
-    cases = [_with_rosters(case, rosters, exposure.counted(db, case.person_id)) for case in question.cases]
+    knowers = [_with_rosters(knower, rosters, exposure.counted(db, knower.person_id)) for knower in question.knowers]
     back = [left for left, accounts in question.moved if left.team_id in _teams_of(accounts, rosters)]
     known = exposure.every(db)
     wanted = {key.key_id for key in known}
@@ -331,7 +331,7 @@ def answer(db: Db, question: Question, scape: Gatewayscape, rules: Rules) -> Ans
     fresh = {key: _shown(key, shown[key.key_id], names) for key in known if key.key_id in shown}
     return Answer(
         question.began,
-        tuple(count(case, ring, names, question.began) for case in cases),
+        tuple(count(knower, ring, names, question.began) for knower in knowers),
         tuple(back),
         tuple({now.key_id: now for before, now in fresh.items() if before != now}.values()),
         tuple(sorted(wanted - set(shown))),
@@ -340,7 +340,7 @@ def answer(db: Db, question: Question, scape: Gatewayscape, rules: Rules) -> Ans
 
 def _rosters(question: Question, teams: Iterable[GatewayTeam]) -> dict[str, set[str]]:
     """Return the teams that the accounts in question are in, with one look at every roster."""
-    asked = {account for case in question.cases for account in case.accounts}
+    asked = {account for knower in question.knowers for account in knower.accounts}
     asked |= {account for _, accounts in question.moved for account in accounts}
     found: dict[str, set[str]] = {}
     for team in teams:
@@ -354,12 +354,12 @@ def _teams_of(accounts: Iterable[str], rosters: Mapping[str, set[str]]) -> set[s
     return {team for account in accounts for team in rosters.get(account, ())}
 
 
-def _with_rosters(case: Case, rosters: Mapping[str, set[str]], counted: frozenset[Subject]) -> Case:
+def _with_rosters(knower: Knower, rosters: Mapping[str, set[str]], counted: frozenset[Subject]) -> Knower:
     """Add the teams a leaver is still in: their deletion waits, or is not wanted."""
-    if case.departure_id is None:
-        return case
-    still: set[Subject] = {("team", team) for team in _teams_of(case.accounts, rosters)}
-    return replace(case, subjects=(case.subjects | still) - counted)
+    if knower.departure_id is None:
+        return knower
+    still: set[Subject] = {("team", team) for team in _teams_of(knower.accounts, rosters)}
+    return replace(knower, subjects=(knower.subjects | still) - counted)
 
 
 def write(db: Db, told: Answer, now: float) -> None:

@@ -9,7 +9,7 @@ from itertools import chain
 from idsync.engine import admins
 from idsync.engine.accounts import identity_of, match, unowned
 from idsync.engine.desk import Desk, every
-from idsync.engine.exposed import Case, Keyring, Names, count
+from idsync.engine.exposed import Keyring, Knower, Names, count
 from idsync.errors import NeedsPerson
 from idsync.model import GatewayKey, GatewayTeam, GatewayUser, Person
 from idsync.store import exposure, ledger, people
@@ -111,10 +111,10 @@ async def _reported(desk: Desk, person: Person | None, accounts: Sequence[Accoun
     subjects: set[Subject] = {("account", account) for account in own}
     subjects |= {("team", team) for team in left | {team.team_id for team in teams}}
     now = desk.clock.now()
-    case = Case(person.id if person is not None else "", None, now, now, own, frozenset(subjects) - counted)
+    knower = Knower(person.id if person is not None else "", None, now, now, own, frozenset(subjects) - counted)
     shown = await desk.gateway.list_keys()
     ids = {key.id for key in shown}
-    noted = [key for key in exposure.listed(desk.db, case.person_id) if key.key_id in ids]
-    fresh = count(case, Keyring.of(shown, now), Names.of(desk.db, desk.rules, teams), now).keys
+    noted = [key for key in exposure.listed(desk.db, knower.person_id) if key.key_id in ids]
+    fresh = count(knower, Keyring.of(shown, now), Names.of(desk.db, desk.rules, teams), now).keys
     every_key = {key.key_id: key for key in [*fresh, *noted]}
     return sorted(every_key.values(), key=lambda key: (key.team or key.team_id or "", key.alias or key.key_id))

@@ -25,6 +25,16 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
+class Request:
+    """What is asked of an operation. `target` names whom or what it is about, for the receipt."""
+
+    name: str
+    target: str
+    query: Mapping[str, Any]
+    body: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True)
 class GatewaySettings:
     """Where the gateway is and how it is spoken to. `timeout` is seconds for one whole call."""
 
@@ -71,6 +81,8 @@ class Caller:
         self._gate = Gate(clock)
         self._slots = Slots(settings.concurrency)
         self._transport: Transport | None = None
+        self._absent: set[str] = set()
+        """What this gateway turned out not to have, beside the verbs."""
 
     def __repr__(self) -> str:
         return f"<Gateway {self._settings.dialect} {self._settings.base_url}>"
@@ -133,10 +145,11 @@ class Caller:
         body: Mapping[str, Any] | None = None,
     ) -> Any:
         """Call an operation and return the JSON of its answer, with the verb this gateway takes."""
+        request = Request(name, target, query or {}, body)
         refusal: GatewayError = Unsupported("this dialect has no such operation")
         for verb in self._verbs.candidates(name):
             try:
-                value = await self._through_gate(name, verb, target, query, body)
+                value = await self._through_gate(request, verb)
             except Unsupported as error:
                 refusal = error
                 if error.status != 405:
@@ -149,14 +162,12 @@ class Caller:
                 return value
         raise refusal
 
-    async def _through_gate(
-        self, name: str, verb: str, target: str, query: Mapping[str, Any] | None, body: Mapping[str, Any] | None
-    ) -> Any:
+    async def _through_gate(self, request: Request, verb: str) -> Any:
         """Wait for a free slot first: whoever queued must see that the gate has closed meanwhile."""
         async with self._slots.turn():
             key = self._read_key()
             with self._gate.passing(key):
-                answer = await self._answer(name, verb, target, query, body, key)
+                answer = await self._answer(request, verb, key)
                 error = error_of(answer, now=self._clock.now(), secrets=(key,))
                 if error is not None:
                     raise error
@@ -168,45 +179,29 @@ class Caller:
             raise AdminKeyRefused("there is no usable admin key to call the gateway with")
         return key
 
-    async def _answer(
-        self,
-        name: str,
-        verb: str,
-        target: str,
-        query: Mapping[str, Any] | None,
-        body: Mapping[str, Any] | None,
-        key: str,
-    ) -> Answer:
+    async def _answer(self, request: Request, verb: str, key: str) -> Answer:
         """Exchange once, and once more where a pooled connection turned out to be dead and repeating is harmless.
 
         LiteLLM 1.108.0 closes the connection after an unhandled 500: the next call on it dies (observed).
         """
         try:
-            return await self._exchange(name, verb, target, query, body, key)
+            return await self._exchange(request, verb, key)
         except NoAnswer as error:
-            if not (error.stale and self._operations[name].repeatable):
+            if not (error.stale and self._operations[request.name].repeatable):
                 raise
-        return await self._exchange(name, verb, target, query, body, key)
+        return await self._exchange(request, verb, key)
 
-    async def _exchange(
-        self,
-        name: str,
-        verb: str,
-        target: str,
-        query: Mapping[str, Any] | None,
-        body: Mapping[str, Any] | None,
-        key: str,
-    ) -> Answer:
-        operation = self._operations[name]
+    async def _exchange(self, request: Request, verb: str, key: str) -> Answer:
+        operation = self._operations[request.name]
         at, began = self._clock.now(), self._clock.monotonic()
         status: int | None = None
         try:
             answer = await self._pool().exchange(
                 verb,
                 operation.path,
-                query=urlencode(query or {}, quote_via=quote, errors="surrogatepass"),
-                body=body,
-                headers=self._headers(key, writes=body is not None),
+                query=urlencode(request.query, quote_via=quote, errors="surrogatepass"),
+                body=request.body,
+                headers=self._headers(key, writes=request.body is not None),
                 patient=operation.patient,
                 limit=operation.limit,
             )
@@ -215,7 +210,16 @@ class Caller:
         finally:
             seconds = self._clock.monotonic() - began
             self._observe(operation.path, "error" if status is None else status, seconds)
-            record(Call(at, verb, operation.path, clean(target, (key,), limit=2000), status, round(seconds * 1000, 3)))
+            record(
+                Call(
+                    at,
+                    verb,
+                    operation.path,
+                    clean(request.target, (key,), limit=2000),
+                    status,
+                    round(seconds * 1000, 3),
+                )
+            )
             log.debug("gateway_call", verb=verb, path=operation.path, status=status, seconds=round(seconds, 4))
 
     def _headers(self, key: str, *, writes: bool) -> dict[str, str]:

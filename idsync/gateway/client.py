@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import structlog
 
-from idsync.clock import Clock, new_secret
+from idsync.clock import new_secret
 from idsync.errors import (
     AdminKeyRefused,
     BadAnswer,
@@ -24,7 +25,7 @@ from idsync.errors import (
     Unsupported,
 )
 from idsync.gateway.answers import object_of, rows_of
-from idsync.gateway.caller import Caller, GatewaySettings, forget, ignore
+from idsync.gateway.caller import Caller, GatewaySettings
 from idsync.gateway.dialects import ORGANIZATION_ROLES, plain_role
 from idsync.gateway.listing import PAGE, read_all
 from idsync.gateway.parse import invitation_from, key_from, team_from, text_of, user_from
@@ -58,19 +59,9 @@ class NewKey:
 class Gateway(Caller):
     """The gateway's management API."""
 
-    def __init__(
-        self,
-        settings: GatewaySettings,
-        admin_key: Callable[[], str],
-        clock: Clock,
-        *,
-        learned: Mapping[str, str] | None = None,
-        on_learn: Callable[[str, str], None] = forget,
-        observe: Callable[[str, int | str, float], None] = ignore,
-    ) -> None:
-        super().__init__(settings, admin_key, clock, learned=learned, on_learn=on_learn, observe=observe)
-        self._absent: set[str] = set()
-        self._invitations = Shared(self._read_invitations)
+    @cached_property
+    def _invitations(self) -> Shared[list[Invitation]]:
+        return Shared(self._read_invitations)
 
     # -- users ------------------------------------------------------------------------------------------------------
 

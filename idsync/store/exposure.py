@@ -13,7 +13,7 @@ back after a departure                        | the rows of what they made go
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from idsync.store import facts
 from idsync.store.db import Db, Row
@@ -197,20 +197,12 @@ def put(db: Db, key: Exposed) -> bool:
             " last_used_at, spend, wants, left_at, noted_at) VALUES (:key, :person, :why, :departure, :team_id, :team,"
             " :owner, :alias, :name, :used, :spend, :wants, :left_at, :noted_at)"
             " ON CONFLICT (key_id, person_id, why) DO NOTHING",
-            key=key.key_id,
             person=key.person_id,
             why=key.why,
             departure=key.departure_id,
-            team_id=key.team_id,
-            team=key.team,
-            owner=key.owner,
-            alias=key.alias,
-            name=key.name,
-            used=key.last_used_at,
-            spend=key.spend,
-            wants=key.wants,
             left_at=key.left_at,
             noted_at=key.noted_at,
+            **_as_shown(key),
         )
         > 0
     )
@@ -221,16 +213,23 @@ def refresh(db: Db, key: Exposed) -> None:
     db.execute(
         "UPDATE exposed_keys SET team_id = :team_id, team = :team, owner = :owner, alias = :alias, name = :name,"
         " last_used_at = :used, spend = :spend, wants = :wants WHERE key_id = :key",
-        key=key.key_id,
-        team_id=key.team_id,
-        team=key.team,
-        owner=key.owner,
-        alias=key.alias,
-        name=key.name,
-        used=key.last_used_at,
-        spend=key.spend,
-        wants=key.wants,
+        **_as_shown(key),
     )
+
+
+def _as_shown(key: Exposed) -> dict[str, Any]:
+    """Return what the gateway says of a key, whoever may know it."""
+    return {
+        "key": key.key_id,
+        "team_id": key.team_id,
+        "team": key.team,
+        "owner": key.owner,
+        "alias": key.alias,
+        "name": key.name,
+        "used": key.last_used_at,
+        "spend": key.spend,
+        "wants": key.wants,
+    }
 
 
 def gone(db: Db, key_id: str, before: float) -> None:

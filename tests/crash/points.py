@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from idsync.app import Core
 from idsync.gateway import client
 from idsync.gateway.answers import Answer
+from idsync.gateway.caller import Request
 from idsync.store.db import Db
 from idsync.store.sqlite import SqliteStore
 
@@ -63,10 +64,10 @@ class FusedGateway(client.Gateway):
         super().__init__(*args, **more)
         self._fuse = fuse
 
-    async def _exchange(self, name: str, verb: str, *args: Any) -> Answer:
-        self._fuse.meet(f"before {verb} {name}")
-        answer = await super()._exchange(name, verb, *args)
-        self._fuse.meet(f"after {verb} {name}")
+    async def _exchange(self, request: Request, verb: str, key: str) -> Answer:
+        self._fuse.meet(f"before {verb} {request.name}")
+        answer = await super()._exchange(request, verb, key)
+        self._fuse.meet(f"after {verb} {request.name}")
         return answer
 
 

@@ -328,7 +328,7 @@ def test_a_return_between_the_question_and_the_answer_wins(gateway: Gateway, ope
     made = settled_keys(gateway, company)
     home.offboard("leo")
     question = exposed.ask(home.db, home.core.clock.now())
-    assert [case.departure_id for case in question.cases] == [home.departure("leo").id]
+    assert [case.departure_id for case in question.knowers] == [home.departure("leo").id]
     scape = home.run(home.core.reconciler._scape())
     told = exposed.answer(home.db, question, scape, home.core.intake.rules)
     assert len({key.key_id for census in told.censuses for key in census.keys}) == len(made)
@@ -343,9 +343,9 @@ def test_a_settled_departure_is_not_counted_for_ever(gateway: Gateway, opened: O
     made = settled_keys(gateway, company)
     home.offboard("leo")
     home.wait_for("leo", "settled")
-    assert len(exposed.ask(home.db, home.core.clock.now()).cases) == 1
+    assert len(exposed.ask(home.db, home.core.clock.now()).knowers) == 1
     home.reconcile()
-    assert exposed.ask(home.db, home.core.clock.now()).cases == ()
+    assert exposed.ask(home.db, home.core.clock.now()).knowers == ()
     assert len(known(opened)) == len(made)
 
 
