@@ -76,7 +76,7 @@ class Commands:
         return result
 
     async def _write(self, work: Callable[[Db], T]) -> T:
-        return await asyncio.wrap_future(self.store.submit(work))
+        return await asyncio.wrap_future(self.store.submit(work, urgent=True))
 
     def _writing(self, action: Callable[..., dict[str, Any]]) -> Callable[..., Any]:
         async def run(**params: Any) -> dict[str, Any]:

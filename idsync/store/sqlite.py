@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import fcntl
 import importlib.resources
+import itertools
+import math
 import os
 import queue
 import sqlite3
@@ -15,7 +17,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -32,6 +34,8 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 BATCH = 64
 """Most transactions that share one fsync."""
+HEAD_START = 500
+"""How many pieces of work that were queued before may be overtaken by one whose answer somebody waits for."""
 WAL_LIMIT = 64 * 1024 * 1024
 """Bytes to which SQLite's log is cut once no reader needs what is in it."""
 IDLE = 5.0
@@ -180,10 +184,19 @@ class FileLock:
             self._fd = None
 
 
-@dataclass
+@dataclass(order=True)
 class _Work:
-    run: Callable[[Db], Any]
-    future: Future[Any]
+    """A write in the queue: the lowest `rank` is next, of two alike the older."""
+
+    rank: float
+    number: int
+    run: Callable[[Db], Any] = field(compare=False)
+    future: Future[Any] = field(compare=False)
+    urgent: bool = field(compare=False, default=False)
+
+
+def _nothing(_db: Db) -> None:
+    """Be the stop mark's work."""
 
 
 class SqliteStore:
@@ -197,7 +210,8 @@ class SqliteStore:
         self.path = path_of(url)
         self._idle = idle
         self._lock = FileLock(self.path)
-        self._queue: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
+        self._queue: queue.PriorityQueue[_Work] = queue.PriorityQueue()
+        self._numbers = itertools.count()
         self._thread: threading.Thread | None = None
         self._readers = threading.local()
         self._opened: list[sqlite3.Connection] = []
@@ -250,7 +264,7 @@ class SqliteStore:
         with self._guard:
             thread, self._thread = self._thread, None
             if thread is not None:
-                self._queue.put(None)
+                self._queue.put(_Work(math.inf, next(self._numbers), _nothing, Future()))
         if thread is not None:
             thread.join()
         with self._guard:
@@ -262,14 +276,19 @@ class SqliteStore:
 
     # -- use ----------------------------------------------------------------------------------------------------
 
-    def submit(self, run: Callable[[Db], T]) -> Future[T]:
-        """Queue a write; the future resolves after it is on disk, or with what `run` raised after it was undone."""
+    def submit(self, run: Callable[[Db], T], *, urgent: bool = False) -> Future[T]:
+        """Queue a write; the future resolves after it is on disk, or with what `run` raised after it was undone.
+
+        What is `urgent` (a client waits for the answer) goes before other work, but never before more than
+        `HEAD_START` pieces of it: nothing waits for ever.
+        """
         future: Future[T] = Future()
         with self._guard:
             if self._thread is None:
                 future.set_exception(StoreError("the store is closed"))
             else:
-                self._queue.put(_Work(run, future))
+                number = next(self._numbers)
+                self._queue.put(_Work(number - HEAD_START * urgent, number, run, future, urgent))
         return future
 
     def write(self, run: Callable[[Db], T]) -> T:
@@ -301,8 +320,9 @@ class SqliteStore:
             except queue.Empty:
                 tidy = self._checkpoint(connection)
                 continue
-            if first is None or self._commit_batch(db, first):
+            if first.rank == math.inf:
                 break
+            self._commit_batch(db, first)
             tidy = False
         self._truncate(connection)
         connection.close()
@@ -331,25 +351,22 @@ class SqliteStore:
             return False
         return not busy
 
-    def _commit_batch(self, db: SqliteDb, first: _Work) -> bool:
-        """Run what is queued inside one transaction; return True when the stop mark was met."""
+    def _commit_batch(self, db: SqliteDb, first: _Work) -> None:
+        """Run what is queued inside one transaction."""
         taken = [first]
         done: list[tuple[_Work, Any]] = []
-        stop = False
         try:
             db.connection.execute("BEGIN IMMEDIATE")
-            while True:
-                self._run_one(db, taken[-1], done)
-                following = self._next(len(taken))
-                stop = following is None
-                if not isinstance(following, _Work):
-                    break
+            self._run_one(db, first, done)
+            while (following := self._next(taken)) is not None:
                 taken.append(following)
+                self._run_one(db, following, done)
             db.connection.execute("COMMIT")
         except sqlite3.Error as error:
-            stop = self._take_the_rest(db, taken) or stop
+            if not db.connection.in_transaction:
+                self._take_the_rest(taken)
             self._undo(db, error, taken)
-            return stop
+            return
         hooks, db.hooks = db.hooks, []
         for work, result in done:
             work.future.set_result(result)
@@ -358,24 +375,27 @@ class SqliteStore:
                 hook()
             except Exception:
                 log.exception("store.hook_failed")  # what is on disk stays; whoever was to be woken looks by itself
-        return stop
 
-    def _take_the_rest(self, db: SqliteDb, taken: list[_Work]) -> bool:
-        """When not even BEGIN was possible, all that waits is refused together; True when the stop mark was met."""
-        if db.connection.in_transaction:
-            return False
-        while isinstance(following := self._next(0), _Work):
+    def _take_the_rest(self, taken: list[_Work]) -> None:
+        """When not even BEGIN was possible, all that waits is refused together."""
+        while (following := self._next([])) is not None:
             taken.append(following)
-        return following is None
 
-    def _next(self, taken: int) -> _Work | bool | None:
-        """Return the next piece of work, None for the stop mark, False when this batch is over."""
-        if taken >= BATCH:
-            return False
+    def _next(self, taken: Sequence[_Work]) -> _Work | None:
+        """Return what else goes into this transaction; None when it is time to commit.
+
+        Where somebody waits for the commit, only others who do may still join it.
+        """
+        if len(taken) >= BATCH:
+            return None
         try:
-            return self._queue.get_nowait()
+            following = self._queue.get_nowait()
         except queue.Empty:
-            return False
+            return None
+        if following.rank == math.inf or (taken and taken[-1].urgent and not following.urgent):
+            self._queue.put(following)
+            return None
+        return following
 
     def _run_one(self, db: SqliteDb, work: _Work, done: list[tuple[_Work, Any]]) -> None:
         if not work.future.set_running_or_notify_cancel():

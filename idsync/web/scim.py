@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
 import structlog
@@ -306,7 +306,7 @@ class ScimApp:
         """
 
         try:
-            return await asyncio.shield(asyncio.wrap_future(self._store.submit(self._forgetting(source, work))))
+            return await asyncio.shield(asyncio.wrap_future(self._submit(source, work)))
         finally:
             self._memory.forget(source)
 
@@ -334,21 +334,21 @@ class ScimApp:
         """Run a change in a thread that waits for its commits; it goes on when nobody waits for the answer."""
 
         def submit(work: Callable[[Db], T]) -> T:
-            return self._store.submit(self._forgetting(incoming.source, work)).result()
+            return self._submit(incoming.source, work).result()
 
         try:
             return await asyncio.shield(asyncio.get_running_loop().run_in_executor(threads, run, incoming, submit))
         finally:
             self._memory.forget(incoming.source)
 
-    def _forgetting(self, source: str, work: Callable[[Db], T]) -> Callable[[Db], T]:
-        """Drop what is remembered of a source once a change to it is on disk, even if nobody waits for an answer."""
+    def _submit(self, source: str, work: Callable[[Db], T]) -> Future[T]:
+        """Queue a change; what is remembered of its source is dropped once it is on disk, even if nobody waits."""
 
         def watched(db: Db) -> T:
             db.after_commit(lambda: self._memory.forget(source))
             return work(db)
 
-        return watched
+        return self._store.submit(watched, urgent=True)
 
 
 def scim_app(

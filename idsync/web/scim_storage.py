@@ -57,7 +57,7 @@ SCAN = 500
 class Store(Protocol):
     """What the endpoint needs of the store."""
 
-    def submit(self, run: Callable[[Db], T], /) -> Future[T]:
+    def submit(self, run: Callable[[Db], T], /, *, urgent: bool = False) -> Future[T]:
         """Queue a write; the future resolves once it is on disk, or with what `run` raised after it was undone."""
 
     def reader(self) -> Db:

@@ -51,9 +51,9 @@ class FusedStore(SqliteStore):
         super().__init__(url)
         self.fuse = fuse
 
-    def submit(self, run: Callable[[Db], T]) -> Future[T]:
+    def submit(self, run: Callable[[Db], T], *, urgent: bool = False) -> Future[T]:
         self.fuse.meet("before a commit")
-        future = super().submit(run)
+        future = super().submit(run, urgent=urgent)
         wait([future])
         self.fuse.meet("after a commit")
         return future

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from support.waiting import until
 from idsync.errors import StoreBusy, StoreError
 from idsync.store import exposure, facts, journal, ledger
 from idsync.store.db import Db
-from idsync.store.sqlite import WAL_LIMIT, SqliteStore, backup, inspect, path_of, read_only
+from idsync.store.sqlite import HEAD_START, WAL_LIMIT, SqliteStore, backup, inspect, path_of, read_only
 
 SOON = 10.0
 """Seconds that nothing here comes near; a wait that long is a failure."""
@@ -170,6 +171,30 @@ def test_a_write_after_close_is_refused(url: str) -> None:
     store.close()
     with pytest.raises(StoreError):
         store.submit(put("late")).result(0.2)
+
+
+def test_what_somebody_waits_for_goes_first_but_overtakes_only_so_much(store: SqliteStore) -> None:
+    order: list[str] = []
+    with one_batch(store):
+        for name in ["older"] + ["other"] * (HEAD_START - 1):
+            store.submit(partial(_note, order, name))
+        for name in ("first", "second"):
+            store.submit(partial(_note, order, name), urgent=True)
+    store.write(partial(_note, order, "last"))
+    assert order == ["older", "first", "other", "second", *["other"] * (HEAD_START - 2), "last"]
+
+
+def test_whoever_waits_does_not_wait_for_other_work_in_the_same_commit(store: SqliteStore) -> None:
+    seen: list[bool] = []
+    with one_batch(store):
+        store.submit(lambda db: seen.append(asked.done()))
+        asked = store.submit(put("asked"), urgent=True)
+    store.write(put("last"))
+    assert seen == [True]
+
+
+def _note(order: list[str], name: str, _db: Db) -> None:
+    order.append(name)
 
 
 # -- connections --------------------------------------------------------------------------------------------------
