@@ -10,6 +10,9 @@
      +- HeldByGuard                 exit 4
      +- StillAlive                  exit 5: a credential that should be dead works
      +- IncompleteSource            exit 6: a source did not answer in full; nothing was removed
+     |   +- SourceUnreachable       no usable answer: time-outs, 429, 5xx
+     |   +- SourceRefused           its credential or permissions are not accepted
+     |   +- CursorLost              it has forgotten where we were: read everything anew
      +- StoreBusy                   exit 7: another process holds the store
      +- StoreError                  exit 1: the store cannot be used (newer schema, read-only, full)
      +- GatewayError                what the gateway made of a call
@@ -90,6 +93,26 @@ class IncompleteSource(IdsyncError):
     """A source did not answer in full; nothing was removed."""
 
     exit_code = 6
+
+
+class SourceUnreachable(IncompleteSource):
+    """A source gave no usable answer; nothing was removed."""
+
+    def __init__(self, message: str | None = None, *, status: int | None = None) -> None:
+        self.status = status
+        super().__init__(message)
+
+
+class SourceRefused(IncompleteSource):
+    """A source refuses idsync's credential or permissions; nothing was removed."""
+
+    def __init__(self, message: str | None = None, *, status: int | None = None) -> None:
+        self.status = status
+        super().__init__(message)
+
+
+class CursorLost(IncompleteSource):
+    """A source has forgotten where idsync was; everything has to be read anew."""
 
 
 class StoreBusy(IdsyncError):
