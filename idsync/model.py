@@ -140,6 +140,9 @@ class Evidence(StrEnum):
     GROUP_LOSS = "group_loss"
     CONFIGURATION = "configuration"
     SUSPENDED = "suspended"
+    DEPROVISIONED = "deprovisioned"
+    DELETED = "deleted"
+    DISABLED = "disabled"
 
 
 class Standing(StrEnum):

@@ -11,7 +11,7 @@ two of that alias                         | refused: name one with id = "..." | 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
@@ -41,6 +41,55 @@ RANK = {
     )
 }
 """Revocations first; two runs print the same order."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What polling may take from people within 24 hours before it waits for a person (`[guard]`)."""
+
+    max_departures: int = 10
+    max_fraction: float = 0.10
+    max_team_loss: float = 0.50
+
+
+@dataclass(frozen=True)
+class Toll:
+    """What one polled loss would take: all access of a person, or these teams."""
+
+    person_id: str
+    departs: bool
+    teams: frozenset[str]
+
+
+FEW = 2
+"""Departures that are never too large a part of the people."""
+TEAM_FLOOR = 10
+"""People from which on the loss of a large part of a team is held."""
+
+
+def over_limits(
+    tolls: Sequence[Toll], limits: Limits, *, had: int, taken: Mapping[str, Collection[str]], sizes: Mapping[str, int]
+) -> dict[str, str]:
+    """Return the persons whose losses wait for somebody to approve them, each with the reason.
+
+    `had` people have access through the source now; `taken` is who lost what through it in the last 24 hours (persons by
+    team, "" for departures); `sizes` is how many people have each team now.
+    """
+    held: dict[str, str] = {}
+    gone = set(taken.get("", ()))
+    leaving = {toll.person_id for toll in tolls if toll.departs}
+    count, base = len(gone | leaving), had + len(gone - leaving)
+    if leaving and (count > limits.max_departures or (count > FEW and count > limits.max_fraction * base)):
+        reason = f"{count} of {base} people with access would leave within 24 hours"
+        held |= dict.fromkeys(leaving, reason)
+    for team in sorted({team for toll in tolls for team in toll.teams}):
+        losing = {toll.person_id for toll in tolls if team in toll.teams}
+        before = set(taken.get(team, ())) - losing
+        size, lost = sizes.get(team, 0) + len(before), len(before | losing)
+        if size >= TEAM_FLOOR and lost >= limits.max_team_loss * size:
+            for person in losing - held.keys():
+                held[person] = f"{lost} of {size} people would lose team {team} within 24 hours"
+    return held
 
 
 @dataclass(frozen=True)

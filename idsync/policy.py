@@ -4,13 +4,15 @@
     ---------------------------------------------------------+------------+-----------------------------
     a live ban                                               | departed   | revoked
     protected (and no ban that overrides it)                 | unmanaged  |
-    a source says inactive or gone (policy.departed any|all) | departed   | scim_inactive, scim_delete
+    a source says inactive or gone (policy.departed any|all) | departed   | scim_inactive, scim_delete,
+                                                             |            | deprovisioned, deleted, disabled
     a source says suspended                                  | suspended  | suspended
     in a group that is bound to a team or a role             | present    |
     in none now, but once had access                         | departed   | group_loss
     in none, and never had access                            | unmanaged  |
 
-Default deny: a record that says nothing usable gives nothing, and takes nothing.
+Default deny: a record that says nothing usable gives nothing, and takes nothing. Where several sources show one
+directory, the newest word on a person and a group counts: a membership that one of them has ended since is not given.
 """
 
 from __future__ import annotations
@@ -79,10 +81,22 @@ class Rules:
     default_role: str = "internal_user"
     departed: str = "any"
     protected: tuple[Protection, ...] = ()
+    polled: Mapping[str, str] = field(default_factory=dict)
+    """The sources that are polled, and which kind of IdP each is: "okta" or "graph"."""
     group_loss_delete_after: float = 600.0
+    disabled_delete_after: float = 0.0
     max_push_departures: int = 50
     rotating: frozenset[str] = frozenset()
     """Teams whose shared keys are to be rotated when somebody leaves."""
+
+    def share(self, source: str) -> bool:
+        """Tell whether another source shows the same directory."""
+        return source in self._shared
+
+    @cached_property
+    def _shared(self) -> frozenset[str]:
+        idps = list(self.idp_of.values())
+        return frozenset(source for source, idp in self.idp_of.items() if idps.count(idp) > 1)
 
     @property
     def sources(self) -> frozenset[str]:
@@ -118,15 +132,20 @@ class Record:
     observed_at: float
     groups: frozenset[str]
     deleted: bool = False
+    told: Mapping[str, float] = field(default_factory=dict)
+    """As of when each direct membership was last said to be true; only where sources share a directory."""
+    ended: Mapping[str, float] = field(default_factory=dict)
+    """When which memberships were said to have ended; only where sources share a directory."""
 
 
 @dataclass(frozen=True)
 class Bound:
-    """One binding as policy needs it."""
+    """One binding as policy needs it. Groups of one directory with the same `spec` are the same group."""
 
     kind: str
     target: str
     group_id: str
+    spec: str = ""
 
 
 def decide(
@@ -152,8 +171,8 @@ def decide(
     if verdict is not None:
         return verdict
     here = {idp for idp, record in newest.items() if record.observation is Observation.PRESENT}
-    present = [record for record in known if rules.idp_of[record.source] in here]
-    return _from_groups(present, bound, rules, ever_had_access)
+    told = [record for record in known if rules.idp_of[record.source] in here]
+    return _from_groups(told, bound, rules, ever_had_access)
 
 
 def role_to_set(wanted: str | None, shown: str | None) -> str | None:
@@ -197,9 +216,20 @@ def _verdict(newest: Sequence[Record], rules: Rules) -> Access | None:
     if not left:
         return _gone(Evidence.SUSPENDED, "suspended", f"{denials[0].source} says suspended")
     first = left[0]
-    if first.observation is Observation.ABSENT:
-        return _gone(Evidence.SCIM_DELETE, "left", f"{first.source} deleted the user")
-    return _gone(Evidence.SCIM_INACTIVE, "left", f"{first.source} says active=false")
+    return _gone(_evidence(first, rules), "left", f"{first.source} {_word(first, rules)}")
+
+
+def _evidence(record: Record, rules: Rules) -> Evidence:
+    kind = rules.polled.get(record.source)
+    if record.observation is Observation.ABSENT:
+        return Evidence.SCIM_DELETE if kind is None else Evidence.DELETED
+    return {None: Evidence.SCIM_INACTIVE, "graph": Evidence.DISABLED}.get(kind, Evidence.DEPROVISIONED)
+
+
+def _word(record: Record, rules: Rules) -> str:
+    if record.observation is Observation.ABSENT:
+        return "deleted the user"
+    return "shows the account disabled" if record.source in rules.polled else "says active=false"
 
 
 def _is_newer(one: Record, other: Record) -> bool:
@@ -210,13 +240,19 @@ def _is_newer(one: Record, other: Record) -> bool:
 
 
 def _from_groups(records: Sequence[Record], bound: Iterable[Bound], rules: Rules, ever_had_access: bool) -> Access:
-    groups = {group for record in records if record.observation is Observation.PRESENT for group in record.groups}
-    hits = [entry for entry in bound if entry.group_id in groups]
+    bindings = list(bound)
+    hits = [
+        entry
+        for record in records
+        if record.observation is Observation.PRESENT
+        for entry in bindings
+        if entry.group_id in record.groups and not _has_ended(entry, record, records, bindings, rules)
+    ]
     teams = frozenset(entry.target for entry in hits if entry.kind == "team")
     roles = {entry.target for entry in hits if entry.kind == "role"}
     reasons = tuple(
         Reason(f"{entry.kind} {entry.target}", f"member of group {entry.group_id}")
-        for entry in sorted(hits, key=lambda entry: (entry.kind, entry.target, entry.group_id))
+        for entry in sorted(set(hits), key=lambda entry: (entry.kind, entry.target, entry.group_id))
     )
     if teams or roles:
         role = next((role for role in rules.roles if role in roles), rules.default_role)
@@ -224,3 +260,28 @@ def _from_groups(records: Sequence[Record], bound: Iterable[Bound], rules: Rules
     if ever_had_access:
         return _gone(Evidence.GROUP_LOSS, "no group", "in no group that is bound to a team or a role any more")
     return Access(Standing.UNMANAGED, reasons=(Reason("nothing", "in no group that is bound to a team or a role"),))
+
+
+def _has_ended(
+    entry: Bound, record: Record, records: Sequence[Record], bindings: Sequence[Bound], rules: Rules
+) -> bool:
+    """Tell whether another source of the directory has said since that the person is not in this group.
+
+    A membership through a nested group is as young as the person's youngest direct one.
+    """
+    if not rules.share(record.source):
+        return False
+    told = record.told.get(entry.group_id, max(record.told.values(), default=0.0))
+    same = {
+        other.group_id
+        for other in bindings
+        if (other.kind, other.target, other.spec) == (entry.kind, entry.target, entry.spec)
+    }
+    idp = rules.idp_of[record.source]
+    return any(
+        at > told
+        for other in records
+        if other.source != record.source and rules.idp_of[other.source] == idp
+        for group_id, at in other.ended.items()
+        if group_id in same
+    )

@@ -20,16 +20,18 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from idsync.clock import Clock, new_id
-from idsync.model import Access, DepartureState, Evidence, Lane, Observation, Origin, Person, Standing
+from idsync.model import Access, DepartureState, Evidence, Lane, Observation, Origin, Person, Standing, User
 from idsync.policy import Bound, Record, Rules, decide, protection
-from idsync.store import canary, directory, exposure, jobs, journal, ledger, people
+from idsync.store import canary, directory, exposure, jobs, journal, ledger, people, polled
 from idsync.store.db import Db
 from idsync.store.ledger import Departure, HoldItem
 from idsync.store.people import Grant
 
 PUSH_WINDOW = 600.0
 """Seconds over which pushed departures are counted for `guard.max_push_departures`."""
-AT_ONCE = frozenset({Evidence.SCIM_INACTIVE, Evidence.SCIM_DELETE, Evidence.REVOKED})
+AT_ONCE = frozenset(
+    {Evidence.SCIM_INACTIVE, Evidence.SCIM_DELETE, Evidence.REVOKED, Evidence.DEPROVISIONED, Evidence.DELETED}
+)
 """Evidence on which deletion does not wait."""
 
 
@@ -53,20 +55,11 @@ class People:
 
     def access_of(self, db: Db, person: Person) -> Access:
         """Ask policy what a person may have now, from the rows as they are in this transaction."""
-        users = directory.users_of_person_any(db, person.id)
-        records = [
-            Record(
-                user.source,
-                user.observation,
-                user.observed_at,
-                frozenset() if user.deleted_at else directory.groups_of(db, user.id),
-                user.deleted_at is not None,
-            )
-            for user in users
-        ]
+        records = [self._record(db, user) for user in directory.users_of_person_any(db, person.id)]
+        groups = frozenset().union(*(record.groups | record.ended.keys() for record in records))
         bound = [
-            Bound(binding.kind, binding.target, binding.group_id)
-            for binding in people.bindings_of_groups(db, frozenset().union(*(record.groups for record in records)))
+            Bound(binding.kind, binding.target, binding.group_id, binding.spec)
+            for binding in people.bindings_of_groups(db, groups)
             if self.rules.still_names(binding.kind, binding.target, binding.spec)
         ]
         ban = people.live_ban(db, person.id)
@@ -80,6 +73,19 @@ class People:
             banned=ban.reason if ban else None,
             protected=shield,
             ever_had_access=person.ever_had_access,
+        )
+
+    def _record(self, db: Db, user: User) -> Record:
+        gone = user.deleted_at is not None
+        shared = self.rules.share(user.source) and not gone
+        return Record(
+            user.source,
+            user.observation,
+            user.observed_at,
+            frozenset() if gone else directory.groups_of(db, user.id),
+            gone,
+            polled.told_at(db, user.id) if shared else {},
+            polled.ended(db, user.id) if shared else {},
         )
 
     def look_again(self, db: Db, persons: Iterable[str], cause: Cause) -> None:
@@ -159,7 +165,7 @@ class People:
         kind = "suspension" if access.standing is Standing.SUSPENDED else "departure"
         if departure is not None:
             return self._leave_harder(db, departure, evidence, kind, cause, now)
-        waits = 0.0 if evidence in AT_ONCE else self.rules.group_loss_delete_after
+        waits = self._waits(evidence)
         opened = Departure(
             id=new_id(),
             person_id=person.id,
@@ -203,7 +209,9 @@ class People:
     ) -> Lane | None:
         """Turn a departure that waits, or a suspension, into one on stronger evidence; never the other way."""
         by_hand = evidence is Evidence.REVOKED and ledger.hold_is_open(db, departure.hold_id)
-        if kind != "departure" or evidence not in AT_ONCE or (departure.evidence in AT_ONCE and not by_hand):
+        weak = {Evidence.GROUP_LOSS, Evidence.SUSPENDED, Evidence.CONFIGURATION}
+        stronger = evidence in AT_ONCE or (evidence is Evidence.DISABLED and departure.evidence in weak)
+        if kind != "departure" or not stronger or (departure.evidence in AT_ONCE and not by_hand):
             return None
         hastened = replace(
             departure,
@@ -212,7 +220,7 @@ class People:
             cause=cause.what,
             source=cause.origin.source,
             pushed_at=now,
-            delete_at=min(departure.delete_at, now),
+            delete_at=self._hastened(departure, evidence, now),
             hold_id=None,
         )
         ledger.put_departure(db, hastened)
@@ -221,6 +229,18 @@ class People:
         detail = {"departure": departure.id, "evidence": evidence.value, "cause": cause.what}
         self._audit(db, cause.origin, "departure.hastened", departure.label, detail)
         return Lane.REVOKE
+
+    def _waits(self, evidence: Evidence) -> float:
+        """Return for how many seconds deletion waits (architecture, "Access ends at once; only deletion may wait")."""
+        if evidence in AT_ONCE:
+            return 0.0
+        disabled = evidence is Evidence.DISABLED
+        return self.rules.disabled_delete_after if disabled else self.rules.group_loss_delete_after
+
+    def _hastened(self, departure: Departure, evidence: Evidence, now: float) -> float:
+        """Return when deletion is due on stronger evidence: never later than it was, unless it was only a suspension."""
+        due = now + self._waits(evidence)
+        return due if departure.kind == "suspension" else min(departure.delete_at, due)
 
     def _guard_push(self, db: Db, departure: Departure, cause: Cause, now: float) -> None:
         """Hold the deletion, never the end of access, when a push takes too many people at once.
@@ -235,7 +255,9 @@ class People:
         pushed = ledger.pushed_since(db, source, since) - canary.pushed_since(db, source, since)
         if cause.mass is not None:
             self._hold_departure(db, departure, f"group:{source}", cause.mass, now)
-        elif source in self.rules.idp_of and pushed > self.rules.max_push_departures:
+        elif (
+            source in self.rules.idp_of and source not in self.rules.polled and pushed > self.rules.max_push_departures
+        ):
             reason = f"{source} pushed more than {self.rules.max_push_departures} departures in 10 minutes"
             self._hold_departure(db, departure, f"push:{source}", reason, now)
 
@@ -361,6 +383,10 @@ class People:
         ledger.put_departure(db, replace(departure, hold_id=hold))
         version = f"{departure.accepted_at:.6f}"
         ledger.add_item(db, HoldItem(hold, departure.person_id, "", departure.evidence.value, version))
+
+    def open_hold(self, db: Db, kind: str, reason: str) -> str:
+        """Return the open hold of this kind, opening one where there is none."""
+        return self._join_hold(db, kind, reason, self._clock.now())
 
     def _join_hold(self, db: Db, kind: str, reason: str, now: float) -> str:
         hold, is_new = ledger.join_hold(db, kind, reason, now)

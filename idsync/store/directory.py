@@ -199,6 +199,15 @@ def group_by_name(db: Db, source: str, display_name: str) -> Group | None:
     return group_from(row) if row else None
 
 
+def group_by_external(db: Db, source: str, external_id: str) -> Group | None:
+    row = db.one(
+        "SELECT * FROM groups WHERE source = :source AND external_id = :id AND deleted_at IS NULL",
+        source=source,
+        id=external_id,
+    )
+    return group_from(row) if row else None
+
+
 def live_groups(db: Db) -> list[Group]:
     rows = db.all("SELECT * FROM groups WHERE deleted_at IS NULL ORDER BY source, created_at, id")
     return [group_from(row) for row in rows]

@@ -1,6 +1,6 @@
-"""THE write: an edit of the directory, what it means for people, their jobs and the audit entry, in one transaction.
+"""A pushed edit of the directory, what it means for people, their jobs and the audit entry, in one transaction.
 
-Push and pull meet here. Every function runs inside the store's write transaction; whoever called may answer 2xx
+Every function runs inside the store's write transaction; whoever called may answer 2xx
 once that transaction is on disk, and not before.
 """
 
@@ -16,7 +16,7 @@ from idsync.errors import NameTaken
 from idsync.model import DRILL, Group, GroupFacts, Observation, Origin, User, UserFacts, fold
 from idsync.policy import Rules
 from idsync.standing import Cause, People, note
-from idsync.store import directory, facts, people
+from idsync.store import directory, facts, people, polled
 from idsync.store.db import Db
 
 MAPPED_GROUP_FLOOR = 10
@@ -46,7 +46,7 @@ class Intake:
         """
         now = self._now()
         self._refuse_user_name(db, origin.source, facts.user_name, None)
-        person_id = self._person_for(db, origin.source, facts, now)
+        person_id = self.person_for(db, origin.source, facts, now)
         user = User(
             id=new_id(),
             source=origin.source,
@@ -140,7 +140,7 @@ class Intake:
             msg = f"userName {user_name!r} is in use"
             raise NameTaken(msg)
 
-    def _person_for(self, db: Db, source: str, facts: UserFacts, now: float) -> str:
+    def person_for(self, db: Db, source: str, facts: UserFacts, now: float) -> str:
         """Find the person of a new record: by immutable id within the directory, else by trusted e-mail across."""
         if facts.external_id:
             every = directory.users_by_external_any(db, self._sources_beside(source), facts.external_id)
@@ -201,7 +201,7 @@ class Intake:
                 now,
             )
             return user.person_id
-        return self._person_for(db, user.source, facts, now)
+        return self.person_for(db, user.source, facts, now)
 
     def _sources_beside(self, source: str) -> list[str]:
         """Return every source of the same directory, this one first."""
@@ -274,7 +274,7 @@ class Intake:
         """
         now = self._now()
         renamed, winners = self._rename(db, group, facts, origin, now)
-        removed, losers = self._remove(db, group, remove)
+        removed, losers = self._remove(db, group, remove, now)
         added, more = self._add(db, group, add, now)
         winners |= more
         if not removed and not added:
@@ -351,16 +351,20 @@ class Intake:
                 directory.add_pending(db, group.source, group.id, value, now)
             elif directory.add_member(db, group.id, value, "User" if user else "Group", now):
                 rows += 1
+                if self.rules.share(group.source):
+                    polled.forget_ended(db, group.id, value)
                 touched |= {user.person_id} if user else set(directory.persons_under(db, value))
         return rows, touched
 
-    def _remove(self, db: Db, group: Group, values: Sequence[str]) -> tuple[int, set[str]]:
+    def _remove(self, db: Db, group: Group, values: Sequence[str], now: float) -> tuple[int, set[str]]:
         """Remove members; return how many rows that ended and which persons it reaches."""
         rows, touched = 0, set[str]()
         for value in values:
             directory.remove_pending(db, group.id, value)
             if directory.remove_member(db, group.id, value):
                 rows += 1
+                if self.rules.share(group.source):
+                    polled.note_ended(db, group.id, value, now)
                 user = directory.user(db, group.source, value)
                 touched |= {user.person_id} if user else set(directory.persons_under(db, value))
         return rows, touched
