@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
-from idsync.clock import Clock
+from idsync.clock import Clock, rfc3339
 from idsync.control import Control, departure_view, find_person, radius_view
 from idsync.drill.drills import Drills
 from idsync.engine.desk import Desk
 from idsync.engine.radius import radius
 from idsync.engine.workers import Engine
-from idsync.errors import NotFound, UsageError
+from idsync.errors import IncompleteSource, NotFound, UsageError
 from idsync.gateway.client import Gateway
-from idsync.model import GatewayUser, Person
+from idsync.model import GatewayKey, GatewayUser, Lane, Person
 from idsync.plan import Change, checksum
 from idsync.policy import protection
+from idsync.polling.passes import Poller
 from idsync.reconcile import Pass, Reconciler
-from idsync.store import jobs, ledger
+from idsync.store import facts, jobs, ledger, people
 from idsync.store.db import Db
 from idsync.store.sqlite import SqliteStore
 
@@ -38,6 +39,7 @@ class Commands:
     engine: Engine
     gateway: Gateway
     reconciler: Reconciler
+    poller: Poller
     clock: Clock
     on_tokens: Callable[[], None]
     alone: bool
@@ -60,6 +62,8 @@ class Commands:
             "token.revoke": self.revoke_token,
             "holds.approve": self._writing(self.control.approve),
             "holds.reject": self._writing(self.control.reject),
+            "freeze": self._writing(self.control.freeze),
+            "thaw": self._writing(self.control.thaw),
             "groups.bind": self._writing(self.control.bind),
             "groups.unbind": self._writing(self.control.unbind),
         }
@@ -212,19 +216,52 @@ class Commands:
 
     # -- reconcile ------------------------------------------------------------------------------------------------
 
-    async def reconcile(self, *, dry_run: bool = False, wait: float = 600.0) -> dict[str, Any]:
-        """Plan, and unless it is a dry run apply; wait until nothing is left to do now.
+    async def reconcile(
+        self, *, dry_run: bool = False, source: str | None = None, wait: float = 600.0
+    ) -> dict[str, Any]:
+        """Poll the sources (or one), then plan, and unless it is a dry run apply; wait until nothing is left to do now.
 
         Raises:
-            GatewayError: the gateway could not be read in full; nothing was changed.
+            GatewayError: the gateway could not be read in full; nothing was changed there.
         """
+        names = sorted(self.poller.sources) if source is None else [source]
+        polls = [await self._poll(name, dry_run=dry_run) for name in names]
         if dry_run:
-            return _pass_view(await self.reconciler.plan(), [])
+            await self._add_costs(polls)
+            return _pass_view(await self.reconciler.plan(), [], polls)
         await self._write(lambda db: jobs.hurry(db, self.clock.now()))
         done = await self.reconciler.apply()
         await self._drain(wait)
         left = [job for job in jobs.all_jobs(self.store.reader()) if job.last_error and not job.waiting]
-        return _pass_view(done, left)
+        return _pass_view(done, left, polls)
+
+    async def _poll(self, name: str, *, dry_run: bool) -> dict[str, Any]:
+        """List one source in full; one that fails never stops the others."""
+        try:
+            outcome = await self.poller.full(name, dry_run=dry_run)
+        except IncompleteSource as error:
+            return {"source": name, "problem": str(error), "losses": [], "joins": []}
+        return {**asdict(outcome), "at": rfc3339(outcome.at)}
+
+    async def _add_costs(self, polls: Sequence[dict[str, Any]]) -> None:
+        """Say which keys each loss would cost, and when they were last used."""
+        losses = [loss for poll in polls for loss in poll["losses"]]
+        if not losses:
+            return
+        keys: dict[str, list[GatewayKey]] = {}
+        for key in await self.gateway.list_keys():
+            if key.user_id is not None:
+                keys.setdefault(key.user_id, []).append(key)
+        db = self.store.reader()
+        for loss in losses:
+            person = people.person(db, loss["person_id"])
+            accounts = [person.account_id, *people.further_accounts(db, person.id)] if person is not None else []
+            found = [key for account in accounts if account for key in keys.get(account, [])]
+            loss["keys"] = [
+                {"alias": key.alias, "name": key.name, "team_id": key.team_id, "last_used_at": key.last_used_at}
+                for key in sorted(found, key=lambda key: key.id)
+                if loss["departs"] or key.team_id in loss["teams"]
+            ]
 
     async def drill(self, **params: Any) -> dict[str, Any]:
         """Send a canary through the whole chain; see `idsync/drill`.
@@ -248,15 +285,19 @@ class Commands:
             await self.engine.progress(left)
 
     def _has_fresh_work(self) -> bool:
-        now = self.clock.now()
-        return any(job.leased or (not job.waiting and job.run_at <= now) for job in jobs.all_jobs(self.store.reader()))
+        now, db = self.clock.now(), self.store.reader()
+        frozen = facts.get(db, facts.FROZEN) is not None
+        fresh = [job for job in jobs.all_jobs(db) if not (frozen and job.lane is Lane.GRANT)]
+        return any(job.leased or (not job.waiting and job.run_at <= now) for job in fresh)
 
 
-def _pass_view(done: Pass, left: list[jobs.Job]) -> dict[str, Any]:
+def _pass_view(done: Pass, left: list[jobs.Job], polls: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return a pass as `idsync reconcile --json` shows it."""
+    lost = [f"{loss['person_id']}|{loss['why']}|{loss['teams']}" for poll in polls for loss in poll["losses"]]
     return {
+        "polls": list(polls),
         "changes": [_change_view(change) for change in done.changes],
-        "checksum": checksum(done.changes),
+        "checksum": checksum(done.changes, lost),
         "refused": [_change_view(change) for change in done.refused],
         "failed": dict(done.failed),
         "unfinished": [

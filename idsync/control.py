@@ -15,11 +15,13 @@ from idsync.config import Config
 from idsync.engine.radius import Account, Radius
 from idsync.errors import HeldByGuard, NotFound, UsageError
 from idsync.intake import Intake
+from idsync.intake.polls import Polls
 from idsync.model import DepartureState, Evidence, GatewayKey, Lane, Origin, Person
 from idsync.policy import MANUAL, protection
 from idsync.standing import Cause, note
 from idsync.store import directory, exposure, facts, journal, ledger, people, tokens
 from idsync.store.db import Db
+from idsync.store.facts import FROZEN
 from idsync.store.people import Ban, Binding
 
 LIVE_TOKENS = 2
@@ -33,6 +35,10 @@ class Control:
     intake: Intake
     config: Config
     clock: Clock
+
+    @property
+    def _polls(self) -> Polls:
+        return Polls(self.intake, self.clock)
 
     # -- people ---------------------------------------------------------------------------------------------------
 
@@ -183,6 +189,7 @@ class Control:
         origin = Origin("cli", by, now)
         for person_id in sorted({item.person_id for item in held}):
             self._let_go(db, person_id, hold.id, origin)
+            self._polls.approve(db, hold.id, person_id, origin)
         note(db, self.clock, origin, "hold.approved", hold.kind, {"hold": hold.id, "items": len(held)})
         return {"id": hold.id, "released": len(held)}
 
@@ -221,6 +228,36 @@ class Control:
             msg = f"there is no open hold {hold_id!r}; `idsync holds list` shows them"
             raise NotFound(msg)
         return hold
+
+    # -- freezing -------------------------------------------------------------------------------------------------
+
+    def freeze(self, db: Db, *, reason: str, by: str) -> dict[str, Any]:
+        """Stop polled departures and every grant; `revoke` and pushed leavers go on.
+
+        Raises:
+            UsageError: it is frozen already.
+        """
+        if facts.get(db, FROZEN):
+            raise UsageError("frozen already; `idsync status` says by whom, `idsync thaw --reason TEXT` ends it")
+        now = self.clock.now()
+        facts.put(db, FROZEN, {"reason": reason, "by": by, "at": now}, now)
+        note(db, self.clock, Origin("cli", by, now), "frozen", "polled departures and grants", {"reason": reason})
+        return {"frozen": True}
+
+    def thaw(self, db: Db, *, reason: str, by: str) -> dict[str, Any]:
+        """Let polled departures and grants go on.
+
+        Raises:
+            UsageError: nothing is frozen.
+        """
+        if not facts.get(db, FROZEN):
+            raise UsageError("nothing is frozen")
+        now = self.clock.now()
+        facts.drop(db, FROZEN)
+        note(db, self.clock, Origin("cli", by, now), "thawed", "polled departures and grants", {"reason": reason})
+        if self.intake.people.on_jobs is not None:
+            db.after_commit(self.intake.people.on_jobs)
+        return {"frozen": False}
 
     # -- bindings -------------------------------------------------------------------------------------------------
 
@@ -499,7 +536,10 @@ def _took(departure: ledger.Departure) -> float | None:
 def hold_view(db: Db, hold: ledger.Hold) -> dict[str, Any]:
     """Return a hold as `idsync holds` shows it."""
     held = ledger.items(db, hold.id)
-    listed = [{"user": _label(db, item.person_id), "team": item.team or None, "cause": item.cause} for item in held]
+    listed = [
+        {"user": _label(db, item.person_id), "team": _team_of(item), "cause": item.cause, "evidence": item.version}
+        for item in held
+    ]
     return {
         "id": hold.id,
         "kind": hold.kind,
@@ -509,6 +549,11 @@ def hold_view(db: Db, hold: ledger.Hold) -> dict[str, Any]:
         "checksum": ledger.checksum(held),
         "people": listed,
     }
+
+
+def _team_of(item: ledger.HoldItem) -> str | None:
+    """Return the team an item is about; None: the whole person, or what `cause` says a poll would take."""
+    return item.team if item.team and not item.team.startswith("@") else None
 
 
 def _label(db: Db, person_id: str) -> str:

@@ -78,20 +78,41 @@ class Metrics:
         )
         self._source_success = Gauge(
             "idsync_source_last_success_timestamp_seconds",
-            "Last request of a source that was served",
+            "Last request of a pushing source that was served, or last poll that was whole",
             ["source"],
             registry=self.registry,
         )
         self._source_errors = Gauge(
             "idsync_source_consecutive_errors",
-            "Requests of a source that failed through our fault since the last that was served",
+            "Failed in a row: requests of a pushing source through our fault, or polls",
             ["source"],
+            registry=self.registry,
+        )
+        self._polls = Counter(
+            "idsync_polls",
+            "Polls of a source, by kind and how they ended",
+            ["source", "kind", "result"],
+            registry=self.registry,
+        )
+        self._poll_time = Histogram(
+            "idsync_poll_duration_seconds",
+            "Length of a poll",
+            ["source", "kind"],
+            buckets=(0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600),
+            registry=self.registry,
+        )
+        self._asked = Counter(
+            "idsync_source_requests",
+            "Requests to a polled source",
+            ["source", "endpoint", "code"],
             registry=self.registry,
         )
         self._now = now
         for source, (at, _) in facts.under(db(), "source_success:").items():
             self._source_success.labels(source).set(float(at))
             self._source_errors.labels(source).set(0)
+        for source, (errors, _) in facts.under(db(), "source_errors:").items():
+            self._source_errors.labels(source).set(int(errors))
         self.registry.register(_StoreCollector(db, now, gateway))
 
     # -- what the engine reports ------------------------------------------------------------------------------------
@@ -119,6 +140,20 @@ class Metrics:
         else:
             self._source_errors.labels(source).set(0)
             self._source_success.labels(source).set(self._now())
+
+    def polled(self, source: str, kind: str, result: str, seconds: float) -> None:
+        """Note a poll: `result` is ok, or the class of the error it ended with."""
+        self._polls.labels(source, kind, result).inc()
+        self._poll_time.labels(source, kind).observe(seconds)
+        if result == "ok":
+            self._source_errors.labels(source).set(0)
+            self._source_success.labels(source).set(self._now())
+        else:
+            self._source_errors.labels(source).inc()
+
+    def source_request(self, source: str, endpoint: str, code: int | str) -> None:
+        """Note a request to a polled source; `endpoint` is a template without ids, `code` "error" for no answer."""
+        self._asked.labels(source, endpoint, str(code)).inc()
 
     # -- what the rims report -----------------------------------------------------------------------------------------
 

@@ -164,10 +164,10 @@ def in_order(changes: Iterable[Change]) -> list[Change]:
     return sorted(changes, key=lambda change: (RANK[change.kind], change.subject, change.target))
 
 
-def checksum(changes: Sequence[Change]) -> str:
-    """Return the fingerprint of a plan; two runs that would do the same have the same."""
+def checksum(changes: Sequence[Change], lost: Sequence[str] = ()) -> str:
+    """Return the fingerprint of a plan; two runs that would do the same have the same. `lost` is what polls would take."""
     lines = [f"{change.kind}|{change.subject}|{change.target}|{sorted(change.fields.items())}" for change in changes]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+    return hashlib.sha256("\n".join([*lines, *lost]).encode()).hexdigest()[:16]
 
 
 # -- teams --------------------------------------------------------------------------------------------------------

@@ -75,6 +75,17 @@ class Reconciler:
         """
         return await asyncio.to_thread(self._compare, await self._scape())
 
+    async def unlinked(self) -> frozenset[str]:
+        """Return the SSO ids of gateway accounts that nobody is linked to; none while the gateway cannot be read."""
+        try:
+            users = await self._gateway.list_users()
+        except GatewayError as error:
+            log.warning("accounts.not_listed", error=str(error))
+            return frozenset()
+        db = self._store.reader()
+        named = [user for user in users if user.sso_user_id]
+        return frozenset(str(u.sso_user_id) for u in named if people.person_of_account(db, u.user_id) is None)
+
     async def _report(self, question: exposed.Question, scape: Gatewayscape) -> None:
         """Note what people who left may still know, from the same reading of the gateway."""
         rules = self._standing.rules

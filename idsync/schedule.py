@@ -18,14 +18,15 @@ class Metronome:
             timezone=UTC, job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None}
         )
 
-    def every(self, seconds: float, beat: Callable[[], Awaitable[None]]) -> None:
-        """Call `beat` now and then every so many seconds (at least one)."""
+    def every(self, seconds: float, beat: Callable[[], Awaitable[None]], *, jitter: float = 0.0) -> None:
+        """Call `beat` now and then every so many seconds (at least one), each time up to `jitter` seconds off."""
 
         async def call() -> None:
             with contextlib.suppress(asyncio.CancelledError):  # the daemon stops; the next start beats at once
                 await beat()
 
-        self._scheduler.add_job(call, "interval", seconds=max(1.0, seconds), next_run_time=datetime.now(UTC))
+        pace = {"seconds": max(1.0, seconds), "jitter": int(jitter) or None}
+        self._scheduler.add_job(call, "interval", **pace, next_run_time=datetime.now(UTC))
 
     def start(self) -> None:
         self._scheduler.start()

@@ -305,7 +305,11 @@ def test_a_public_bind_of_the_operations_port_is_refused_too(folder: Folder) -> 
 @pytest.mark.parametrize(
     ("more", "path"),
     [
-        ('[[scim.sources]]\nname = "okta-push"', "scim.sources.okta-push"),
+        ('[[scim.sources]]\nname = "okta-push"', "sources.okta-push"),
+        (
+            '[[sources.okta]]\nname = "okta-push"\norg_url = "https://a.okta.com"\napi_token_file = "t"',
+            "sources.okta-push",
+        ),
         ('[[teams]]\nalias = "data-science"\nid = "other"', "teams.data-science"),
         ('[[teams]]\nalias = "other"\nid = "data-science"', "teams (id).data-science"),
         ('[[roles]]\nrole = "r"\n[[roles]]\nrole = "r"', "roles.r"),
@@ -342,13 +346,54 @@ def test_no_group_and_no_default_makes_an_administrator(folder: Folder, role: st
     assert "policy.default_role" in folder.problems(environ={"IDSYNC_POLICY__DEFAULT_ROLE": role})
 
 
-def test_polled_sources_are_refused_with_the_sentence_that_says_what_to_do(folder: Folder) -> None:
-    found = folder.problems(f'{BASE}\n[[sources.okta]]\nname = "okta-poll"\norg_url = "https://a.okta.com"')
-    assert found == {
-        "sources": "polled sources are not part of this release; let the IdP push to a [[scim.sources]] entry"
-    }
-    environ = {"IDSYNC_SOURCES__OKTA__POLL__ORG_URL": "https://a.okta.com"}
-    assert "polled sources" in folder.problems(environ=environ)["sources"]
+OKTA = """
+[[sources.okta]]
+name = "okta-poll"
+idp = "okta"
+org_url = "https://a.okta.com"
+client_id = "0oa"
+private_key_file = "key.pem"
+"""
+GRAPH = """
+[[sources.graph]]
+name = "entra"
+tenant_id = "t"
+client_id = "c"
+client_secret_file = "secret"
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "told"),
+    [
+        (OKTA.replace('private_key_file = "key.pem"', ""), "sources.okta.okta-poll", "give one credential"),
+        (OKTA + 'api_token_file = "t"', "sources.okta.okta-poll", "not private_key and api_token"),
+        (OKTA.replace('client_id = "0oa"', ""), "sources.okta.okta-poll.client_id", "missing"),
+        (OKTA.replace('org_url = "https://a.okta.com"', ""), "sources.okta.okta-poll.org_url", "missing"),
+        (OKTA.replace("https:", "http:"), "sources.okta.okta-poll.org_url", "plain http"),
+        (OKTA + 'every = "1s"', "sources.okta.okta-poll.every", "at least 10s"),
+        (OKTA + 'log_every = "1s"', "sources.okta.okta-poll.log_every", "at least 10s"),
+        (OKTA + 'full_every = "8d"', "sources.okta.okta-poll.full_every", "6d"),
+        (OKTA + 'private_key = "-----BEGIN"', "sources.okta.okta-poll.private_key", "a secret; use private_key_file"),
+        (OKTA + 'api_token = "00x"', "sources.okta.okta-poll.api_token", "a secret; use api_token_file"),
+        (GRAPH.replace('tenant_id = "t"', ""), "sources.graph.entra.tenant_id", "missing"),
+        (GRAPH + "managed_identity = true", "sources.graph.entra", "give one credential"),
+        (GRAPH + 'graph_url = "http://graph.example.com"', "sources.graph.entra.graph_url", "plain http"),
+        (GRAPH + 'client_secret = "x"', "sources.graph.entra.client_secret", "a secret; use client_secret_file"),
+    ],
+)
+def test_a_polled_source_that_cannot_work_is_told_before_it_is_asked(
+    folder: Folder, text: str, path: str, told: str
+) -> None:
+    assert told in folder.problems(f"{BASE}\n{text}")[path]
+
+
+def test_polled_sources_have_the_paces_and_addresses_of_the_contract(folder: Folder) -> None:
+    found = folder.config(f"{BASE}\n{OKTA}\n{GRAPH}")
+    assert found.polled == {"okta-poll": "okta", "entra": "graph"}
+    (okta,), (graph,) = found.sources.okta, found.sources.graph
+    assert (okta.every, okta.full_every, okta.directory) == (300.0, 86400.0, "okta")
+    assert (graph.authority, graph.graph_url) == ("https://login.microsoftonline.com", "https://graph.microsoft.com")
 
 
 @pytest.mark.parametrize(
@@ -433,7 +478,7 @@ def test_email_is_trusted_by_default_only_while_there_is_one_directory(folder: F
 
 def test_unconfigured_means_that_the_daemon_does_not_start(folder: Folder) -> None:
     config = folder.config('[routero]\nbase_url = "https://gateway.example.com"')
-    assert {path for path, _ in start_problems(config)} == {"routero.admin_key_file", "scim.sources"}
+    assert {path for path, _ in start_problems(config)} == {"routero.admin_key_file", "sources"}
 
 
 def test_everything_that_keeps_it_from_starting_is_told_at_once(folder: Folder, tmp_path: Path) -> None:

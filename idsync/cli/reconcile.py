@@ -26,18 +26,20 @@ WORDS = {
 
 
 @click.command()
-@click.option("--source", metavar="NAME", help="Only this source (this release has pushed sources only).")
+@click.option(
+    "--source", metavar="NAME", help="Poll only this source; the gateway is compared as a whole all the same."
+)
 @click.option("--dry-run", is_flag=True, help="Print the plan with its reasons and checksum; change nothing.")
 @JSON
 @click.pass_context
 def reconcile(ctx: click.Context, source: str | None, dry_run: bool, as_json: bool) -> int:
-    """One full pass now: teams, members, roles, departures, against what the gateway shows."""
+    """One full pass now: list the polled sources, then compare teams, members, roles and departures with the gateway."""
     config = settings(ctx)
     if source is not None and source not in config.source_names:
         raise UsageError(f"the configuration has no source {source!r}")
-    if source is not None:
+    if source is not None and source not in config.polled:
         raise UsageError(f"{source} pushes to idsync; there is nothing to poll. Leave out --source for a full pass")
-    result = ask(config, "reconcile", dry_run=dry_run)
+    result = ask(config, "reconcile", dry_run=dry_run, source=source)
     if as_json:
         show(result)
     else:
@@ -46,11 +48,15 @@ def reconcile(ctx: click.Context, source: str | None, dry_run: bool, as_json: bo
 
 
 def _print(result: dict[str, Any], dry_run: bool) -> None:
+    for poll in result["polls"]:
+        _print_poll(poll, dry_run)
     changes = result["changes"]
     for change in changes:
         say(f"{WORDS[change['kind']]:14} {change['subject']}  {change['target']}  ({change['why']})")
-    if not changes:
+    if not changes and not any(poll["losses"] or poll["joins"] for poll in result["polls"]):
         say("nothing to do")
+    elif not changes:
+        say(f"the gateway shows what it should; checksum {result['checksum']}")
     else:
         people = {change["person_id"] for change in changes if change["person_id"]}
         verb = "would be made" if dry_run else "found and handed to the engine"
@@ -65,12 +71,45 @@ def _print(result: dict[str, Any], dry_run: bool) -> None:
         say(f"{result['open_holds']} hold(s) wait for a person: idsync holds list")
 
 
+def _print_poll(poll: dict[str, Any], dry_run: bool) -> None:
+    """Say what one source's listing came to: who loses what and why, then who gains."""
+    name = poll["source"]
+    if poll.get("problem"):
+        say(f"INCOMPLETE {name}: {poll['problem']}; nobody was removed")
+        return
+    for loss in poll["losses"]:
+        what = "leaves" if loss["departs"] else f"loses {', '.join(loss['teams'])}"
+        word = {"done": "would go" if dry_run else "done", "held": "HELD", "kept": "kept"}[loss["state"]]
+        say(
+            f"{word:10} {loss['user']} {what}  ({name}: {loss['why']})"
+            + (f": {loss['reason']}" if loss["reason"] else "")
+        )
+        for key in loss.get("keys", ()):
+            used = key["last_used_at"] or "never used"
+            say(f"{'':10}   key {key['alias'] or key['name'] or '?'}, last use {used}")
+    for user, group in poll["joins"]:
+        say(f"{'would join' if dry_run else 'joined':10} {user}  {group}  ({name})")
+    for external_id, why in sorted(poll["unknown"].items()):
+        say(f"unknown    {external_id}  ({name}: {why}); nothing given, nothing taken")
+    for external_id in poll["waiting"]:
+        say(f"waiting    {external_id}  ({name} does not find them; counts when it says so again)")
+    if poll["frozen"]:
+        say(f"frozen: nothing of {name} was written; idsync thaw --reason TEXT")
+    say(
+        f"{name}: {poll['listed']} people listed, {len(poll['losses'])} loss(es), {len(poll['joins'])} membership(s) new"
+    )
+
+
 def _exit_code(result: dict[str, Any], dry_run: bool) -> int:
-    """Several may apply: a key that should be dead comes before a hold, a hold before an error, that before changes."""
+    """Several may apply: a key that should be dead, a hold, an incomplete source, an error, changes; in that order."""
     if any(job["alive"] for job in result["unfinished"]):
         return 5
-    if result["open_holds"]:
+    polls = result["polls"]
+    if result["open_holds"] or any(loss["state"] == "held" for poll in polls for loss in poll["losses"]):
         return 4
+    if any(poll.get("problem") for poll in polls):
+        return 6
     if result["failed"] or result["refused"] or result["unfinished"]:
         return 1
-    return 3 if dry_run and result["changes"] else 0
+    found = result["changes"] or any(poll["losses"] or poll["joins"] for poll in polls)
+    return 3 if dry_run and found else 0

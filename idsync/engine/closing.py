@@ -139,7 +139,9 @@ def _time(case: Case, done: Departure, now: float) -> None:
     """Measure a departure that nothing made wait; somebody without an account at the gateway lost nothing there."""
     waited = done.hold_id is not None or done.delete_at > done.accepted_at
     if not waited and done.fence != "none":
-        kind = "push" if done.source in case.desk.rules.idp_of else "manual"
+        rules = case.desk.rules
+        pushed = "push" if done.source in rules.idp_of else "manual"
+        kind = "poll" if done.source in rules.polled else pushed
         case.desk.telemetry.revoked(kind, done.evidence.value, now - done.received_at)
 
 

@@ -22,7 +22,7 @@ from idsync.errors import AdminKeyRefused, IdsyncError, NeedsPerson, StillAlive,
 from idsync.gateway.client import Gateway
 from idsync.model import DepartureState, Lane
 from idsync.policy import Rules
-from idsync.store import jobs, ledger, people
+from idsync.store import facts, jobs, ledger, people
 from idsync.store.db import Db
 from idsync.store.jobs import Job
 from idsync.store.shift import shift
@@ -30,6 +30,8 @@ from idsync.store.sqlite import SqliteStore
 
 IDLE = 5.0
 """Seconds after which the store is asked again although nobody called."""
+FROZEN_PAUSE = 1.0
+"""Seconds between two looks for work while grants are frozen: those that are due stay due."""
 PARKED_AFTER = 900.0
 """Seconds between tries of a job that only a person can unblock."""
 AT_A_TIME = 8
@@ -146,11 +148,15 @@ class Engine:
         pause = IDLE if due is None else min(IDLE, max(0.0, due - self.clock.now()))
         if self._is_full(Lane.REVOKE):
             pause = IDLE
-        pause = max(pause, min(IDLE, self.gateway.closed_for()))
+        pause = max(pause, min(IDLE, self.gateway.closed_for()), FROZEN_PAUSE if self._is_frozen() else 0.0)
         try:
             await asyncio.wait_for(self._wanted.wait(), pause or 0.05)
         except TimeoutError:
             return
+
+    def _is_frozen(self) -> bool:
+        """Tell whether grants wait until somebody says `idsync thaw`."""
+        return facts.get(self.store.reader(), facts.FROZEN) is not None
 
     def _is_full(self, lane: Lane) -> bool:
         return len(self._running[lane]) >= (self.settings.workers if lane is Lane.REVOKE else self.settings.grants)
@@ -159,6 +165,8 @@ class Engine:
 
     async def _claim_all(self) -> None:
         for lane, places in ((Lane.REVOKE, self.settings.workers), (Lane.GRANT, self.settings.grants)):
+            if lane is Lane.GRANT and self._is_frozen():
+                continue
             free = min(places - len(self._running[lane]), self._room())
             if free > 0 and not self._stopping:
                 await self._begin_all(lane, await self._claim(lane, free))

@@ -94,6 +94,8 @@ class Polls:
                 polled.forget_ended(db, made.id, member.id)
                 touched.add(member.person_id)
         polled.listed(db, made.id, group.at)
+        if self._intake.rules.share(source):
+            touched.update(polled.said_otherwise(db, made.id, group.at))
         if members:
             self._note(db, origin, "group.members", group.display_name, {"id": made.id, "added": len(members)})
         self._people.look_again(db, touched, Cause(origin, f"{source} lists them in {group.display_name}"))

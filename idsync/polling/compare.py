@@ -39,7 +39,7 @@ class Findings:
     nominated: dict[str, set[str]] = field(default_factory=dict)
     absent: set[str] = field(default_factory=set)
     unknown: dict[str, str] = field(default_factory=dict)
-    ignored: int = 0
+    ignored: set[str] = field(default_factory=set)
 
     def nominate(self, external_id: str, groups: Collection[str] = ()) -> None:
         self.nominated.setdefault(external_id, set()).update(groups)
@@ -99,7 +99,7 @@ def _compare_user(
         if seen.external_id in accounts or _is_known_beside(db, rules, source, seen.external_id):
             found.nominate(seen.external_id)
         else:
-            found.ignored += 1
+            found.ignored.add(seen.external_id)
     elif denied:
         if before.observation is not seen.observation or before.person_id in busy:
             found.nominate(seen.external_id)
@@ -144,7 +144,7 @@ def _compare_group(
         for external_id in _told_elsewhere(db, rules, source, group.id, seen) - members.keys():
             found.nominate(external_id, [seen.external_id])
     joins = seen.members - members.keys()
-    for external_id in joins - known.keys() - found.users.keys() - found.unknown.keys():
+    for external_id in joins - known.keys() - found.users.keys() - found.unknown.keys() - found.ignored:
         if external_id not in found.nominated:
             found.nominate(external_id, [seen.external_id])
     found.groups.append((seen, joins & (known.keys() | found.users.keys())))

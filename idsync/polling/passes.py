@@ -126,6 +126,11 @@ class Poller:
         self._accounts = accounts
         self._turns = {name: asyncio.Lock() for name in sources}
 
+    async def close(self) -> None:
+        """Close every connection to the sources."""
+        for source in self.sources.values():
+            await source.close()
+
     # -- the three kinds of polls -----------------------------------------------------------------------------------
 
     async def full(self, name: str, *, dry_run: bool = False, progress: Progress = unheard) -> Outcome:
@@ -259,9 +264,9 @@ class Poller:
         looked = await self._look_up(source, found, dry_run)
         outcome = Outcome(
             source.name, kind, listing.at, len(listing.users), len(found.users) + len(looked.back),
-            sum(len(joins) for _, joins in found.groups), found.ignored, found.unknown | looked.unknown, looked.waiting,
+            sum(len(joins) for _, joins in found.groups), len(found.ignored), found.unknown | looked.unknown, looked.waiting,
         )  # fmt: skip
-        outcome.frozen = bool(facts.get(self._store.reader(), "frozen"))
+        outcome.frozen = bool(facts.get(self._store.reader(), facts.FROZEN))
         for external_id, why in sorted(outcome.unknown.items()):
             log.warning("source.user_unknown", source=source.name, external_id=external_id, why=why)
         await self._carry_out(source.name, listing, found, looked, outcome, act=not dry_run and not outcome.frozen)

@@ -7,6 +7,9 @@ from typing import Any
 
 from idsync.store.db import Db
 
+FROZEN = "frozen"
+"""The fact that polled departures and grants wait: who asked for it, why and when."""
+
 
 def get(db: Db, name: str) -> Any:
     """Return a fact, or None."""

@@ -149,6 +149,18 @@ def listed(db: Db, group_id: str, at: float) -> None:
     db.execute("UPDATE groups SET listed_at = :at WHERE id = :group", at=at, group=group_id)
 
 
+def said_otherwise(db: Db, group_id: str, before: float) -> list[str]:
+    """Return the persons in a group of whom some source had said, before a time, that they were out of a group."""
+    rows = db.all(
+        "SELECT DISTINCT u.person_id FROM memberships m JOIN users u ON u.id = m.member_id"
+        " JOIN users v ON v.person_id = u.person_id JOIN ended_memberships e ON e.member_id = v.id"
+        " WHERE m.group_id = :group AND e.ended_at <= :before ORDER BY u.person_id",
+        group=group_id,
+        before=before,
+    )
+    return [row["person_id"] for row in rows]
+
+
 # -- absences -----------------------------------------------------------------------------------------------------
 
 

@@ -23,6 +23,8 @@ WRITING = {
     "bind",
     "unbind",
     "backup",
+    "freeze",
+    "thaw",
 }
 """Commands that change something or stay in the foreground; some of them have `--json` too."""
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from idsync.clock import Clock
 from idsync.engine.desk import EngineSettings
 from idsync.sandbox.server import Options, Sandbox
+from idsync.snapshot import PolledSource
 from support.gateway import Gateway
 from support.home import Home
 from support.settings import write_settings
@@ -25,11 +27,21 @@ class Opener:
         self._dialect = dialect
         self._stack = ExitStack()
 
-    def __call__(self, *, working: bool = True, engine: EngineSettings | None = None, **changed: Any) -> Home:
+    def __call__(
+        self,
+        *,
+        working: bool = True,
+        engine: EngineSettings | None = None,
+        polled: Mapping[str, PolledSource] | None = None,
+        clock: Clock | None = None,
+        **changed: Any,
+    ) -> Home:
         self.close()
         changed["routero"] = {"dialect": self._dialect, **changed.get("routero", {})}
         self.settings = write_settings(self._folder, self._gateway.sandbox.url, **changed)
-        return self._stack.enter_context(Home(self.settings, working=working, engine=engine))
+        return self._stack.enter_context(
+            Home(self.settings, working=working, engine=engine, polled=polled, clock=clock)
+        )
 
     def close(self) -> None:
         self._stack.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -12,9 +12,12 @@ from typing import Any, Self, TypeVar
 
 from idsync import config
 from idsync.app import Core, opened
+from idsync.clock import Clock
 from idsync.control import find_person
 from idsync.engine.desk import EngineSettings
 from idsync.model import Person
+from idsync.polling.passes import Outcome
+from idsync.snapshot import PolledSource
 from idsync.store import jobs, ledger, people
 from idsync.store.db import Db
 from idsync.store.ledger import Departure
@@ -28,8 +31,18 @@ PATIENCE = 30.0
 class Home:
     """An opened core. `working`: its engine runs all the time; otherwise only in `work_off`."""
 
-    def __init__(self, settings: Path, *, working: bool = True, engine: EngineSettings | None = None) -> None:
+    def __init__(
+        self,
+        settings: Path,
+        *,
+        working: bool = True,
+        engine: EngineSettings | None = None,
+        polled: Mapping[str, PolledSource] | None = None,
+        clock: Clock | None = None,
+    ) -> None:
         self._settings = settings
+        self._polled = polled
+        self._clock = clock
         self._working = working
         self._engine = engine
         self._ready = threading.Event()
@@ -55,7 +68,8 @@ class Home:
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
         try:
-            async with opened(config.load(str(self._settings), {}).config) as core:
+            more: dict[str, Any] = {} if self._polled is None else {"sources": lambda *_: self._polled}
+            async with opened(config.load(str(self._settings), {}).config, clock=self._clock, **more) as core:
                 await self._serve(core)
         except BaseException as error:
             self._error = error
@@ -89,6 +103,11 @@ class Home:
 
     def reconcile(self) -> dict[str, Any]:
         return self.run(self.core.commands(alone=not self._working).reconcile())
+
+    def poll(self, source: str, kind: str = "full", **more: Any) -> Outcome:
+        """Poll a source once: everybody (full), what has changed (recent), or its event log (events)."""
+        outcome: Outcome = self.run(getattr(self.core.poller, kind)(source, **more))
+        return outcome
 
     def revoke(self, login: str) -> dict[str, Any]:
         asked: dict[str, Any] = {"user": mail(login), "reason": "test", "by": "test", "override": False}

@@ -1,0 +1,17 @@
+"""The only place that builds objects and knows in which order they start and stop."""
+
+from idsync.app.core import Core, alone, opened
+from idsync.app.daemon import Daemon
+from idsync.app.parts import gateway_of, gateway_settings, rules_of, start_problems, wanted_teams
+
+__all__ = [
+    "Core",
+    "Daemon",
+    "alone",
+    "gateway_of",
+    "gateway_settings",
+    "opened",
+    "rules_of",
+    "start_problems",
+    "wanted_teams",
+]

@@ -1,0 +1,182 @@
+"""Everything but the servers: what the daemon and a command without one have in common."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+
+from idsync import config as configuration
+from idsync.app.parts import gateway_of, gateway_settings, limits_of, rules_of, sources_of, start_problems, wanted_teams
+from idsync.clock import Clock, SystemClock
+from idsync.commands import Commands
+from idsync.config import Config
+from idsync.control import Control
+from idsync.drill.drills import Drills
+from idsync.drill.tools import Place, Tools
+from idsync.engine.desk import EngineSettings
+from idsync.engine.workers import Engine
+from idsync.errors import ConfigError
+from idsync.gateway.client import Gateway
+from idsync.intake import Intake
+from idsync.intake.polls import Polls
+from idsync.metrics import Metrics
+from idsync.polling.passes import Poller
+from idsync.reconcile import Reconciler
+from idsync.snapshot import PolledSource
+from idsync.store import facts, jobs, tokens
+from idsync.store.db import Db
+from idsync.store.sqlite import SqliteStore
+
+if TYPE_CHECKING:
+    from idsync.web.scim import ScimApp
+
+FROM_FILE = "file-"
+"""Ids of tokens that a file or the environment holds begin so."""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass
+class Core:
+    """What the daemon and a command without a daemon have in common."""
+
+    config: Config
+    clock: Clock
+    store: SqliteStore
+    metrics: Metrics
+    intake: Intake
+    control: Control
+    gateway: Gateway
+    engine: Engine
+    reconciler: Reconciler
+    poller: Poller
+
+    def commands(
+        self, *, alone: bool, on_tokens: Callable[[], None] = lambda: None, drills: Drills | None = None
+    ) -> Commands:
+        parts = (self.store, self.control, self.engine, self.gateway, self.reconciler, self.poller, self.clock)
+        return Commands(*parts, on_tokens, alone, drills)
+
+    def drills(self, address: str, scim: ScimApp) -> Drills:
+        """Return what drills this idsync, whose SCIM endpoint is at that address."""
+        config = self.config
+        place = Place(
+            scim=address,
+            replicas=config.routero.replica_urls or (config.routero.base_url,),
+            told_apart=bool(config.routero.replica_urls),
+            sources=config.source_names,
+            role=config.policy.default_role,
+            ca_file=config.http.ca_file,
+            cache_time=config.routero.cache_time,
+            call_timeout=config.routero.timeout,
+        )
+        tools = Tools(self.store, self.gateway, self.clock, place)
+        return Drills(tools, on_tokens=scim.tokens.reload, on_purge=scim.forget)
+
+
+@asynccontextmanager
+async def opened(
+    config: Config,
+    *,
+    clock: Clock | None = None,
+    store: Callable[[str], SqliteStore] = SqliteStore,
+    gateway: Callable[..., Gateway] = Gateway,
+    sources: Callable[[Config, Clock, Metrics], Mapping[str, PolledSource]] = sources_of,
+) -> AsyncIterator[Core]:
+    """Open the store and everything behind it; close in the opposite order.
+
+    Tests bring a clock that they move, a store and a gateway client that break when they want them to, and sources.
+
+    Raises:
+        ConfigError: something needed to start is missing.
+        StoreBusy: another process holds the store.
+        StoreError: the store cannot be used.
+    """
+    problems = start_problems(config)
+    if problems:
+        raise ConfigError(problems)
+    held = store(config.store.url)
+    held.open()
+    try:
+        core = _core(config, clock or SystemClock(), held, gateway, sources)
+        held.write(lambda db: _prepare(db, core))
+        async with core.gateway:
+            try:
+                yield core
+            finally:
+                await core.poller.close()
+    finally:
+        held.close()
+
+
+def _core(
+    config: Config,
+    clock: Clock,
+    store: SqliteStore,
+    make: Callable[..., Gateway],
+    sources: Callable[[Config, Clock, Metrics], Mapping[str, PolledSource]],
+) -> Core:
+    rules = rules_of(config)
+    intake = Intake(rules, clock)
+    learned = {name: str(value) for name, (value, _) in facts.under(store.reader(), "verb:").items()}
+
+    def learn(name: str, verb: str) -> None:
+        store.submit(lambda db: facts.put(db, f"verb:{name}", verb, clock.now()))
+
+    metrics = Metrics(store.reader, clock.now, gateway_settings(config).name)
+    gateway = gateway_of(config, clock, learned=learned, on_learn=learn, observe=metrics.gateway_call, make=make)
+    settings = EngineSettings(
+        on_departure=config.policy.on_departure,
+        delete_user=config.policy.delete_user,
+        cache_time=config.routero.cache_time,
+        lease=max(60.0, 3 * config.routero.timeout),
+    )
+    engine = Engine(store, gateway, clock, rules, settings, metrics)
+    intake.people.on_jobs = engine.wake
+    deletes = config.policy.on_departure == "delete"
+    reconciler = Reconciler(store, gateway, intake.people, clock, wanted_teams(config), deletes=deletes)
+    control = Control(intake, config, clock)
+    polls = Polls(intake, clock)
+    polled = sources(config, clock, metrics)
+    poller = Poller(store, polls, rules, limits_of(config), polled, clock, metrics, reconciler.unlinked)
+    return Core(config, clock, store, metrics, intake, control, gateway, engine, reconciler, poller)
+
+
+def _prepare(db: Db, core: Core) -> None:
+    """Bring the store in line with this process: leases of the dead, the configuration, tokens from files."""
+    jobs.release_all(db)
+    for source in core.config.scim.sources:
+        _take_token(db, core, source)
+    if core.control.adopt_configuration(db):
+        log.warning("configuration.changed", note="what it alone would take from people is on hold: idsync holds list")
+
+
+def _take_token(db: Db, core: Core, source: configuration.ScimSource) -> None:
+    """Make the token of `token_file` (or of the environment) the live one of its kind; an older one of it ends."""
+    secret = source.token.get_secret_value() if source.token else ""
+    secret = configuration.read_secret(source.token_file) if source.token_file else secret
+    digest = hashlib.sha256(secret.encode()).hexdigest() if secret else None
+    earlier = [
+        token
+        for token in tokens.live_tokens(db)
+        if (token.kind, token.name) == ("source", source.name) and token.id.startswith(FROM_FILE)
+    ]
+    for token in earlier:
+        if token.digest != digest:
+            tokens.revoke_token(db, token.id, core.clock.now())
+    if digest is not None and all(token.digest != digest for token in earlier):
+        now = core.clock.now()
+        made = f"{FROM_FILE}{source.name}-{digest[:6]}"
+        tokens.put_token(db, id=made, kind="source", name=source.name, scope="scim", digest=digest, at=now)
+
+
+@asynccontextmanager
+async def alone(config: Config) -> AsyncIterator[Commands]:
+    """Run commands without a daemon: this process takes the store's lock and does the work itself."""
+    async with opened(config) as core:
+        yield core.commands(alone=True)

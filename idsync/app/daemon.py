@@ -1,0 +1,237 @@
+"""`idsync serve`: servers, engine and scheduler, in the order in which they start and stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import signal
+import socket
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from idsync.audit import GENESIS, first_break
+from idsync.config import Config, GraphSource, OktaSource
+from idsync.errors import GatewayError, IncompleteSource, StoreError, UsageError
+from idsync.polling.passes import Outcome, Poller
+from idsync.store import journal, tokens
+from idsync.store.db import Db
+
+if TYPE_CHECKING:
+    from idsync.schedule import Metronome
+
+from idsync.app.core import Core, opened
+from idsync.app.parts import extensions_of
+
+DRAIN = 20.0
+"""Seconds that work under way may take after SIGTERM; Kubernetes kills after 30."""
+
+DRILL_LOOKED_AT = 60.0
+"""Seconds between two looks whether a drill is due, or whether one that was cut off has left something."""
+
+TOKENS_NOTED = 60.0
+"""Seconds between two notes of when tokens were used."""
+
+log = structlog.get_logger(__name__)
+
+
+class Daemon:
+    """`idsync serve`. `on_ready` is called with the SCIM and operations addresses once both answer."""
+
+    def __init__(self, config: Config, *, on_ready: Callable[[str, str], None] = lambda scim, ops: None) -> None:
+        self.config = config
+        self._on_ready = on_ready
+        self._stopping = asyncio.Event()
+        self._ready = False
+        self._checked = (0, GENESIS)
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+    async def serve(self) -> None:
+        """Serve until a signal; then drain and close.
+
+        Raises:
+            ConfigError, StoreBusy, StoreError: it could not start.
+            UsageError: a port is taken.
+        """
+        async with opened(self.config) as core:
+            with self._signals():
+                await self._serve(core)
+            head = journal.head(core.store.reader())
+            log.info("daemon.stopped", audit_entries=head[0], audit_head=head[1])
+
+    async def _serve(self, core: Core) -> None:
+        from idsync.schedule import Metronome
+        from idsync.web import local, servers
+        from idsync.web.paths import socket_path
+
+        shared: dict[str, Any] = {"store": core.store, "clock": core.clock, "metrics": core.metrics}
+        scim, app = servers.public_app(
+            self.config, intake=core.intake, ready=self._problems, extensions=extensions_of(self.config), **shared
+        )
+        ops = servers.operations_app(tokens=scim.tokens, ready=self._problems, **shared)
+        server = self.config.server
+        with contextlib.ExitStack() as sockets:
+            public = sockets.enter_context(_bound(server.host, server.port, "server.port"))
+            private = sockets.enter_context(_bound(server.ops_host, server.ops_port, "server.ops_port"))
+            control = sockets.enter_context(local.listen(core.store.path))
+            drills = core.drills(f"{_own_address(public)}/scim/v2", scim)
+            commands = core.commands(alone=False, on_tokens=scim.tokens.reload, drills=drills)
+            running = [
+                servers.Server(app, public, proxies=server.trusted_proxies),
+                servers.Server(ops, private),
+                servers.Server(local.local_app(commands.run), control, http=local.PeerChecked),
+            ]
+            tasks = [asyncio.create_task(entry.run()) for entry in running]
+            worker = asyncio.create_task(core.engine.run())
+            for entry in running:
+                await entry.started()
+            metronome = Metronome()
+            metronome.every(self.config.reconcile.every, lambda: self._pass(core))
+            metronome.every(TOKENS_NOTED, lambda: self._note_tokens(core, scim.tokens.take_used()))
+            metronome.every(DRILL_LOOKED_AT, lambda: drills.beat(self.config.drill.every))
+            for source in self.config.sources.every:
+                self._poll_regularly(core.poller, source, metronome)
+            metronome.start()
+            gc.collect()
+            gc.freeze()  # what is loaded by now stays: a full collection would look at all of it, and pushes would wait
+            self._ready = True
+            head = journal.head(core.store.reader())
+            addresses = (_address(public), _address(private))
+            trail = {"audit_entries": head[0], "audit_head": head[1]}
+            log.info("daemon.ready", scim=f"{addresses[0]}/scim/v2", ops=addresses[1], **trail)
+            self._on_ready(*addresses)
+            await self._until_stopped([worker, *tasks])
+            self._ready = False
+            await drills.close()
+            metronome.stop()
+            for entry in running:
+                entry.stop()
+            core.engine.stop()
+            await asyncio.wait([worker, *tasks], timeout=DRAIN)
+            await self._note_tokens(core, scim.tokens.take_used())
+            scim.close()
+            socket_path(core.store.path).unlink(missing_ok=True)
+
+    async def _until_stopped(self, tasks: list[asyncio.Task[None]]) -> None:
+        """Wait for a signal, or for a part that ended by itself: that is a fault, told by its exception."""
+        stopping = asyncio.create_task(self._stopping.wait())
+        done, _ = await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        for task in done - {stopping}:
+            task.result()
+
+    async def _note_tokens(self, core: Core, used: Mapping[str, float]) -> None:
+        """Write down when tokens were used, so that the old one of an exchange can be seen to rest."""
+        if not used:
+            return
+
+        def write(db: Db) -> None:
+            for token_id, at in used.items():
+                tokens.touch_token(db, token_id, at)
+
+        try:
+            await asyncio.wrap_future(core.store.submit(write))
+        except StoreError as error:
+            log.warning("tokens.not_noted", error=str(error))
+
+    async def _pass(self, core: Core) -> None:
+        """One scheduled pass; a gateway that is down, or a full disk, is met again at the next beat."""
+        try:
+            await asyncio.to_thread(self._check_chain, core)
+            await asyncio.wrap_future(core.store.submit(core.control.look_at_protected))
+            done = await core.reconciler.apply()
+        except (GatewayError, StoreError) as error:
+            log.warning("pass.failed", error=str(error))
+            return
+        for change in done.refused:
+            log.warning("team.refused", team=change.subject, why=change.why)
+        log.info("pass.done", changes=len(done.changes), failed=len(done.failed), holds=done.held)
+
+    def _poll_regularly(self, poller: Poller, source: OktaSource | GraphSource, metronome: Metronome) -> None:
+        """List everybody when that is due, ask for changes in between, and read the event log where there is one."""
+
+        async def changes() -> None:
+            due = poller.is_due(source.name, source.full_every)
+            await _quietly(poller.full(source.name) if due else poller.recent(source.name))
+
+        async def events() -> None:
+            await _quietly(poller.events(source.name))
+
+        metronome.every(source.every, changes, jitter=source.every / 10)
+        if isinstance(source, OktaSource):
+            metronome.every(source.log_every, events, jitter=source.log_every / 10)
+
+    def _check_chain(self, core: Core) -> None:
+        """Check the audit entries that came since the last check (all of them at the first)."""
+        seq, sealed = self._checked
+        events = list(journal.events(core.store.reader(), after=seq or None))
+        broken = first_break(events, seq, sealed)
+        core.metrics.chain_ok.set(0 if broken else 1)
+        if broken:
+            log.critical("audit.chain_broken", entry=broken, remedy="idsync audit verify; compare with a backup")
+        elif events:
+            self._checked = (events[-1].seq, events[-1].hash)
+
+    def _problems(self) -> list[str]:
+        if self._stopping.is_set():
+            return ["stopping"]
+        return [] if self._ready else ["starting"]
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        """SIGTERM and SIGINT stop in order; the second one ends the process at once."""
+        loop = asyncio.get_running_loop()
+
+        def stop() -> None:
+            if self._stopping.is_set():
+                raise SystemExit(1)
+            self._stopping.set()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+
+
+async def _quietly(poll: Awaitable[Outcome | None]) -> None:
+    """Poll; what goes wrong has been logged and noted, and the next beat tries again."""
+    try:
+        outcome = await poll
+    except (IncompleteSource, GatewayError, StoreError) as error:
+        log.debug("poll.failed", error=str(error))
+        return
+    if outcome is not None and (outcome.losses or outcome.joined or outcome.kind == "full"):
+        done = sum(loss.state == "done" for loss in outcome.losses)
+        held = sum(loss.state == "held" for loss in outcome.losses)
+        told = {"source": outcome.source, "poll": outcome.kind, "listed": outcome.listed, "joined": outcome.joined}
+        log.info("poll.done", **told, taken_in=outcome.taken_in, lost=done, held=held, frozen=outcome.frozen)
+
+
+def _bound(host: str, port: int, key: str) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        msg = f"cannot listen on {host}:{port} ({error.strerror}); set {key} to a free port"
+        raise UsageError(msg) from error
+    return listener
+
+
+def _own_address(listener: socket.socket) -> str:
+    """Return where this machine reaches a listener, also one that listens on every address."""
+    return _address(listener).replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
+
+
+def _address(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

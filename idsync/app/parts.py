@@ -1,0 +1,146 @@
+"""From the configuration to parts: rules, teams, the gateway, polled sources, schema extensions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from idsync import config as configuration
+from idsync.clock import Clock, end_of_day
+from idsync.config import Config
+from idsync.errors import ConfigError
+from idsync.gateway.client import Gateway, GatewaySettings
+from idsync.metrics import Metrics
+from idsync.model import DRILL
+from idsync.plan import Limits, WantedTeam
+from idsync.policy import GroupSpec, Protection, Rule, Rules
+from idsync.snapshot import PolledSource
+
+if TYPE_CHECKING:
+    from idsync.scim.extensions import Extension
+
+log = structlog.get_logger(__name__)
+
+
+def rules_of(config: Config) -> Rules:
+    """Return the part of the configuration that decides about people."""
+    names = config.source_names
+    team_rules = [
+        Rule("team", team.alias, tuple(GroupSpec.parse(group, names) for group in team.groups)) for team in config.teams
+    ]
+    role_rules = [
+        Rule("role", role.role, tuple(GroupSpec.parse(group, names) for group in role.groups)) for role in config.roles
+    ]
+    return Rules(
+        idp_of={source.name: source.directory for source in config.every_source} | {DRILL: DRILL},
+        trust_email=frozenset(source.name for source in config.every_source if config.trusts_email(source)),
+        polled=config.polled,
+        rules=(*team_rules, *role_rules),
+        default_role=config.policy.default_role,
+        departed=config.policy.departed,
+        protected=tuple(
+            Protection(entry.match, entry.reason, end_of_day(entry.expires) if entry.expires else None)
+            for entry in config.protected
+        ),
+        group_loss_delete_after=config.policy.group_loss_delete_after,
+        disabled_delete_after=config.policy.disabled_delete_after,
+        max_push_departures=config.guard.max_push_departures,
+        rotating=frozenset(team.alias for team in config.teams if team.on_member_departure == "rotate"),
+    )
+
+
+def wanted_teams(config: Config) -> list[WantedTeam]:
+    return [
+        WantedTeam(
+            team.alias,
+            team.team_id,
+            team.adopt,
+            team.max_budget,
+            team.soft_budget,
+            team.budget_duration,
+            team.models,
+        )
+        for team in config.teams
+    ]
+
+
+def limits_of(config: Config) -> Limits:
+    """Return what polling may take before it waits for a person."""
+    guard = config.guard
+    return Limits(guard.max_departures, guard.max_fraction, guard.max_team_loss)
+
+
+def sources_of(config: Config, clock: Clock, metrics: Metrics) -> dict[str, PolledSource]:
+    """Build the polled sources; nothing is asked of them yet. Their libraries are loaded only where they are used."""
+    return {}
+
+
+def gateway_of(
+    config: Config,
+    clock: Clock,
+    *,
+    learned: dict[str, str] | None = None,
+    on_learn: Callable[[str, str], None] | None = None,
+    observe: Callable[[str, int | str, float], None] | None = None,
+    make: Callable[..., Gateway] = Gateway,
+) -> Gateway:
+    """Build the gateway client; nothing is called yet."""
+    more: dict[str, Any] = {"learned": learned or {}}
+    if on_learn is not None:
+        more["on_learn"] = on_learn
+    if observe is not None:
+        more["observe"] = observe
+    return make(gateway_settings(config), configuration.AdminKey(config), clock, **more)
+
+
+def gateway_settings(config: Config) -> GatewaySettings:
+    return GatewaySettings(
+        config.routero.base_url,
+        config.routero.dialect,
+        config.routero.organization_id,
+        config.routero.timeout,
+        config.routero.concurrency,
+        config.http.ca_file,
+    )
+
+
+def start_problems(config: Config) -> list[tuple[str, str]]:
+    """Return what keeps the daemon from starting: files it needs, and what is in them."""
+    problems = configuration.start_problems(config)
+    try:
+        extensions_of(config)
+    except ConfigError as error:
+        problems += error.problems
+    return problems
+
+
+def extensions_of(config: Config) -> list[Extension]:
+    """Read the schema extensions that the configuration names.
+
+    Raises:
+        ConfigError: a file cannot be read, or is no schema that can be served.
+    """
+    if not config.scim.extensions:
+        return []
+    from idsync.scim import extensions
+
+    found: list[Extension] = []
+    problems: list[tuple[str, str]] = []
+    for index, entry in enumerate(config.scim.extensions):
+        path = f"scim.extensions.{index}.schema_file"
+        try:
+            made = extensions.read(Path(entry.schema_file).read_bytes(), entry.resource)
+        except OSError as error:
+            problems.append((path, f"cannot read {entry.schema_file}: {error.strerror}"))
+        except extensions.BadExtension as error:
+            problems += [(path, what) for what in error.problems]
+        else:
+            if any(made.urn.lower() == other.urn.lower() for other in found):
+                problems.append((path, f"{made.urn} is there twice"))
+            found.append(made)
+    if problems:
+        raise ConfigError(problems)
+    return found

@@ -1,0 +1,125 @@
+"""Secrets come from files or the environment, and are read again when their file has changed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from idsync.config.loading import ENV
+from idsync.config.tables import Config
+from idsync.errors import ConfigError
+
+
+def read_secret(path: str) -> str:
+    """Read a secret from its file; the last line break does not belong to it.
+
+    Raises:
+        ConfigError: the file cannot be read or is empty.
+    """
+    try:
+        text = Path(path).read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not text"
+        raise ConfigError([(path, f"cannot read the secret: {reason}")]) from None
+    if not text:
+        raise ConfigError([(path, "the secret is empty")])
+    return text
+
+
+class AdminKey:
+    """The gateway's admin key, read again whenever its file has changed, so that a rotation needs no restart."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._seen: tuple[int, int, int] | None = None
+        self._key = ""
+
+    def __call__(self) -> str:
+        """Return the key as it is now.
+
+        Raises:
+            ConfigError: none is configured, or its file cannot be read.
+        """
+        signature = self._signature()
+        if signature is None or signature != self._seen:
+            self._key = admin_key(self._config)
+            self._seen = signature
+        return self._key
+
+    def _signature(self) -> tuple[int, int, int] | None:
+        try:
+            now = Path(self._config.routero.admin_key_file).stat()
+        except OSError:
+            return None
+        return now.st_mtime_ns, now.st_size, now.st_ino
+
+
+def admin_key(config: Config) -> str:
+    """Return the gateway's admin key.
+
+    Raises:
+        ConfigError: none is configured, or its file cannot be read.
+    """
+    if config.routero.admin_key is not None:
+        return config.routero.admin_key.get_secret_value()
+    if not config.routero.admin_key_file:
+        missing = f"missing; set admin_key_file, or {ENV}ROUTERO__ADMIN_KEY in the environment"
+        raise ConfigError([("routero.admin_key_file", missing)])
+    return read_secret(config.routero.admin_key_file)
+
+
+def start_problems(config: Config) -> list[tuple[str, str]]:
+    """Return what keeps the daemon from starting although the file is well-formed: unconfigured means closed."""
+    problems: list[tuple[str, str]] = []
+    try:
+        admin_key(config)
+    except ConfigError as error:
+        problems += [("routero.admin_key_file", what) for _, what in error.problems]
+    if not config.every_source:
+        problems.append(("sources", "no source of identities is configured; nothing could ever be revoked"))
+    for path, file in _secret_files(config):
+        try:
+            read_secret(file)
+        except ConfigError as error:
+            problems += [(path, what) for _, what in error.problems]
+    if config.http.ca_file and not Path(config.http.ca_file).is_file():
+        problems.append(("http.ca_file", "no such file"))
+    return problems
+
+
+def _secret_files(config: Config) -> list[tuple[str, str]]:
+    """Return the files that hold secrets of sources, each with the path of its setting."""
+    named = [(f"scim.sources.{source.name}.token_file", source.token_file) for source in config.scim.sources]
+    for okta in config.sources.okta:
+        path = f"sources.okta.{okta.name}"
+        named += [(f"{path}.private_key_file", okta.private_key_file), (f"{path}.api_token_file", okta.api_token_file)]
+    for graph in config.sources.graph:
+        path = f"sources.graph.{graph.name}"
+        keys = (
+            "client_secret_file",
+            "certificate_file",
+            "certificate_key_file",
+            "certificate_passphrase_file",
+            "federated_token_file",
+        )
+        named += [(f"{path}.{key}", getattr(graph, key)) for key in keys]
+    return [(path, file) for path, file in named if file]
+
+
+class SecretFile:
+    """A secret of a source: from its file, read anew each time, so that a rotation needs no restart, or as it was given."""
+
+    def __init__(self, file: str, given: SecretStr | None = None) -> None:
+        self._file = file
+        self._given = given
+
+    def __call__(self) -> str:
+        """Return the secret as it is now.
+
+        Raises:
+            ConfigError: the file cannot be read or is empty.
+        """
+        if self._given is not None:
+            return self._given.get_secret_value()
+        return read_secret(self._file)

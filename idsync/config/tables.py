@@ -1,0 +1,227 @@
+"""The tables of the configuration, frozen: what each key is, and what it is when nobody sets it."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+
+from idsync.clock import parse_duration
+
+
+def _seconds(value: Any) -> Any:
+    return parse_duration(value) if isinstance(value, str) else value
+
+
+def _seconds_or_never(value: Any) -> Any:
+    return 0.0 if value == "" else _seconds(value)
+
+
+Seconds = Annotated[float, BeforeValidator(_seconds), Field(ge=0, allow_inf_nan=False)]
+SecondsOrNever = Annotated[float, BeforeValidator(_seconds_or_never), Field(ge=0, allow_inf_nan=False)]
+"""Empty, or nothing at all: never."""
+Network = Annotated[str, Field(min_length=1)]
+NonEmpty = Annotated[str, Field(min_length=1)]
+
+
+class Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Server(Table):
+    host: str = "127.0.0.1"
+    port: int = Field(default=8080, ge=0, le=65535)
+    public_url: str = "http://127.0.0.1:8080"
+    ops_host: str = "127.0.0.1"
+    ops_port: int = Field(default=9090, ge=0, le=65535)
+    trusted_proxies: tuple[Network, ...] = ()
+
+
+class Store(Table):
+    url: str = "sqlite:////var/lib/idsync/idsync.db"
+
+
+class Routero(Table):
+    base_url: str = ""
+    admin_key_file: str = ""
+    admin_key: SecretStr | None = None
+    dialect: Literal["routero", "litellm"] = "routero"
+    organization_id: str = ""
+    replica_urls: tuple[str, ...] = ()
+    concurrency: int = Field(default=16, ge=1, le=256)
+    timeout: Seconds = 10.0
+    cache_time: Seconds = 60.0
+
+
+class Http(Table):
+    ca_file: str = ""
+
+
+class ScimSource(Table):
+    name: NonEmpty
+    idp: str = ""
+    token_file: str = ""
+    token: SecretStr | None = None
+    allow_from: tuple[Network, ...] = ()
+    trust_email: bool | None = None
+    strict: bool = False
+
+    @property
+    def directory(self) -> str:
+        """Return the directory this source shows; sources of one directory share it."""
+        return self.idp or self.name
+
+
+class PolledSource(Table):
+    """What every polled source has. `every` is how often changes are asked for, `full_every` how often everybody is listed."""
+
+    name: NonEmpty
+    idp: str = ""
+    trust_email: bool | None = None
+    app_id: str = ""
+    every: Seconds = 300.0
+    full_every: Seconds = 86400.0
+
+    @property
+    def directory(self) -> str:
+        """Return the directory this source shows; sources of one directory share it."""
+        return self.idp or self.name
+
+
+class OktaSource(PolledSource):
+    org_url: str = ""
+    client_id: str = ""
+    private_key_file: str = ""
+    private_key: SecretStr | None = None
+    api_token_file: str = ""
+    api_token: SecretStr | None = None
+    dpop: Literal["auto", "on", "off"] = "auto"
+    log_every: Seconds = 30.0
+    rate_share: float = Field(default=0.5, gt=0, le=1)
+
+
+class GraphSource(PolledSource):
+    tenant_id: str = ""
+    client_id: str = ""
+    client_secret_file: str = ""
+    client_secret: SecretStr | None = None
+    certificate_file: str = ""
+    certificate_key_file: str = ""
+    certificate_passphrase_file: str = ""
+    federated_token_file: str = ""
+    managed_identity: bool = False
+    authority: str = "https://login.microsoftonline.com"
+    graph_url: str = "https://graph.microsoft.com"
+
+
+class Sources(Table):
+    okta: tuple[OktaSource, ...] = ()
+    graph: tuple[GraphSource, ...] = ()
+
+    @property
+    def every(self) -> tuple[OktaSource | GraphSource, ...]:
+        return (*self.okta, *self.graph)
+
+
+class ScimExtension(Table):
+    schema_file: NonEmpty
+    resource: Literal["User", "Group"] = "User"
+
+
+class Scim(Table):
+    sources: tuple[ScimSource, ...] = ()
+    extensions: tuple[ScimExtension, ...] = ()
+
+
+class Policy(Table):
+    departed: Literal["any", "all"] = "any"
+    on_departure: Literal["delete", "block"] = "delete"
+    disabled_delete_after: Seconds = 0.0
+    group_loss_delete_after: Seconds = 600.0
+    delete_user: bool = False
+    default_role: NonEmpty = "internal_user"
+
+
+class Guard(Table):
+    """`max_push_departures` guards pushes, in 10 minutes; the others guard what polling finds, in 24 hours."""
+
+    max_departures: int = Field(default=10, ge=1)
+    max_fraction: float = Field(default=0.10, gt=0, le=1)
+    max_team_loss: float = Field(default=0.50, gt=0, le=1)
+    max_push_departures: int = Field(default=50, ge=1)
+
+
+class Reconcile(Table):
+    every: Seconds = 900.0
+
+
+class Drill(Table):
+    every: SecondsOrNever = 0.0
+
+
+class Team(Table):
+    alias: NonEmpty
+    id: str = ""
+    adopt: bool = False
+    groups: tuple[NonEmpty, ...] = ()
+    max_budget: float | None = Field(default=None, ge=0)
+    soft_budget: float | None = Field(default=None, ge=0)
+    budget_duration: str | None = None
+    models: tuple[NonEmpty, ...] | None = None
+    on_member_departure: Literal["report", "rotate"] = "report"
+    extra_members: Literal["report"] = "report"
+
+    @property
+    def team_id(self) -> str:
+        return self.id or self.alias
+
+
+class Role(Table):
+    role: NonEmpty
+    groups: tuple[NonEmpty, ...] = ()
+
+
+class Protected(Table):
+    match: NonEmpty
+    reason: NonEmpty
+    expires: dt.date | None = None
+
+
+class Config(Table):
+    """The whole configuration, valid in itself; whether its files can be read is asked by `secret_problems`."""
+
+    server: Server = Server()
+    store: Store = Store()
+    routero: Routero = Routero()
+    http: Http = Http()
+    scim: Scim = Scim()
+    sources: Sources = Sources()
+    policy: Policy = Policy()
+    guard: Guard = Guard()
+    reconcile: Reconcile = Reconcile()
+    drill: Drill = Drill()
+    teams: tuple[Team, ...] = ()
+    roles: tuple[Role, ...] = ()
+    protected: tuple[Protected, ...] = ()
+
+    @property
+    def every_source(self) -> tuple[ScimSource | OktaSource | GraphSource, ...]:
+        """Return pushed and polled sources: their names share one namespace."""
+        return (*self.scim.sources, *self.sources.every)
+
+    @property
+    def source_names(self) -> frozenset[str]:
+        return frozenset(source.name for source in self.every_source)
+
+    @property
+    def polled(self) -> dict[str, str]:
+        """Return the polled sources, and which kind of IdP each is."""
+        kinds = {source.name: "okta" for source in self.sources.okta}
+        return kinds | {source.name: "graph" for source in self.sources.graph}
+
+    def trusts_email(self, source: ScimSource | PolledSource) -> bool:
+        """E-mail is trusted by default only while there is one directory to trust."""
+        if source.trust_email is not None:
+            return source.trust_email
+        return len({other.directory for other in self.every_source}) == 1
