@@ -16,7 +16,7 @@ from idsync.engine.radius import Account, Radius
 from idsync.errors import HeldByGuard, NotFound, UsageError
 from idsync.intake import Intake
 from idsync.intake.polls import Polls
-from idsync.model import DepartureState, Evidence, GatewayKey, Lane, Origin, Person
+from idsync.model import DepartureState, Evidence, GatewayKey, Group, Lane, Origin, Person
 from idsync.policy import MANUAL, protection
 from idsync.standing import Cause, note
 from idsync.store import directory, exposure, facts, journal, ledger, people, tokens
@@ -268,7 +268,7 @@ class Control:
             NotFound: no such team or role in the configuration, or no such group.
         """
         kind = self._kind_of(target)
-        group = directory.group_any(db, group_id)
+        group = self._group(db, group_id)
         if group is None or group.deleted_at is not None:
             msg = f"no source shows a group of id {group_id!r}; `idsync groups list` shows them"
             raise NotFound(msg)
@@ -276,6 +276,7 @@ class Control:
         people.add_binding(db, Binding(kind, target, MANUAL, group.source, group.id), now)
         for conflict in ("rebind", "group_name"):
             people.resolve_conflicts(db, conflict, f"{target}:{group.id}", now)
+        people.resolve_conflicts(db, "group_name", f"{group.source}:{group.external_id}", now)
         origin = Origin("cli", by, now)
         note(
             db, self.clock, origin, "binding.made", f"{kind} {target}", {"group": group.id, "name": group.display_name}
@@ -293,6 +294,8 @@ class Control:
             NotFound: no such binding.
         """
         kind = self._kind_of(target)
+        known = self._group(db, group_id)
+        group_id = known.id if known is not None else group_id
         if not people.drop_binding(db, kind, target, group_id):
             msg = f"{target} is not bound to group {group_id}"
             raise NotFound(msg)
@@ -303,6 +306,13 @@ class Control:
             db, directory.persons_under(db, group_id), Cause(origin, what, configuration=True)
         )
         return {"kind": kind, "target": target, "group_id": group_id}
+
+    @staticmethod
+    def _group(db: Db, group_id: str) -> Group | None:
+        """Find a group by our id, or by the id its directory has for it where one source alone has such a group."""
+        found = directory.group_any(db, group_id)
+        theirs = [group for group in directory.live_groups(db) if group.external_id == group_id]
+        return found or (theirs[0] if len(theirs) == 1 else None)
 
     def _kind_of(self, target: str) -> str:
         kinds = {rule.target: rule.kind for rule in self.intake.rules.rules}
@@ -320,8 +330,9 @@ class Control:
             NotFound: the configuration has no such source.
             UsageError: the source has two live tokens already.
         """
-        if kind == "source" and name not in self.config.source_names:
-            known = ", ".join(sorted(self.config.source_names)) or "none"
+        pushing = sorted(source.name for source in self.config.scim.sources)
+        if kind == "source" and name not in pushing:
+            known = ", ".join(pushing) or "none"
             msg = f"the configuration has no SCIM source {name!r} (it has: {known})"
             raise NotFound(msg)
         alive = [token for token in tokens.live_tokens(db) if (token.kind, token.name) == (kind, name)]

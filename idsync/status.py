@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from idsync.clock import rfc3339
@@ -15,14 +15,15 @@ WINDOW = 30 * 86400.0
 """Seconds of the past that the time to revoke is taken from."""
 
 
-def status_of(db: Db, sources: Sequence[str], now: float) -> dict[str, Any]:
+def status_of(db: Db, sources: Sequence[str], polled: Mapping[str, str], now: float) -> dict[str, Any]:
     """Return everything an operator looks at first; ages in seconds."""
     took = ledger.times_to_revoke(db, now - WINDOW)
     beat = facts.under(db, "pass:").get("reconcile")
     canaries = canary.persons(db)
     open_jobs = [job for job in jobs.all_jobs(db) if job.person_id not in canaries]
     return {
-        "sources": [_source(db, name, now) for name in sources],
+        "sources": [_source(db, name, polled, now) for name in sources],
+        "frozen": facts.get(db, facts.FROZEN),
         "last_pass": None if beat is None else {"age_seconds": now - beat[1], "changes": beat[0]},
         "time_to_revoke": {"count": len(took), "p50": quantile(took, 0.5), "p99": quantile(took, 0.99)},
         "unverified_departures": ledger.unverified(db, now),
@@ -51,10 +52,21 @@ def _exposed(db: Db) -> dict[str, int]:
     return {"keys": sum(found.values()), "rotation_wanted": found["rotate"]}
 
 
-def _source(db: Db, name: str, now: float) -> dict[str, Any]:
+def _source(db: Db, name: str, polled: Mapping[str, str], now: float) -> dict[str, Any]:
     seen = facts.get(db, f"source_success:{name}")
+    age = None if seen is None else now - float(seen)
+    if name in polled:
+        known = facts.get(db, f"polled:{name}")
+        return {
+            "name": name,
+            "age_seconds": age,
+            "polled": polled[name],
+            "full_age_seconds": None if known is None else now - float(known["full_at"]),
+            "errors": int(facts.get(db, f"source_errors:{name}") or 0),
+            "problem": facts.get(db, f"source_problem:{name}"),
+        }
     live = [token for token in tokens.live_tokens(db) if (token.kind, token.name) == ("source", name)]
-    return {"name": name, "age_seconds": None if seen is None else now - float(seen), "live_tokens": len(live)}
+    return {"name": name, "age_seconds": age, "live_tokens": len(live)}
 
 
 def _job(db: Db, job: jobs.Job) -> dict[str, Any]:

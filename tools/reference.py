@@ -46,6 +46,13 @@ ENVIRONMENT_ONLY = {
     "scim.sources.token": (
         "A token itself, only as `IDSYNC_SCIM__SOURCES__<NAME>__TOKEN`; `token_file` goes before it when both are set."
     ),
+    "sources.okta.private_key": (
+        "The private key itself, only as `IDSYNC_SOURCES__OKTA__<NAME>__PRIVATE_KEY`, instead of its file."
+    ),
+    "sources.okta.api_token": "The token itself, only as `IDSYNC_SOURCES__OKTA__<NAME>__API_TOKEN`, instead of its file.",
+    "sources.graph.client_secret": (
+        "The secret itself, only as `IDSYNC_SOURCES__GRAPH__<NAME>__CLIENT_SECRET`, instead of its file."
+    ),
 }
 """Secrets that must not stand in a file, and so not in config.example.toml either."""
 

@@ -16,7 +16,7 @@ def groups() -> None:
 @JSON
 @click.pass_context
 def list_(ctx: click.Context, as_json: bool) -> int:
-    """Show every group a source has pushed, with its bindings."""
+    """Show every group of every source, with its bindings."""
     from idsync.store import directory, people
 
     with reading(settings(ctx)) as db:
@@ -29,6 +29,7 @@ def list_(ctx: click.Context, as_json: bool) -> int:
                 {
                     "id": group.id,
                     "source": group.source,
+                    "external_id": group.external_id,
                     "name": group.display_name,
                     "members": sizes[group.id],
                     "bound_to": bound[group.id],

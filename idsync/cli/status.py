@@ -19,7 +19,7 @@ def status(ctx: click.Context, as_json: bool) -> int:
 
     config = settings(ctx)
     with reading(config) as db:
-        view = status_of(db, sorted(config.source_names), SystemClock().now())
+        view = status_of(db, sorted(config.source_names), config.polled, SystemClock().now())
     if as_json:
         show(view)
     else:
@@ -27,10 +27,27 @@ def status(ctx: click.Context, as_json: bool) -> int:
     return 0
 
 
+def _print_source(source: dict[str, Any]) -> None:
+    age = source["age_seconds"]
+    if "polled" not in source:
+        seen = f"last change {ago(age)} ago" if age is not None else "nothing yet"
+        say(f"source {source['name']}: {seen}, {source['live_tokens']} live token(s)")
+        return
+    full = source["full_age_seconds"]
+    listed = f"everybody listed {ago(full)} ago" if full is not None else "never listed in full"
+    seen = f"polled {ago(age)} ago" if age is not None else "not polled yet"
+    say(f"source {source['name']} ({source['polled']}): {seen}, {listed}")
+    if source["errors"]:
+        say(f"  INCOMPLETE {source['errors']} time(s) in a row: {source['problem']}; nobody is removed by it")
+
+
 def _print(view: dict[str, Any]) -> None:
     for source in view["sources"]:
-        seen = f"last change {ago(source['age_seconds'])} ago" if source["age_seconds"] is not None else "nothing yet"
-        say(f"source {source['name']}: {seen}, {source['live_tokens']} live token(s)")
+        _print_source(source)
+    if view["frozen"]:
+        say(
+            f"FROZEN by {view['frozen']['by']}: {view['frozen']['reason']}; polled departures and grants wait: idsync thaw"
+        )
     beat = view["last_pass"]
     say(f"last pass: {ago(beat['age_seconds'])} ago, {beat['changes']} change(s)" if beat else "last pass: none yet")
     revoke = view["time_to_revoke"]
