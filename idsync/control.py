@@ -498,6 +498,7 @@ def radius_view(db: Db, found: Radius) -> dict[str, Any]:
                 "keys": len(account.keys),
                 "spend": _spend(account.keys),
                 "teams": sorted(team.alias or team.team_id for team in account.teams),
+                "organizations": list(account.organizations),
             }
             for account in found.accounts
         ],
@@ -547,10 +548,7 @@ def _took(departure: ledger.Departure) -> float | None:
 def hold_view(db: Db, hold: ledger.Hold) -> dict[str, Any]:
     """Return a hold as `idsync holds` shows it."""
     held = ledger.items(db, hold.id)
-    listed = [
-        {"user": _label(db, item.person_id), "team": _team_of(item), "cause": item.cause, "evidence": item.version}
-        for item in held
-    ]
+    listed = [{"user": _label(db, item.person_id), "team": _team_of(item), "cause": item.cause} for item in held]
     return {
         "id": hold.id,
         "kind": hold.kind,

@@ -201,8 +201,19 @@ class Lane(StrEnum):
 
 
 @dataclass(frozen=True)
+class OrganizationMember:
+    """Somebody's place in an organization of the gateway."""
+
+    organization_id: str
+    role: str | None
+
+
+@dataclass(frozen=True)
 class GatewayUser:
-    """A user row as the gateway shows it. `metadata` is None when it was not an object (an odd read)."""
+    """A user row as the gateway shows it. `metadata` is None when it was not an object (an odd read).
+
+    `organizations` is empty also in rows that do not show them (`Gateway.organizations_of` asks where they are shown).
+    """
 
     user_id: str
     email: str | None
@@ -210,6 +221,7 @@ class GatewayUser:
     metadata: Mapping[str, Any] | None
     teams: tuple[str, ...] = ()
     sso_user_id: str | None = None
+    organizations: tuple[OrganizationMember, ...] = ()
 
     @property
     def fenced(self) -> bool:

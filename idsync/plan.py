@@ -29,6 +29,7 @@ RANK = {
             "key.block",
             "key.delete",
             "team.leave",
+            "organization.leave",
             "team.refused",
             "team.create",
             "team.adopt",
@@ -122,6 +123,8 @@ class WantedPerson:
     """A person as policy and the ledger have them. `teams` and `leaving` are gateway team ids.
 
     `strangers` are accounts linked to nobody that carry a departed person's trusted e-mail: made after they left.
+    `outside` are the organizations that a departure has taken an account out of, and whether the gateway had stopped
+    to show it then.
     """
 
     person_id: str
@@ -136,6 +139,7 @@ class WantedPerson:
     delete_now: bool = False
     own_fences: frozenset[str] = frozenset()
     strangers: tuple[str, ...] = ()
+    outside: Mapping[str, Mapping[str, bool]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -261,7 +265,17 @@ def _plan_leaver(person: WantedPerson, scape: Gatewayscape) -> list[Change]:
         changes += _end_keys(person, scape.keys.get(account, ()), delete=person.delete_now)
         if person.delete_now:
             changes += [_about(person, "team.leave", team) for team in _teams_with(account, scape)]
+            changes += [_about(person, "organization.leave", name) for name in _back_inside(person, account, scape)]
     return changes
+
+
+def _back_inside(person: WantedPerson, account: str, scape: Gatewayscape) -> list[str]:
+    """Return the organizations that an account is in again after a departure has taken it out."""
+    user = scape.users.get(account)
+    if user is None:
+        return []
+    shown = {place.organization_id for place in user.organizations}
+    return sorted(name for name, hidden in person.outside.get(account, {}).items() if hidden or name in shown)
 
 
 def _accounts(person: WantedPerson) -> tuple[str, ...]:

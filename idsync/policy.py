@@ -267,7 +267,8 @@ def _has_ended(
 ) -> bool:
     """Tell whether another source of the directory has said since that the person is not in this group.
 
-    A membership through a nested group is as young as the person's youngest direct one.
+    A membership through a nested group is as young as the person's youngest direct one. Pushes are timed in whole
+    milliseconds; of two words within one, the one that takes counts.
     """
     if not rules.share(record.source):
         return False
@@ -279,7 +280,7 @@ def _has_ended(
     }
     idp = rules.idp_of[record.source]
     return any(
-        at > told
+        at >= round(told, 3)
         for other in records
         if other.source != record.source and rules.idp_of[other.source] == idp
         for group_id, at in other.ended.items()

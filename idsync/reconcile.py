@@ -21,13 +21,13 @@ from idsync.gateway.client import Gateway
 from idsync.model import DepartureState, GatewayUser, Lane, Person, Standing, fold
 from idsync.plan import MANAGED, Change, Gatewayscape, WantedPerson, WantedTeam, in_order, plan_people, plan_teams
 from idsync.standing import People
-from idsync.store import directory, facts, journal, ledger, people
+from idsync.store import directory, facts, journal, ledger, organizations, people
 from idsync.store.db import Db
 from idsync.store.ledger import Departure
 from idsync.store.sqlite import SqliteStore
 
 T = TypeVar("T")
-TAKING = frozenset({"person.fence", "key.block", "key.delete", "team.leave"})
+TAKING = frozenset({"person.fence", "key.block", "key.delete", "team.leave", "organization.leave"})
 
 log = structlog.get_logger(__name__)
 
@@ -222,6 +222,7 @@ class Reconciler:
             further=() if held and not departure.fenced_at else tuple(people.further_accounts(db, person.id)),
             delete_now=delete_now,
             strangers=self._strangers(db, person, by_address) if departure.verified_at is not None else (),
+            outside=_outside(db, person),
         )
 
     def _strangers(self, db: Db, person: Person, by_address: Mapping[str, Sequence[GatewayUser]]) -> tuple[str, ...]:
@@ -259,6 +260,14 @@ class Reconciler:
             if strangers:
                 extras[alias] = len(strangers)
         return extras
+
+
+def _outside(db: Db, person: Person) -> dict[str, dict[str, bool]]:
+    """Return the organizations that departures have taken a person's accounts out of, by account."""
+    found: dict[str, dict[str, bool]] = {}
+    for left in organizations.of_person(db, person.id):
+        found.setdefault(left.account_id, {})[left.organization_id] = left.hidden
+    return found
 
 
 def _known_teams(db: Db) -> dict[str, str]:

@@ -10,7 +10,7 @@ from idsync.engine.accounts import address
 from idsync.errors import NotFound, Unsupported
 from idsync.gateway.client import Gateway
 from idsync.model import GatewayKey
-from idsync.store import directory, ledger, people
+from idsync.store import directory, ledger, organizations, people
 from idsync.store.db import Db
 from idsync.store.ledger import Departure
 
@@ -64,6 +64,7 @@ async def _verify_one(db: Db, gateway: Gateway, departure: Departure, now: float
         alive += await _account_alive(gateway, account, blocked_is_enough=waiting is not None)
     if waiting is None:
         alive += await _keys_alive(gateway, [str(entry["id"]) for entry in receipt.get("keys", [])])
+    alive += await _memberships_alive(db, gateway, departure, own)
     alive += await _other_accounts(db, gateway, departure, own)
     return Finding(departure.label, departure.account_id, departure.state.value, tuple(alive), waiting, tuple(own))
 
@@ -100,6 +101,16 @@ async def _keys_alive(gateway: Gateway, key_ids: Sequence[str]) -> list[str]:
     except Unsupported:
         return []
     return [f"key {_name(key)} by id" for key in shown if key is not None and not key.deleted]
+
+
+async def _memberships_alive(db: Db, gateway: Gateway, departure: Departure, own: Sequence[str]) -> list[str]:
+    """Name the organizations that show an account which a departure has taken out."""
+    alive = []
+    for left in organizations.of_person(db, departure.person_id):
+        shown = await gateway.organizations_of(left.account_id) if left.account_id in own else ()
+        if any(place.organization_id == left.organization_id for place in shown or ()):
+            alive.append(f"member of organization {left.organization_id}")
+    return alive
 
 
 async def _other_accounts(db: Db, gateway: Gateway, departure: Departure, own: Sequence[str]) -> list[str]:

@@ -10,7 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from idsync.model import FENCE_FLAG, FENCE_TAG, GatewayKey, GatewayTeam, GatewayUser, Standing, TeamMember
+from idsync.model import (
+    FENCE_FLAG,
+    FENCE_TAG,
+    GatewayKey,
+    GatewayTeam,
+    GatewayUser,
+    OrganizationMember,
+    Standing,
+    TeamMember,
+)
 from idsync.plan import (
     MANAGED,
     RANK,
@@ -173,6 +182,28 @@ def test_while_deletion_waits_a_leaver_is_fenced_and_blocked_only(standing: Stan
 
 def test_a_leaver_of_whom_nothing_is_left_needs_nothing() -> None:
     assert did(GONE, scape(fenced=True)) == []
+
+
+@pytest.mark.parametrize(
+    ("hidden", "shown", "inside", "planned"),
+    [
+        (True, False, (), []),
+        (True, True, (), ["acme"]),  # the gateway shows the account again
+        (False, True, (), []),
+        (False, True, ("acme", "other"), ["acme"]),
+    ],
+)
+def test_a_leaver_who_was_let_into_an_organization_again_leaves_it(
+    hidden: bool, shown: bool, inside: Sequence[str], planned: Sequence[str]
+) -> None:
+    found = scape(fenced=True, known=shown)
+    users = {
+        name: replace(user, organizations=tuple(OrganizationMember(one, None) for one in inside))
+        for name, user in found.users.items()
+    }
+    person = replace(GONE, outside={"acc-1": {"acme": hidden}})
+    assert did(person, replace(found, users=users)) == [("organization.leave", one) for one in planned]
+    assert did(replace(person, delete_now=False), replace(found, users=users)) == []
     assert did(GONE, scape(known=False)) == []
     assert did(replace(GONE, account_id=None), scape(keys=[key("k1")])) == []
 

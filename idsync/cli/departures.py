@@ -63,6 +63,8 @@ def _print(view: dict[str, Any], *, with_receipt: bool) -> None:
         say(f"    left team {team}")
     for role in receipt.get("roles", []):
         say(f"    role taken: {role}")
+    for organization in receipt.get("organizations", []):
+        say(f"    left organization {organization}")
     for invitation in receipt.get("invitations", []):
         say(f"    invitation ended: {invitation}")
     for call in receipt.get("calls", []):

@@ -14,6 +14,7 @@ WORDS = {
     "key.block": "block key",
     "key.delete": "delete key",
     "team.leave": "leave team",
+    "organization.leave": "leave organization",
     "team.refused": "REFUSED team",
     "team.create": "create team",
     "team.adopt": "adopt team",

@@ -85,6 +85,8 @@ def _print_account(account: dict[str, Any], keys: list[dict[str, Any]]) -> None:
     for key in keys:
         say(f"    key {_key(key)}{'  (blocked)' if key['blocked'] else ''}")
     say(f"    teams: {', '.join(account['teams']) or 'none'}")
+    if account["organizations"]:
+        say(f"    organizations: {', '.join(account['organizations'])}")
 
 
 def _key(key: dict[str, Any]) -> str:

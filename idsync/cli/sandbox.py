@@ -14,14 +14,26 @@ import click
 )
 @click.option("--no-fence", is_flag=True, help="A gateway that ignores metadata.scim_active.")
 def sandbox(port: int, dialect: str, replicas: int, cache_ttl: float, no_fence: bool) -> int:
-    """A stand-in gateway on loopback, with hooks under /_sandbox/ to seed it, to break it and to read its log."""
-    from idsync.sandbox.server import Options, run
+    """Stand-ins on loopback of a gateway, of Okta (/okta) and of Microsoft Graph (/graph, Entra under /entra).
+
+    Hooks under /_sandbox/, /_sandbox/okta/ and /_sandbox/graph/ seed them, change them, break them and read their logs.
+    """
+    from idsync.sandbox.graph import service as graph
+    from idsync.sandbox.okta import service as okta
+    from idsync.sandbox.server import Options, Sandbox, run
 
     options = Options(dialect=dialect, replicas=replicas, cache_ttl=cache_ttl, fence=not no_fence, port=port)
 
-    def ready(url: str) -> None:
+    def ready(running: Sandbox) -> None:
+        url = running.url
         click.echo(f"sandbox ({dialect}, {replicas} replicas) at {url}  admin key {options.admin_key}")
-        click.echo(f"request log: curl {url}/_sandbox/log")
+        click.echo(f"okta at {running.okta_url}  SSWS token {okta.TOKEN}")
+        click.echo(f"graph at {running.graph_url}  authority {running.entra_url}/{graph.TENANT}")
+        click.echo(f"  client id {graph.CLIENT}  client secret {graph.SECRET}")
+        click.echo(
+            f"  managed identity: IDENTITY_ENDPOINT={running.entra_url}/msi/token IDENTITY_HEADER={graph.IDENTITY_HEADER}"
+        )
+        click.echo(f"request logs: curl {url}/_sandbox/log, {url}/_sandbox/okta/log, {url}/_sandbox/graph/log")
 
     run(options, ready)
     return 0

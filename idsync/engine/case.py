@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -10,9 +10,10 @@ from idsync.engine.desk import Desk
 from idsync.engine.exposed import Census
 from idsync.errors import Superseded
 from idsync.model import Call, DepartureState, GatewayKey, Person
-from idsync.store import ledger
+from idsync.store import ledger, organizations
 from idsync.store.db import Db
 from idsync.store.ledger import Departure
+from idsync.store.organizations import Left
 
 T = TypeVar("T")
 ORDER = (
@@ -30,8 +31,9 @@ class Case:
     """One run of one departure.
 
     `doomed` are the keys that are deleted, and asked for by id, also those of runs before; `left` the teams. `again`
-    names what had been ended and was found alive: fence, key, member, role, invitation, or another account. `features` says which means
-    of the gateway were used, and which it does not have.
+    names what had been ended and was found alive: fence, key, member, role, invitation, organization, or another
+    account. `features` says which means of the gateway were used, and which it does not have. `outside` are the
+    memberships of organizations that were found ended, for the ledger.
     """
 
     desk: Desk
@@ -45,6 +47,7 @@ class Case:
     features: dict[str, str] = field(default_factory=dict)
     standing: dict[str, Any] = field(default_factory=dict)
     census: Census | None = None
+    outside: Sequence[Left] = ()
     fence: str = "assumed"
     fence_sent_at: float | None = None
     deleted_at: float | None = None
@@ -64,6 +67,12 @@ class Case:
     def is_second_look(self) -> bool:
         due = self.departure.settle_at
         return self.departure.verified_at is not None and due is not None and self.desk.clock.now() >= due
+
+    def put_outside(self, accounts: Iterable[str]) -> bool:
+        """Tell whether a departure has taken one of these accounts out of an organization: its 404 is no doubt."""
+        return not {left.account_id for left in organizations.of_person(self.desk.db, self.person.id)}.isdisjoint(
+            accounts
+        )
 
     def known_gone(self) -> list[str]:
         """Return the ids of keys that were proven gone; at the second look they are asked for once more."""

@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 
 from idsync.clock import rfc3339
-from idsync.engine import exposed
+from idsync.engine import exposed, organizations
 from idsync.engine.case import Case
 from idsync.engine.desk import Outcome
 from idsync.engine.looking import Sight
@@ -65,6 +65,7 @@ def closed(case: Case, sights: Sequence[Sight], *, ended_by: str) -> Outcome:
         )
         ledger.put_departure(db, done)
         case.add_calls(db)
+        organizations.record(db, case, now)
         if case.census is not None:
             exposed.note(db, case.census, now)
         if ended_by == "delete":
@@ -94,7 +95,8 @@ def _times(case: Case, sights: Sequence[Sight], now: float) -> dict[str, float |
 def _fence(case: Case, sights: Sequence[Sight]) -> str:
     """Say how far the fence may be relied on: what a drill has shown of this gateway, if one has lately."""
     if not any(sight.user for sight in sights):
-        return "none"
+        known = case.departure.fence if case.put_outside(sight.account_id for sight in sights) else None
+        return known or "none"
     if case.fence == "unsupported":
         return case.fence
     return verdicts.fence_verdict(case.desk.db, case.desk.gateway.name, case.desk.clock.now())

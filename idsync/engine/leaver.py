@@ -2,7 +2,7 @@
 
 The order is the point (reference: how fast a revoked key is really dead). The fence ends every key at once and stops
 new ones; a block is broadcast to the gateway's replicas where a deletion is not; only then is a key deleted, and only
-after the keys come teams, roles and invitations. Each run looks at the gateway afresh and does what is missing, so it
+after the keys come teams, roles and invitations. Memberships of organizations end last of all. Each run looks at the gateway afresh and does what is missing, so it
 may be cut off anywhere and run again.
 """
 
@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import structlog
 
-from idsync.engine import admins, belongings, closing, exposed, wave
+from idsync.engine import admins, belongings, closing, exposed, organizations, wave
 from idsync.engine.accounts import Identity, accounts_of, identity_of, instead_of_the_missing, unowned, was_unlinked
 from idsync.engine.case import Case
 from idsync.engine.desk import Desk, Outcome, every
@@ -138,7 +138,7 @@ class _Leaver:
         found = [await self.fence.raise_on(other, spare_admins=True) for other in others]
         if any(found):
             self.case.came_back_after_proof("account")
-        if not any(users) and not any(found):
+        if not any(users) and not any(found) and not self.case.put_outside(accounts):
             await self._refuse_a_doubt(identity)
         if not any(found):
             self._refuse_a_wrong_link(accounts, users)
@@ -321,7 +321,14 @@ class _Leaver:
             self.case.census = await self._counted(teams, own)
             if self.desk.settings.delete_user and not self.case.again:
                 await self._delete_accounts(sights)
+        if self._is_over():
+            await organizations.end_memberships(self.case, sights)
         return closing.closed(self.case, sights, ended_by="delete")
+
+    def _is_over(self) -> bool:
+        """Tell whether nothing is left to look at again: it is the second look, or was settled, and all stayed gone."""
+        settles = self.case.is_second_look or self.departure.settled_at is not None
+        return settles and not self.case.again
 
     async def _counted(self, teams: Sequence[str], own: Sequence[str]) -> exposed.Census | None:
         """Count what they may still know; where that fails, the next pass does."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from idsync.engine.accounts import Identity, accounts_of, free_the_address, identity_of
+from idsync.engine import organizations
+from idsync.engine.accounts import DEPARTED_ADDRESS, Identity, accounts_of, free_the_address, identity_of
 from idsync.engine.desk import Desk, Outcome, every
 from idsync.engine.fence import lift_fence
 from idsync.errors import Conflicting, Missing, NeedsPerson, StillAlive, Transient, Unsupported
@@ -43,6 +44,7 @@ class _Member:
         self.left: list[str] = []
 
     async def run(self) -> Outcome:
+        await organizations.give_back(self.desk, self.person)  # before that, their accounts may be 404 for us
         user = await self._account()
         if user is None:  # no account: nothing to take, and nothing that should be given
             self.left = [grant.team for grant in self.leaving]
@@ -77,6 +79,7 @@ class _Member:
 
     async def _create(self, identity: Identity, user_id: str) -> GatewayUser:
         if identity.email:
+            await organizations.free_the_address(self.desk, self.person, identity.email, to=DEPARTED_ADDRESS)
             await free_the_address(self.desk, self.person, identity.email)
         self.desk.still_wanted()
         try:

@@ -10,7 +10,7 @@ from idsync.engine import admins
 from idsync.engine.accounts import identity_of, match, unowned
 from idsync.engine.desk import Desk, every
 from idsync.engine.exposed import Keyring, Knower, Names, count
-from idsync.errors import NeedsPerson
+from idsync.errors import NeedsPerson, Unsupported
 from idsync.model import GatewayKey, GatewayTeam, GatewayUser, Person
 from idsync.store import exposure, ledger, people
 from idsync.store.exposure import Exposed, Subject
@@ -25,6 +25,7 @@ class Account:
     user: GatewayUser | None
     keys: tuple[GatewayKey, ...]
     teams: tuple[GatewayTeam, ...]
+    organizations: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,17 @@ async def _others(desk: Desk, person: Person, own: set[str]) -> tuple[str, ...]:
 async def _look(desk: Desk, user_id: str, *, linked: bool) -> Account:
     user = await desk.gateway.get_user(user_id)
     keys = await desk.gateway.list_keys(user_id=user_id)
-    return Account(user_id, linked, user, tuple(keys), tuple(await desk.gateway.teams_of(user_id)))
+    teams = await desk.gateway.teams_of(user_id)
+    return Account(user_id, linked, user, tuple(keys), tuple(teams), await _organizations(desk, user_id))
+
+
+async def _organizations(desk: Desk, user_id: str) -> tuple[str, ...]:
+    """Name the organizations an account is in; none where the gateway does not show them."""
+    try:
+        places = await desk.gateway.organizations_of(user_id)
+    except Unsupported:
+        return ()
+    return tuple(sorted(place.organization_id for place in places or ()))
 
 
 async def _reported(desk: Desk, person: Person | None, accounts: Sequence[Account]) -> list[Exposed]:

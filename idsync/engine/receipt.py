@@ -43,7 +43,7 @@ def receipt_of(
         "teams": sorted({*earlier.get("teams", []), *teams}),
         **{
             what: sorted({*earlier.get(what, []), *ended.get(what, ())})
-            for what in ("roles", "invitations", "deleted_accounts")
+            for what in ("roles", "invitations", "organizations", "deleted_accounts")
         },
         "features": {**earlier.get("features", {}), **features},
         "read_backs": looks if len(looks) <= MOST_READ_BACKS else [*looks[:2], *looks[-(MOST_READ_BACKS - 2) :]],
@@ -52,6 +52,7 @@ def receipt_of(
         "other_accounts": standing.get("other_accounts", earlier.get("other_accounts")),
         "left_standing": [
             *_hidden(departure, features),
+            *_still_inside(departure, features),
             "keys without an owner (shared team keys) are not touched when somebody leaves",
         ],
     }
@@ -63,6 +64,14 @@ def _hidden(departure: Departure, features: Mapping[str, str]) -> list[str]:
     if used == "used":
         return []
     return ["keys the API does not list (dashboard sessions) are ended by the fence alone"]
+
+
+def _still_inside(departure: Departure, features: Mapping[str, str]) -> list[str]:
+    """Say that memberships of organizations stay, where the gateway would not end them."""
+    how = {**(departure.receipt or {}).get("features", {}), **features}.get("organization", "used")
+    if how == "used":
+        return []
+    return [f"membership of organizations stays: the gateway's means to end it is {how}"]
 
 
 async def left_standing(desk: Desk, teams: Iterable[str], own: Iterable[str], emails: Iterable[str]) -> dict[str, Any]:

@@ -32,7 +32,7 @@ from idsync.gateway.parse import invitation_from, key_from, team_from, text_of, 
 from idsync.gateway.receipts import recorder
 from idsync.gateway.shared import Shared
 from idsync.gateway.trial import KeyTrial, try_key
-from idsync.model import GatewayKey, GatewayTeam, GatewayUser, Invitation
+from idsync.model import GatewayKey, GatewayTeam, GatewayUser, Invitation, OrganizationMember
 
 __all__ = ["Gateway", "GatewaySettings", "KeyTrial", "NewKey", "recorder", "try_key"]
 
@@ -227,6 +227,47 @@ class Gateway(Caller):
         try:
             await self._call("invitation_delete", invitation_id, body={"invitation_id": invitation_id})
         except Missing:
+            return
+
+    # -- organizations ------------------------------------------------------------------------------------------------
+
+    @property
+    def organization_id(self) -> str:
+        """Return the organization every call is about (X-Organization-Id); whoever is outside of it is 404. "": none."""
+        return self._settings.organization_id
+
+    async def organizations_of(self, user_id: str) -> tuple[OrganizationMember, ...] | None:
+        """Return a user's places in organizations: in ours, where one is set. None for a user who is not shown.
+
+        /user/info alone shows them (LiteLLM 1.108.0, source).
+        """
+        if any(character.isspace() for character in user_id):
+            user = await self._user_from_list(user_id)
+        else:
+            user = await self._user_by("user_info", user_id)
+        if user is None:
+            return None
+        ours = self.organization_id
+        return tuple(place for place in user.organizations if not ours or place.organization_id == ours)
+
+    async def leave_organization(self, organization_id: str, user_id: str) -> None:
+        """End a user's membership; the user, their teams and keys stay (LiteLLM 1.108.0, source).
+
+        The answer is `null` for somebody who was none, and may be empty: read back.
+        """
+        body = {"organization_id": organization_id, "user_id": user_id}
+        try:
+            await self._call("organization_leave", user_id, body=body)
+        except (Missing, BadAnswer):
+            return
+
+    async def join_organization(self, organization_id: str, user_id: str, role: str) -> None:
+        """Make a user a member who is none: a second time is a 500, an unknown user is created (LiteLLM, source)."""
+        member = {"user_id": user_id, "role": plain_role(role)}
+        body = {"organization_id": organization_id, "member": member}
+        try:
+            await self._call("organization_join", user_id, body=body)
+        except (Conflicting, BadAnswer):
             return
 
     # -- keys -------------------------------------------------------------------------------------------------------

@@ -62,6 +62,8 @@ _COMMON: dict[str, Operation] = {
     "member_delete": _write("/team/member_delete", "POST", "DELETE"),
     "invitation_list": _listing("/invitation/list"),
     "invitation_delete": _write("/invitation/delete", "POST", "DELETE"),
+    "organization_join": _write("/organization/member_add", "POST", repeatable=False),
+    "organization_leave": _write("/organization/member_delete", "DELETE", "POST"),
     "openapi": _listing("/openapi.json"),
 }
 _ROUTERO_ONLY = frozenset({"role_update", "invitation_list"})

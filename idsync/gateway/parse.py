@@ -12,7 +12,7 @@ from typing import Any
 
 from idsync.errors import BadAnswer
 from idsync.gateway.dialects import plain_role
-from idsync.model import GatewayKey, GatewayTeam, GatewayUser, Invitation, TeamMember
+from idsync.model import GatewayKey, GatewayTeam, GatewayUser, Invitation, OrganizationMember, TeamMember
 
 
 def user_from(value: Any) -> GatewayUser:
@@ -33,6 +33,7 @@ def user_from(value: Any) -> GatewayUser:
         metadata=metadata_of(row["metadata"]) if "metadata" in row else None,
         teams=_team_ids(row.get("teams") if "teams" in row else outer.get("teams")),
         sso_user_id=text_of(row.get("sso_user_id")),
+        organizations=_organizations(row.get("organization_memberships")),
     )
 
 
@@ -176,6 +177,13 @@ def _team_ids(value: Any) -> tuple[str, ...]:
     items = value if isinstance(value, list) else []
     ids = (text_of(item.get("team_id") if isinstance(item, dict) else item) for item in items)
     return tuple(dict.fromkeys(filter(None, ids)))
+
+
+def _organizations(value: Any) -> tuple[OrganizationMember, ...]:
+    """Read somebody's places in organizations; a row without an id names none."""
+    rows = [row for row in value if isinstance(row, dict)] if isinstance(value, list) else []
+    places = [(text_of(row.get("organization_id")), text_of(row.get("user_role"))) for row in rows]
+    return tuple(OrganizationMember(found, plain_role(role) if role else None) for found, role in places if found)
 
 
 def _roster(value: Any) -> tuple[TeamMember, ...]:

@@ -12,7 +12,7 @@ from idsync.sandbox.server import run
 def main(argv: list[str] | None = None) -> int:
     try:
         options = _options(_parser().parse_args(argv))
-        run(options, lambda url: _announce(url, options))
+        run(options, lambda sandbox: _announce(sandbox.url, options))
     except (ValueError, OSError) as problem:
         sys.stderr.write(f"idsync.sandbox: {problem}\n")
         return 2

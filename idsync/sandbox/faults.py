@@ -45,7 +45,7 @@ class Rule:
         chosen = [self.status is not None, self.drop, self.truncate, self.hang, self.lie]
         if sum(map(bool, chosen)) > 1:
             raise ValueError("one of status, drop, truncate, hang and lie, not several")
-        if not any(chosen) and not self.delay and not self.then:
+        if not any(chosen) and not self.delay and not self.then and not self.reshapes:
             raise ValueError("a rule needs an action")
         for name in (self.when, self.drop or "before"):
             if name not in ("before", "after"):
@@ -60,6 +60,11 @@ class Rule:
         if unknown or "path" not in given:
             raise ValueError(f"unknown in a rule: {sorted(unknown)}" if unknown else "a rule needs a path")
         return cls(**given)
+
+    @property
+    def reshapes(self) -> bool:
+        """It has an action that only rules of another kind have."""
+        return False
 
     @property
     def name(self) -> str:

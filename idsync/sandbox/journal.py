@@ -27,9 +27,10 @@ class Entry:
     status: int | None = None  # None: not answered, or the connection was closed
     caller: str = "none"
     fault: str | None = None
+    headers: dict[str, str] | None = None  # those an identity provider goes by
 
     def row(self) -> dict[str, Any]:
-        return {
+        row: dict[str, Any] = {
             "n": self.n,
             "at": self.at,
             "t": self.t,
@@ -42,6 +43,7 @@ class Entry:
             "caller": self.caller,
             "fault": self.fault,
         }
+        return row if self.headers is None else row | {"headers": self.headers}
 
 
 class Journal:

@@ -67,6 +67,8 @@ def _join(call: Call, organization: str, entry: Body) -> User:
     if not user_id and not email:
         raise invalid("value_error", ["body", "member"], "Either user_id or user_email must be provided")
     known = call.state.users.get(user_id) if user_id else call.state.user_by_email(email or "")
+    if known and organization in known.organizations:
+        raise shape_a(500, f"Authentication Error, Error adding member to organization={organization}")
     user = known or call.world.make_user(user_id, email, organization_id=organization)
     user.organizations[organization] = role
     return user

@@ -153,7 +153,15 @@ def info_light(call: Call) -> Any:
     user = call.user(user_id)
     if user is None:
         raise shape_a(404, f"{{'error': 'User {user_id} not found'}}")
-    return user_row(user)
+    return _short_row(call, user)
+
+
+def _short_row(call: Call, user: User) -> Body:
+    """A row as the light read and the listing have it: LiteLLM shows organizations in /user/info alone."""
+    row = user_row(user)
+    if not call.world.routero:
+        row.pop("organization_memberships", None)
+    return row
 
 
 def _asked_user(call: Call) -> str:
@@ -171,7 +179,7 @@ def listing(call: Call) -> Any:
     state = call.world.listed()
     matching = _sorted(call, [user for user in reversed(state.users.values()) if _matches(call, user)])
     users, pages = page_of(matching, page, size)
-    rows = [user_row(user) | {"key_count": len(state.keys_of_user(user.user_id))} for user in users]
+    rows = [_short_row(call, user) | {"key_count": len(state.keys_of_user(user.user_id))} for user in users]
     return {
         "users": rows,
         "total": len(matching),

@@ -16,7 +16,10 @@ from starlette.applications import Starlette
 from starlette.types import Receive, Scope, Send
 
 from idsync.sandbox.gateway import Gateway
+from idsync.sandbox.graph.service import Graph
 from idsync.sandbox.hooks import routes
+from idsync.sandbox.idp import hooks as idp_hooks
+from idsync.sandbox.okta.service import Okta
 from idsync.sandbox.options import Options
 
 __all__ = ["Options", "Sandbox", "create_app", "run"]
@@ -25,17 +28,27 @@ START_TIMEOUT = 10.0
 
 
 class App(Starlette):
-    """Hooks are ordinary routes; everything else goes to the gateway, unwrapped and fast."""
+    """Hooks are ordinary routes; identity providers have a prefix; everything else goes to the gateway."""
 
     def __init__(self, options: Options) -> None:
         self.gateway = Gateway(options)
-        super().__init__(routes=routes(self.gateway))
+        self.okta = Okta(manual_clock=options.clock == "manual")
+        self.graph = Graph(manual_clock=options.clock == "manual")
+        self._services = {"okta": self.okta, "graph": self.graph, "entra": self.graph}
+        hooks = routes(self.gateway) + idp_hooks.routes("okta", self.okta) + idp_hooks.routes("graph", self.graph)
+        super().__init__(routes=hooks)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and not scope["path"].startswith("/_sandbox/"):
-            await self.gateway(scope, receive, send)
-        else:
+        if scope["type"] != "http" or scope["path"].startswith("/_sandbox/"):
             await super().__call__(scope, receive, send)
+            return
+        service = self._services.get(scope["path"].split("/", 2)[1])
+        await (service or self.gateway)(scope, receive, send)
+
+    def close(self) -> None:
+        """Let hanging calls go."""
+        for each in (self.gateway, self.okta, self.graph):
+            each.close()
 
 
 def create_app(options: Options) -> Starlette:
@@ -48,7 +61,7 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         app = self.config.app
         if isinstance(app, App):
-            app.gateway.close()
+            app.close()
         await super().shutdown(sockets)
 
 
@@ -58,12 +71,15 @@ class Sandbox:
     def __init__(self, options: Options = Options()) -> None:  # noqa: B008 - frozen
         self.options = options
         self.url = ""
+        self.okta_url = self.graph_url = self.entra_url = ""
         self.replica_urls: list[str] = []
 
     def __enter__(self) -> Self:
         listener = _listen(self.options)
         host, port = listener.getsockname()[:2]
         self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        self.okta_url, self.graph_url = f"{self.url}/okta", f"{self.url}/graph"
+        self.entra_url = f"{self.url}/entra"
         self.replica_urls = [f"{self.url}/replica/{n}" for n in range(self.options.replicas)]
         self._server = _Server(_config(self.options))
         self._thread = threading.Thread(target=self._server.run, args=([listener],), name="idsync-sandbox", daemon=True)
@@ -85,7 +101,7 @@ class Sandbox:
             time.sleep(0.002)
 
 
-def run(options: Options, on_ready: Callable[[str], None]) -> None:
+def run(options: Options, on_ready: Callable[[Sandbox], None]) -> None:
     """Serve until SIGINT or SIGTERM; main thread only."""
     ended = threading.Event()
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -93,7 +109,7 @@ def run(options: Options, on_ready: Callable[[str], None]) -> None:
         signal.signal(number, lambda *_: ended.set())
     try:
         with Sandbox(options) as sandbox:
-            on_ready(sandbox.url)
+            on_ready(sandbox)
             ended.wait()
     finally:
         for number, handler in before.items():
@@ -122,6 +138,7 @@ def _config(options: Options) -> uvicorn.Config:
         log_config=None,
         log_level="critical",
         access_log=False,
+        date_header=False,  # ours, which may be wrong on purpose
         backlog=2048,
         timeout_keep_alive=75,
         timeout_graceful_shutdown=2,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import time
 import uuid
 from dataclasses import dataclass
+from email.utils import formatdate
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -59,12 +61,18 @@ def _split(path: str) -> tuple[int, str]:
     return (int(number), slash + rest) if number.isdecimal() else (0, path)
 
 
+def date(ahead: float = 0.0) -> bytes:
+    """The Date header. The server writes none of its own, so that a stand-in's clock can be wrong."""
+    return formatdate(time.time() + ahead, usegmt=True).encode()
+
+
 async def send_reply(send: Send, reply: Reply, cut: bool = False) -> None:
     """With `cut`, only half of the body leaves."""
     body = reply.encoded()
     headers = [
         (b"content-type", reply.content_type.encode("latin-1")),
         (b"content-length", b"%d" % len(body)),
+        (b"date", date()),
         (b"x-routero-call-id", uuid.uuid4().hex.encode()),
         *((name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in reply.headers),
     ]

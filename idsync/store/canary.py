@@ -113,6 +113,7 @@ _ROWS = (
     "DELETE FROM departure_calls WHERE departure_id IN (SELECT id FROM departures WHERE person_id = :person)",
     "DELETE FROM left_behind WHERE person_id = :person",
     "DELETE FROM exposed_keys WHERE person_id = :person",
+    "DELETE FROM left_organizations WHERE person_id = :person",
     "DELETE FROM departures WHERE person_id = :person",
     "DELETE FROM person_accounts WHERE person_id = :person",
     "DELETE FROM persons WHERE id = :person",

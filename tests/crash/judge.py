@@ -32,7 +32,8 @@ class Fate:
     """What has to become of one account: these keys and no others are left, these rosters have it.
 
     `state` is that of their one departure, None for somebody who had none. `spared` says that no call was ever about
-    the keys that are left; otherwise they may have been blocked for a while, and nothing worse.
+    the keys that are left; otherwise they may have been blocked for a while, and nothing worse. `back`: they had gone
+    for good, and are here again.
     """
 
     holder: Holder
@@ -41,10 +42,16 @@ class Fate:
     teams: frozenset[str] = frozenset()
     state: str | None = "settled"
     spared: bool = True
+    back: bool = False
 
     @property
     def fenced(self) -> bool:
-        return self.state in ("verified", "settled")
+        return self.state in ("verified", "settled") and not self.back
+
+    @property
+    def outside(self) -> bool:
+        """Whether they are in no organization any more."""
+        return self.state == "settled" and not self.back
 
 
 @dataclass(frozen=True)
@@ -101,6 +108,10 @@ def _kept(user: Row) -> Row:
     return {name: value for name, value in user.items() if name not in changed} | {"metadata": metadata}
 
 
+def _organizations(user: Row) -> set[str]:
+    return {row["organization_id"] for row in user.get("organization_memberships", [])}
+
+
 def _team_without(team: Row, gone: set[str]) -> Row:
     kept = [member for member in team["members_with_roles"] if member["user_id"] not in gone]
     return {name: value for name, value in team.items() if name != "updated_at"} | {"members_with_roles": kept}
@@ -136,6 +147,9 @@ class Judge:
             yield f"{who} is in {sorted(after.teams_by_user.get(user_id, ()))}, not in {sorted(fate.teams)}"
         if (after.users[user_id]["metadata"].get(FENCE_FLAG) is False) != fate.fenced:
             yield f"{who} is {'not fenced' if fate.fenced else 'fenced'}"
+        inside = set() if fate.outside else _organizations(self.before.users[user_id])
+        if _organizations(after.users[user_id]) != inside:
+            yield f"{who} is in organizations {sorted(_organizations(after.users[user_id]))}, not in {sorted(inside)}"
         if _kept(after.users[user_id]) != _kept(self.before.users[user_id]):
             yield f"more of the account of {who} has changed than its fence and its teams"
 
@@ -156,7 +170,7 @@ class Judge:
         """What is left was never deleted or taken; where nothing was to be taken for a while, it was never touched."""
         spared = {key.id for fate in self.fates if fate.spared for key in fate.left}
         left = {key.id for fate in self.fates for key in fate.left}
-        joined = {(team, fate.holder.user_id) for fate in self.fates for team in fate.teams}
+        joined = {(team, fate.holder.user_id) for fate in self.fates if not fate.back for team in fate.teams}
         for row in log:
             wrong = _texts(row["body"]) & (left if row["path"] == "/key/delete" else spared)
             if wrong:

@@ -30,6 +30,10 @@ from idsync import config
 from idsync.app import opened
 from idsync.clock import ManualClock
 
+ORGANIZATION = "org-default"
+SINCE = {"metadata": OWN, "organizations": {ORGANIZATION: "internal_user"}}
+"""What everybody's account has from before idsync."""
+
 
 @dataclass(frozen=True, repr=False)
 class Course:
@@ -59,7 +63,8 @@ class Scene:
     program: Program = field(default_factory=Program)
 
     def __post_init__(self) -> None:
-        routero = {"dialect": self.dialect, "concurrency": self.calls}
+        confined = ORGANIZATION if self.dialect == "routero" else ""
+        routero = {"dialect": self.dialect, "concurrency": self.calls, "organization_id": confined}
         teams = [{**team, "adopt": True} for team in (DATA, WEB)]
         self._settings = write_settings(self.folder, self.gateway.sandbox.url, routero=routero, teams=teams)
         self._config = config.load(str(self._settings), {}).config
@@ -79,11 +84,12 @@ class Scene:
         owned = [*places, ("leo", None)]
         seed = {
             "teams": [{"team_id": team, "team_alias": team} for team in ("data", "web", LAB)],
-            "users": [{"user_id": f"u-{name}", "user_email": mail(name), "metadata": OWN} for name in rosters],
+            "users": [{"user_id": f"u-{name}", "user_email": mail(name), **SINCE} for name in rosters],
             "members": [{"user_id": f"u-{name}", "team_id": team} for name, team in places],
             "keys": [*({"user_id": f"u-{name}", "team_id": team} for name, team in owned), {"team_id": "data"}],
         }
         self.gateway.hook("reset")
+        self.gateway.hook("options", {"licence": True})
         keys = self.gateway.seeded(seed)
         cast = {name: Holder(f"u-{name}", mail(name)) for name in rosters}
         for key, (name, _) in zip(keys, owned, strict=False):  # the last one is nobody's

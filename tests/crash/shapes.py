@@ -78,6 +78,11 @@ async def work(life: Life) -> None:
     await life.work()
 
 
+async def settle(life: Life) -> None:
+    """Everything is looked at for the last time before the next push."""
+    await life.finish()
+
+
 async def sweep(life: Life) -> None:
     """A scheduled pass opens jobs for whatever differs."""
     await life.core.reconciler.apply()
@@ -97,6 +102,11 @@ def unharmed(*, spared: bool) -> Callable[[Cast], Sequence[Fate]]:
     """Leo is back before anything was destroyed."""
     teams = frozenset({"data", "lab"})
     return lambda cast: [Fate(cast["leo"], (), cast["leo"].keys, teams, "cancelled", spared)]
+
+
+def back(cast: Cast) -> Sequence[Fate]:
+    """Leo had gone for good, and is here again without a key."""
+    return [Fate(cast["leo"], cast["leo"].keys, (), frozenset({"data"}), back=True)]
 
 
 def moved(cast: Cast) -> Sequence[Fate]:
@@ -139,5 +149,6 @@ SHAPES = [
         [push("part", "Data", "leo"), work, push("join", "Data", "leo")],
         unharmed(spared=False),
     ),
+    Shape("a return after all of it", [push("leave", "leo"), settle, push("come_back", "leo")], back),
     Shape("a return at once", [push("leave", "leo"), push("come_back", "leo")], unharmed(spared=True)),
 ]

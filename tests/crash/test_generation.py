@@ -54,6 +54,17 @@ HARMLESS = [Call("/v2/user/info"), Call("/user/update"), Call("/key/list"), Call
 """Calls of a leaver up to which nothing is destroyed."""
 FINAL = [Call("/key/delete"), Call("/team/member_delete"), Call("/team/list"), Call("/key/info"), Call("/key/info", 2)]
 """Calls of a leaver from which nothing comes back but the teams."""
+ENDING = [Call("/user/info"), Call("/organization/member_delete"), Call("/user/info", 1)]
+"""The last calls of a leaver, at the second look, by which they leave the organization."""
+GIVING_BACK = [
+    Call("/user/info"),
+    Call("/organization/member_add"),
+    Call("/user/info", 1),
+    Call("/v2/user/info"),
+    Call("/user/update"),
+    Call("/team/member_add"),
+]
+"""The first calls for somebody who returns after that."""
 
 
 def granted_and_left(gateway: Gateway, home: Home, call: Call, *groups: str) -> None:
@@ -144,6 +155,51 @@ def test_a_return_after_a_deletion_was_sent_gives_the_teams_back_and_no_key(
         "not cancelled: it had effect"
     )
     company.assert_others_work()
+
+
+everywhere = pytest.mark.parametrize("confined", ["", "org-default"], ids=["anywhere", "confined"])
+"""Confined, whoever is outside of that organization is 404 for idsync."""
+at_routero = pytest.mark.parametrize("dialect", ["routero"], indirect=True)
+
+
+@at_routero
+@everywhere
+@pytest.mark.parametrize("call", ENDING, ids=str)
+def test_a_return_committed_while_a_membership_ends_wins(
+    gateway: Gateway, opened: Opener, call: Call, confined: str
+) -> None:
+    home = opened(routero={"cache_time": "0.1s", "organization_id": confined})
+    company = founded(gateway, home)
+    was = gateway.organizations_of(company.leo.user_id)
+    call.hold_up(gateway)
+    home.directory.leave("leo")
+    gateway.wait_for_fault(call.path)
+    home.directory.come_back("leo")
+    home.wait_until_quiet()
+    assert (gateway.organizations_of(company.leo.user_id), len(was)) == (was, 1)
+    assert not gateway.fenced(company.leo.user_id)
+    assert "data" in gateway.teams_with(company.leo.user_id)
+    assert home.conflicts() == []
+
+
+@at_routero
+@everywhere
+@pytest.mark.parametrize("call", GIVING_BACK, ids=str)
+def test_a_leave_committed_while_a_membership_is_given_back_wins(
+    gateway: Gateway, opened: Opener, call: Call, confined: str
+) -> None:
+    home = opened(routero={"cache_time": "0.1s", "organization_id": confined})
+    company = founded(gateway, home)
+    home.directory.leave("leo")
+    home.wait_for("leo", "settled")
+    call.hold_up(gateway)
+    home.directory.come_back("leo")
+    gateway.wait_for_fault(call.path)
+    home.directory.leave("leo")
+    home.wait_for("leo", "settled")
+    assert gateway.organizations_of(company.leo.user_id) == {}
+    company.assert_leo_is_gone()
+    assert home.conflicts() == []
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -95,6 +95,12 @@ def is_verified(settings: Path, people: int = 1) -> bool:
         return sum(entry.verified_at is not None for entry in ledger.departures(db)) >= people
 
 
+def shown(settings: Path) -> dict[str, Any]:
+    """Return the only departure as the command shows it."""
+    (view,) = idsync(settings, "departures", "--json").json
+    return dict(view)
+
+
 def open_jobs(settings: Path) -> list[jobs.Job]:
     with read_only(store_url(settings)) as db:
         return [job for job in jobs.all_jobs(db) if not job.waiting]
@@ -111,6 +117,12 @@ def assert_nothing_was_lost(settings: Path, company: Company, daemon: Daemon) ->
         assert first_break(journal.events(db)) is None
 
 
+MEMBERSHIPS = [
+    Step("membership noted, not ended", "/organization/member_delete"),
+    Step("membership ended, answer lost", "/organization/member_delete", UNANSWERED),
+    Step("membership read back", "/user/info", skip=1),
+]
+"""The last calls of a leaver, at the second look."""
 TRIED = STEPS if FULL else STEPS[1::2]
 """`make crash` dies at every one of them; every point of a process is also in test_points.py."""
 
@@ -129,6 +141,37 @@ def test_a_daemon_killed_at_a_step_ends_the_departure_after_its_restart(
         daemon.start()
         wait_until_verified(settings)
         assert_nothing_was_lost(settings, company, daemon)
+
+
+@pytest.mark.parametrize("confined", ["", "org-default"], ids=["anywhere", "confined"])
+@pytest.mark.parametrize("step", MEMBERSHIPS, ids=lambda step: step.name)
+@pytest.mark.parametrize("dialect", ["routero"], indirect=True)
+def test_a_daemon_killed_at_the_last_step_knows_after_its_restart_what_to_give_back(
+    tmp_path: Path, gateway: Gateway, dialect: str, step: Step, confined: str
+) -> None:
+    routero = {"dialect": dialect, "cache_time": "0.1s", "organization_id": confined}
+    settings = write_settings(tmp_path, gateway.sandbox.url, routero=routero)
+    with Home(settings) as home:
+        company = founded(gateway, home)
+    was = gateway.organizations_of(company.leo.user_id)
+    with Daemon(settings) as daemon:
+        gateway.wait_for_first_pass()
+        step.prepare(gateway)
+        directory = daemon.directory
+        directory.leave("leo")
+        step.wait(gateway)
+        daemon.kill()
+        gateway.mend()
+        daemon.start()
+        until(lambda: shown(settings)["state"] == "settled", "the departure is settled")
+        assert (gateway.organizations_of(company.leo.user_id), len(was)) == ({}, 1)
+        assert shown(settings)["receipt"]["organizations"] == list(was)
+        assert_nothing_was_lost(settings, company, daemon)
+        directory.at(daemon.scim).come_back("leo")
+        until(lambda: gateway.organizations_of(company.leo.user_id) == was, "the membership is given back")
+        until(lambda: not open_jobs(settings), "nothing is left to do")
+        gateway.assert_at_work(company.ann, "data", "lab")
+        assert "data" in gateway.teams_with(company.leo.user_id)
 
 
 @pytest.mark.parametrize(("path", "how"), [("/user/update", UNANSWERED), ("/key/unblock", HANG), ("/team/info", HANG)])

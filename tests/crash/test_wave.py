@@ -13,7 +13,6 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from support.company import OWN
 from support.daemon import Daemon, idsync
 from support.directory import ScimDirectory
 from support.gateway import WORKS, Gateway, Holder
@@ -22,6 +21,7 @@ from support.settings import store_url, write_settings
 from support.waiting import until
 
 from crash.judge import Fate, Judge, World, repeated_deletions
+from crash.scene import SINCE
 from crash.size import CRASH, FULL
 from idsync.audit import first_break
 from idsync.store import jobs, journal
@@ -51,7 +51,7 @@ class Crowd:
         owned = [(name, where) for name in people for where in (team_of[name], None)]
         seed = {
             "teams": [{"team_id": team, "team_alias": team} for team in teams],
-            "users": [{"user_id": name, "user_email": f"{name}@corp.example", "metadata": OWN} for name in people],
+            "users": [{"user_id": name, "user_email": f"{name}@corp.example", **SINCE} for name in people],
             "members": [{"team_id": team_of[name], "user_id": name} for name in people],
             "keys": [
                 *({"user_id": name, "team_id": where} for name, where in owned),
@@ -186,6 +186,7 @@ def settings(tmp_path: Path, gateway: Gateway) -> Path:
 
 
 def test_a_wave_under_kills_loses_nobody(tmp_path: Path, settings: Path, gateway: Gateway, figures: list[str]) -> None:
+    gateway.hook("options", {"licence": True})
     crowd = Crowd(gateway, PEOPLE)
     with Home(settings, working=False) as home:
         ids = {holder.email: home.directory.hire(holder.email).id for holder in (*crowd.leavers, *crowd.staying)}

@@ -71,6 +71,17 @@ def test_what_the_gateway_is_like_is_measured_and_nothing_is_left(
         here.assert_discreet(done.out, done.err)
 
 
+def test_a_canary_stays_in_the_organization_until_it_is_deleted(tmp_path: Path) -> None:
+    """Outside it would be 404, and its account would stay there for ever."""
+    confined = {"routero": {"cache_time": "50ms", "organization_id": "org-default"}}
+    with ground(tmp_path, confined, dialect="routero") as here:
+        before = here.state()
+        done = here.drill()
+        assert (done.code, done.json["problems"]) == (0, []), done.err
+        assert here.state() == before
+        assert "/organization/member_delete" not in here.gateway.paths()
+
+
 def test_a_deleted_key_that_lives_on_is_exit_code_5_and_an_alarm(tmp_path: Path) -> None:
     """Nothing is broadcast, nothing is fenced, and the other replicas remember the keys for a minute."""
     with ground(tmp_path, fence=False, broadcast="off", cache_ttl=60.0) as here:

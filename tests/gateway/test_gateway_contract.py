@@ -212,6 +212,62 @@ class TestUsers:
         assert tried == (1 if site.dialect == "routero" and email else 0)
 
 
+class TestOrganizations:
+    @pytest.fixture(autouse=True)
+    def inside(self, site: Site) -> None:
+        site.options(licence=True)
+        roles = {"acme": "org_admin", "org-default": "internal_user"}
+        site.seed(users=[{"user_id": "ben", "organizations": roles}, {"user_id": "b c", "organizations": roles}])
+
+    @pytest.mark.parametrize(("ours", "places"), [("", {"acme", "org-default"}), ("acme", {"acme"})])
+    def test_shown_are_all_or_ours(self, site: Site, ours: str, places: set[str]) -> None:
+        async def look(g: Gateway) -> Any:
+            return await g.organizations_of("ben"), await g.organizations_of("nobody")
+
+        found, nobody = site.run(look, organization_id=ours)
+        assert {place.organization_id for place in found} == places
+        assert {place.role for place in found if place.organization_id == "acme"} == {"org_admin"}
+        assert nobody is None
+
+    def test_leave_and_join_again_and_leave_twice(self, site: Site) -> None:
+        async def there_and_back(g: Gateway) -> list[Any]:
+            shown = []
+            for act in (g.leave_organization, g.leave_organization):
+                await act("acme", "ben")
+            shown.append(await g.organizations_of("ben"))
+            await g.join_organization("acme", "ben", "internal_viewer")
+            shown.append(await g.organizations_of("ben"))
+            return [{place.organization_id: place.role for place in places or ()} for places in shown]
+
+        outside, inside = site.run(there_and_back)
+        assert outside == {"org-default": "internal_user"}
+        assert inside == outside | {"acme": "internal_user_viewer"}
+
+    def test_whoever_is_outside_of_ours_is_not_shown(self, site: Site) -> None:
+        async def leave(g: Gateway) -> Any:
+            await g.leave_organization("acme", "ben")
+            return await g.organizations_of("ben")
+
+        assert site.run(leave, organization_id="acme") == (None if site.dialect == "routero" else ())
+
+    @pytest.mark.parametrize("status", [404, 405])
+    def test_without_the_endpoint(self, site: Site, status: int) -> None:
+        site.fault("/organization/*", status=status)
+        for act in (lambda g: g.leave_organization("acme", "ben"), lambda g: g.join_organization("acme", "ben", "x")):
+            with pytest.raises(Unsupported):
+                site.run(act)
+
+    def test_an_organization_that_is_not_there(self, site: Site) -> None:
+        gone = '{"error": {"message": "Organization not found", "type": "auth_error", "param": null, "code": "404"}}'
+        site.fault("/organization/member_add", status=404, body=gone, content_type="application/json")
+        with pytest.raises(Missing):
+            site.run(lambda g: g.join_organization("nowhere", "ben", "internal_user"))
+
+    def test_a_user_id_with_a_space_is_picked_from_the_listing(self, site: Site) -> None:
+        found = site.run(lambda g: g.organizations_of("b c"))
+        assert len(found or ()) == (2 if site.dialect == "routero" else 0)
+
+
 class TestKeys:
     def test_list_one_person(self, site: Site, ann: str) -> None:
         keys = site.run(lambda g: g.list_keys(user_id=ann))

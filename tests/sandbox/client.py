@@ -20,6 +20,7 @@ class Answer:
     status: int
     body: Any
     headers: Mapping[str, str]
+    links: tuple[str, ...] = ()  # the Link headers, in their order
 
     @property
     def kind(self) -> str:
@@ -52,8 +53,9 @@ class Client:
         try:
             connection.request(method, prefix + path, body, {**sent, **(headers or {})})
             response = connection.getresponse()
-            headers = {name.lower(): value for name, value in response.getheaders()}
-            return Answer(response.status, _decoded(response.read()), headers)
+            told = {name.lower(): value for name, value in response.getheaders()}
+            links = tuple(value for name, value in response.getheaders() if name.lower() == "link")
+            return Answer(response.status, _decoded(response.read()), told, links)
         finally:
             connection.close()
 

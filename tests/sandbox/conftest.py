@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from support.idps import Graph, Okta
 
 from idsync.sandbox.server import Options, Sandbox
 
@@ -42,3 +43,19 @@ def _fresh(sandbox: Sandbox) -> Iterator[Client]:
     client = Client(sandbox)
     client.hook("reset")
     yield client
+
+
+@pytest.fixture
+def okta(_litellm: Sandbox) -> Okta:
+    """An empty org; its clock stands still."""
+    okta = Okta(_litellm)
+    okta.reset()
+    return okta
+
+
+@pytest.fixture
+def graph(_litellm: Sandbox) -> Graph:
+    """An empty tenant; its clock stands still."""
+    graph = Graph(_litellm)
+    graph.reset()
+    return graph

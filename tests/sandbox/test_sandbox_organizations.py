@@ -94,6 +94,19 @@ def test_joining_creates_unknown_people(routero: Client) -> None:
     assert routero.call("PATCH", "/organization/member_update", change).body["user_role"] == "org_admin"
 
 
+def test_joining_twice_is_an_error_of_the_gateways(routero: Client, two: dict[str, Any]) -> None:
+    again = {"organization_id": "acme", "member": {"user_id": "ada", "role": "internal_user"}}
+    assert routero.post("/organization/member_add", again).status == 500
+
+
+def test_litellm_shows_memberships_in_the_long_read_alone(api: Client) -> None:
+    api.hook("seed", {"users": [{"user_id": "ada", "organizations": {"acme": "org_admin"}}]})
+    asked = {"user_id": "ada"}
+    rows = [api.get("/user/info", asked).body["user_info"], api.get("/v2/user/info", asked).body]
+    rows.append(api.get("/user/list").body["users"][0])
+    assert ["organization_memberships" in row for row in rows] == [True, False, False]
+
+
 def test_litellm_wants_a_licence(api: Client) -> None:
     assert api.post("/organization/member_add", {"organization_id": "acme"}).status == 403
     assert api.post("/organization/member_permission_update", {}).status == 404

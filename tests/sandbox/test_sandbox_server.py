@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import socket
 import subprocess
 import sys
 import urllib.request
+from itertools import takewhile
 from typing import Any
 
 import pytest
 
+from idsync.sandbox.graph import service as graph
+from idsync.sandbox.okta import service as okta
 from idsync.sandbox.server import Options, Sandbox, create_app
 
 from .client import ADMIN, Client
@@ -74,3 +78,19 @@ def test_the_foreground_refuses_other_hosts() -> None:
     command = [sys.executable, "-m", "idsync.sandbox", "--host", "0.0.0.0"]  # noqa: S104
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
     assert (done.returncode, "loopback only" in done.stderr) == (2, True)
+
+
+def test_the_command_tells_where_everything_is_and_with_which_credentials() -> None:
+    command = [sys.executable, "-m", "idsync", "sandbox", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            told = "".join(takewhile(lambda line: not line.startswith("request logs"), process.stdout))
+        finally:
+            process.terminate()
+            process.wait(10)
+    url = re.findall(r"at (http://127\.0\.0\.1:\d+)  admin key sk-", told)[0]
+    assert f"okta at {url}/okta  SSWS token {okta.TOKEN}\n" in told
+    assert f"graph at {url}/graph  authority {url}/entra/{graph.TENANT}\n" in told
+    assert {graph.CLIENT, graph.SECRET, f"IDENTITY_ENDPOINT={url}/entra/msi/token"} <= set(told.split())
+    assert process.returncode == 0

@@ -72,6 +72,7 @@ USUAL = {
     "list_delay": 0,
     "latency": 0,
     "db_down": False,
+    "licence": False,
 }
 
 

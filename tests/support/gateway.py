@@ -132,6 +132,11 @@ class Gateway(Client):
     def users_called(self, email: str) -> list[Row]:
         return [row for row in self.state()["users"] if row["user_email"] == email]
 
+    def organizations_of(self, user_id: str) -> dict[str, str]:
+        """Return the organizations an account is in, with its role in each."""
+        rows = (self.user(user_id) or {}).get("organization_memberships", [])
+        return {row["organization_id"]: row["user_role"] for row in rows}
+
     def live_keys(self, user_id: str) -> list[Row]:
         return [row for row in self.state()["keys"] if row["user_id"] == user_id]
 
