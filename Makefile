@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo run test fuzz crash bench lint lock clean
+.PHONY: demo run test fuzz crash litellm bench lint lock clean
 
 $(READY): requirements/dev.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "idsync needs Python 3.11, 3.12 or 3.13 (PYTHON=python3.12 make ...)")'
@@ -34,8 +34,11 @@ lint: $(READY)
 fuzz: $(READY) ## the hostile-input suites at their nightly size; SIZE=1 is that of `make test`
 	@IDSYNC_FUZZ=$(or $(SIZE),20) $(BIN)/pytest -q --timeout 7200 tests/fuzz
 
-crash: $(READY) ## death at every point and at every pair of points, a wave under kill -9; SIZE=1 is that of `make test`
-	@IDSYNC_CRASH=$(or $(SIZE),20) $(BIN)/pytest -q --timeout 7200 tests/crash tests/drill/test_drill_kill.py
+crash: $(READY) ## death at every point and at every pair of points, a wave under kill -9, days of trouble; SIZE=1 is that of `make test`
+	@IDSYNC_CRASH=$(or $(SIZE),20) $(BIN)/pytest -q --timeout 7200 tests/crash tests/drill/test_drill_kill.py tests/engine/test_faults.py
+
+litellm: $(READY) ## tests of the engine at a real LiteLLM proxy; skips with a reason where that cannot be had
+	@$(BIN)/python tools/litellm
 
 bench: $(READY) ## ratios and percentiles; never part of the tests
 	@$(BIN)/python -m bench
@@ -43,6 +46,7 @@ bench: $(READY) ## ratios and percentiles; never part of the tests
 lock: ## refresh requirements/*.lock (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links pyproject.toml -o requirements/runtime.lock
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links pyproject.toml --group dev -o requirements/dev.lock
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links --override requirements/litellm.overrides requirements/litellm.in -o requirements/litellm.lock
 
 clean:
-	rm -rf $(VENV) .run .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-litellm .run .pytest_cache .mypy_cache .ruff_cache

@@ -39,6 +39,44 @@ class SystemClock:
         return random.random()  # noqa: S311  (spreads retries; decides nothing that needs a secret)
 
 
+class EvenClock:
+    """Wall time that goes evenly: where the other clock is set, it says by how much, and follows when told to.
+
+    So nothing is due too early, and nothing is written in a new time, before what waits was moved along.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._offset = clock.now() - clock.monotonic()
+
+    def now(self) -> float:
+        return self._clock.monotonic() + self._offset
+
+    def monotonic(self) -> float:
+        return self._clock.monotonic()
+
+    def jitter(self) -> float:
+        return self._clock.jitter()
+
+    def strayed(self) -> float:
+        """Return by how many seconds the other clock is ahead of this one, negative when it is behind."""
+        return self._clock.now() - self.now()
+
+    def follow(self, seconds: float) -> None:
+        """Go along with a step of the other clock."""
+        self._offset += seconds
+
+    def held(self) -> EvenClock:
+        """Return this clock as it goes now, for work that must not see it set before it ends."""
+        held = EvenClock(self._clock)
+        held._offset = self._offset
+        return held
+
+    def ahead_of(self, held: EvenClock) -> float:
+        """Return by how many seconds this one was set since."""
+        return self._offset - held._offset
+
+
 class ManualClock:
     """A clock that moves only when told to."""
 

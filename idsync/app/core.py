@@ -12,14 +12,14 @@ import structlog
 
 from idsync import config as configuration
 from idsync.app.parts import gateway_of, gateway_settings, limits_of, rules_of, sources_of, start_problems, wanted_teams
-from idsync.clock import Clock, SystemClock
+from idsync.clock import Clock, EvenClock, SystemClock
 from idsync.commands import Commands
 from idsync.config import Config
 from idsync.control import Control
 from idsync.drill.drills import Drills
 from idsync.drill.tools import Place, Tools
 from idsync.engine.desk import EngineSettings
-from idsync.engine.workers import Engine
+from idsync.engine.workers import PARKED_AFTER, Engine
 from idsync.errors import ConfigError
 from idsync.gateway.client import Gateway
 from idsync.intake import Intake
@@ -46,7 +46,7 @@ class Core:
     """What the daemon and a command without a daemon have in common."""
 
     config: Config
-    clock: Clock
+    clock: EvenClock
     store: SqliteStore
     metrics: Metrics
     intake: Intake
@@ -103,7 +103,7 @@ async def opened(
     held = store(config.store.url)
     held.open()
     try:
-        core = _core(config, clock or SystemClock(), held, gateway, sources)
+        core = _core(config, EvenClock(clock or SystemClock()), held, gateway, sources)
         held.write(lambda db: _prepare(db, core))
         async with core.gateway:
             try:
@@ -116,7 +116,7 @@ async def opened(
 
 def _core(
     config: Config,
-    clock: Clock,
+    clock: EvenClock,
     store: SqliteStore,
     make: Callable[..., Gateway],
     sources: Callable[[Config, Clock, Metrics], Mapping[str, PolledSource]],
@@ -150,6 +150,7 @@ def _core(
 def _prepare(db: Db, core: Core) -> None:
     """Bring the store in line with this process: leases of the dead, the configuration, tokens from files."""
     jobs.release_all(db)
+    jobs.pull_in(db, core.clock.now(), PARKED_AFTER)
     for source in core.config.scim.sources:
         _take_token(db, core, source)
     if core.control.adopt_configuration(db):

@@ -8,6 +8,7 @@ may be cut off anywhere and run again.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -255,12 +256,24 @@ class _Leaver:
             case.deleted_at = self.desk.clock.now()
         await self.desk.wave.all_blocked()
         urgency.set(slots.TIDY)
-        memberships = [(sight.account_id, team) for sight in sights for team in sight.teams]
-        if memberships:
+        if any(sight.teams for sight in sights):
             case.came_back_after_proof("member")
-        case.left |= {team for _, team in memberships}
-        leaving = [self.desk.gateway.remove_member(team, account) for account, team in memberships]
-        await every([*leaving, belongings.end_belongings(case, sights, identity)])
+        case.left |= {team for sight in sights for team in sight.teams}
+        await every([*map(self._leave, sights), belongings.end_belongings(case, sights, identity)])
+
+    async def _leave(self, sight: Sight) -> None:
+        """Leave every team of an account, one at a time.
+
+        Each removal writes the team list of the user's row anew: of removals side by side LiteLLM 1.108.0 keeps the
+        list of the last one (observed), and the row goes on naming teams that the person is not in.
+        """
+        turn = asyncio.Lock()
+
+        async def leave(team_id: str) -> None:
+            async with turn:
+                await self.desk.gateway.remove_member(team_id, sight.account_id)
+
+        await every(map(leave, sight.teams))
 
     # -- looking again --------------------------------------------------------------------------------------------
 

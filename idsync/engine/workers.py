@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import structlog
 
-from idsync.clock import Clock, new_id
+from idsync.clock import EvenClock, new_id
 from idsync.engine.accounts import remember
 from idsync.engine.desk import Desk, EngineSettings, Outcome, Telemetry
 from idsync.engine.leaver import leave
@@ -25,7 +25,7 @@ from idsync.policy import Rules
 from idsync.store import facts, jobs, ledger, people
 from idsync.store.db import Db
 from idsync.store.jobs import Job
-from idsync.store.shift import shift
+from idsync.store.shift import shift, shift_look
 from idsync.store.sqlite import SqliteStore
 
 IDLE = 5.0
@@ -53,7 +53,7 @@ class Engine:
         self,
         store: SqliteStore,
         gateway: Gateway,
-        clock: Clock,
+        clock: EvenClock,
         rules: Rules,
         settings: EngineSettings,
         telemetry: Telemetry,
@@ -72,7 +72,7 @@ class Engine:
         self._wanted = asyncio.Event()
         self._progress = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._clocks: tuple[float, float] | None = None
+        self._renewed = clock.monotonic()
         self._wave = Wave()
         self._stopping = False
         self._alarmed = False
@@ -128,26 +128,24 @@ class Engine:
 
     async def _mind_the_clock(self) -> None:
         """Waits are written as wall times; when that clock is set by more than a moment, they are moved with it."""
-        wall, steady = self.clock.now(), self.clock.monotonic()
-        if self._clocks is not None:
-            before = self._clocks[0]
-            step = (wall - before) - (steady - self._clocks[1])
-            if abs(step) > CLOCK_STEP:
-                event = "clock.set_back" if step < 0 else "clock.set_forward"
-                log.warning(event, seconds=round(abs(step), 1))
-                await self._write(lambda db: self._shift(db, step, before, wall))
-        self._clocks = (wall, steady)
-
-    def _shift(self, db: Db, step: float, before: float, wall: float) -> None:
-        shift(db, step, before)
-        if step < 0:
-            jobs.pull_in(db, wall, PARKED_AFTER, self.settings.lease)
+        step, before = self.clock.strayed(), self.clock.now()
+        if abs(step) <= CLOCK_STEP:
+            self.clock.follow(step)
+            return
+        log.warning("clock.set_back" if step < 0 else "clock.set_forward", seconds=round(abs(step), 1))
+        moved = self.store.submit(lambda db: shift(db, step, before))
+        self.clock.follow(step)  # whatever is written from now on comes after the move, and in the new time
+        try:
+            await asyncio.wrap_future(moved)
+        except StoreError:
+            self.clock.follow(-step)
+            raise
 
     async def _rest(self) -> None:
         due = jobs.next_due(self.store.reader())
         pause = IDLE if due is None else min(IDLE, max(0.0, due - self.clock.now()))
-        if self._is_full(Lane.REVOKE):
-            pause = IDLE
+        if self._is_full(Lane.REVOKE) or (self.gateway.probing and self._serving):
+            pause = IDLE  # whoever ends calls
         pause = max(pause, min(IDLE, self.gateway.closed_for()), FROZEN_PAUSE if self._is_frozen() else 0.0)
         try:
             await asyncio.wait_for(self._wanted.wait(), pause or 0.05)
@@ -164,6 +162,7 @@ class Engine:
     # -- jobs -----------------------------------------------------------------------------------------------------
 
     async def _claim_all(self) -> None:
+        await self._renew()
         for lane, places in ((Lane.REVOKE, self.settings.workers), (Lane.GRANT, self.settings.grants)):
             if lane is Lane.GRANT and self._is_frozen():
                 continue
@@ -211,6 +210,15 @@ class Engine:
             return 0 if self._serving else 1
         return self.settings.workers
 
+    async def _renew(self) -> None:
+        """Renew the leases of those who are being served: nobody is claimed again while somebody is at it."""
+        now = self.clock.monotonic()
+        if not self._serving or now - self._renewed < self.settings.lease / 3:
+            return
+        serving, until = tuple(self._serving), self.clock.now() + self.settings.lease
+        await self._write(lambda db: jobs.renew(db, serving, self.owner, until))
+        self._renewed = now
+
     async def _claim(self, lane: Lane, limit: int) -> list[Job]:
         """Lease due jobs; asks with a read first, so that an idle engine writes nothing."""
         now = self.clock.now()
@@ -224,11 +232,15 @@ class Engine:
         return await asyncio.wrap_future(self.store.submit(work))
 
     async def _serve(self, job: Job) -> None:
-        """Converge one person; whatever happens, the job ends up closed, waiting, or due again."""
+        """Converge one person; whatever happens, the job ends up closed, waiting, or due again.
+
+        A run knows when things are due from its beginning; so its clock is not set until it ends.
+        """
+        clock = self.clock.held()
         desk = Desk(
             self.store,
             self.gateway,
-            self.clock,
+            clock,
             self.rules,
             self.settings,
             self.telemetry,
@@ -238,7 +250,8 @@ class Engine:
         )
         try:
             outcome = await self._converge(desk)
-            await desk.write(lambda db: self._close(db, job, outcome))
+            moved = _moved(outcome, job.person_id, self.clock.ahead_of(clock))
+            await desk.write(lambda db: self._close(db, job, moved))
             self._alarmed = False
         except Superseded:
             await self._give_back(job)
@@ -328,3 +341,16 @@ class Engine:
             log.warning("job.failed", error=str(error), **tried, **again)
         else:
             log.exception("job.crashed", **tried, **again)
+
+
+def _moved(outcome: Outcome, person_id: str, step: float) -> Outcome:
+    """Return what a run wants written, in the time the clock was set to while it went on."""
+    at = outcome.run_at
+    if at is None or abs(step) <= CLOCK_STEP:
+        return outcome
+
+    def record(db: Db) -> None:
+        outcome.record(db)
+        shift_look(db, person_id, at, step)
+
+    return Outcome(record, at + step)

@@ -25,7 +25,7 @@ def new(call: Call) -> Any:
 def delete(call: Call) -> Any:
     invitation = call.state.invitations.get(require(call.body, "invitation_id"))
     if invitation is None or call.organization not in (None, invitation.organization_id):
-        raise shape_b(404, "Invitation id does not exist in the database.")
+        raise shape_b(404 if call.world.routero else 400, "Invitation id does not exist in the database.")
     del call.state.invitations[invitation.invitation_id]
     return invitation_row(invitation)
 

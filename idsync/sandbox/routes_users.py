@@ -35,7 +35,7 @@ def new(call: Call) -> Any:
     fields = _fields(call)
     wanted = texts(body, "teams") or []
     make_key = flag(body, "auto_create_key") is not False
-    _refuse_duplicate(call, user_id, email)
+    _refuse_duplicate(call, user_id, email, fields.get("sso_user_id"))
     teams = [call.team(team_id) for team_id in wanted]
     if None in teams:
         raise shape_b(404, f"Team not found, team_id={wanted[teams.index(None)]}")
@@ -55,12 +55,14 @@ def _first_key(call: Call, user: User) -> Body:
     return {"key": raw, "token": key.token, "token_id": key.token, "key_name": key.key_name}
 
 
-def _refuse_duplicate(call: Call, user_id: str | None, email: str | None) -> None:
+def _refuse_duplicate(call: Call, user_id: str | None, email: str | None, sso_user_id: str | None) -> None:
     # Looked up past the organization: ids and addresses are unique in the whole installation.
     if user_id is not None and user_id in call.state.users:
         raise shape_a(409, f"{{'error': 'User with id {user_id} already exists'}}")
     if email and call.state.user_by_email(email):
         raise shape_a(409, f"{{'error': 'User with email {email} already exists'}}")
+    if sso_user_id and any(user.sso_user_id == sso_user_id for user in call.state.users.values()):
+        raise shape_a(500, "{'error': 'Internal Server Error.'}")  # the database's own refusal, passed on
 
 
 def _fields(call: Call) -> Body:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from idsync.model import Lane
@@ -129,11 +130,23 @@ def release_all(db: Db) -> int:
     return db.execute("UPDATE jobs SET owner = NULL, lease_until = NULL WHERE owner IS NOT NULL")
 
 
-def pull_in(db: Db, now: float, longest: float, lease: float) -> int:
-    """Pull in what lies further ahead than any wait idsync knows: the wall clock has been set back."""
-    late = db.execute("UPDATE jobs SET run_at = :now WHERE waiting = 0 AND run_at > :far", now=now, far=now + longest)
-    return late + db.execute(
-        "UPDATE jobs SET lease_until = :now WHERE lease_until > :far", now=now, far=now + 2 * lease
+def renew(db: Db, people: Sequence[str], owner: str, until: float) -> None:
+    """Keep the leases of jobs that are still being worked on."""
+    for person_id in people:
+        db.execute(
+            "UPDATE jobs SET lease_until = :until WHERE person_id = :person AND owner = :owner",
+            person=person_id,
+            owner=owner,
+            until=until,
+        )
+
+
+def pull_in(db: Db, now: float, longest: float) -> int:
+    """Make due what lies further ahead than any wait idsync knows: the wall clock was set back while nobody looked."""
+    return db.execute(
+        "UPDATE jobs SET run_at = :now WHERE waiting = 0 AND run_at > CASE WHEN attempts = 0 THEN :now ELSE :far END",
+        now=now,
+        far=now + longest,
     )
 
 

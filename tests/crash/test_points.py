@@ -73,3 +73,17 @@ def test_the_judge_convicts_a_mutant(tmp_path: Path, gateway: Gateway, mutant: t
     undisturbed = scene.play()
     assert not undisturbed.faults, undisturbed
     assert any(course.faults for course in in_every_world(scene, undisturbed))
+
+
+SHORT, LONGER, LIVES = 16, 40, 8
+"""Points a life meets, of the more than eighty that a leaver has; and how many such lives there are, one after the other."""
+
+
+def test_lives_that_are_all_too_short_end_access_and_longer_ones_prove_it(tmp_path: Path, gateway: Gateway) -> None:
+    """What a life has begun is not kept waiting by its lease, and no life begins from the beginning."""
+    scene = Scene(tmp_path, gateway, PUSHED)
+    short, longer = scene.play(*[SHORT] * LIVES), scene.play(*[LONGER] * LIVES)
+    assert (short.faults, longer.faults) == ([], [])
+    assert short.deaths == LIVES
+    assert "POST" not in " ".join(short.met[-2]), "there is nothing left to end; a proof takes a longer life"
+    assert longer.deaths < LIVES

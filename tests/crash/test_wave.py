@@ -13,6 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from support.crowd import Crowd
 from support.daemon import Daemon, idsync
 from support.directory import ScimDirectory
 from support.gateway import WORKS, Gateway, Holder
@@ -21,15 +22,12 @@ from support.settings import store_url, write_settings
 from support.waiting import until
 
 from crash.judge import Fate, Judge, World, repeated_deletions
-from crash.scene import SINCE
 from crash.size import CRASH, FULL
 from idsync.audit import first_break
 from idsync.store import jobs, journal
 from idsync.store.sqlite import inspect, read_only
 
 PEOPLE, KILLS = CRASH.scaled(40, 1000), CRASH.scaled(6, 200)
-TEAM = 20
-"""People in one team; every fifth of them stays."""
 STARTING, START = 0.2, 1.0
 """So many of the kills happen at an instant of the seconds in which a daemon starts; the others while it works."""
 CALLS = 50
@@ -39,33 +37,6 @@ LATENCY = 0.005
 BACKUPS = 2.0 if FULL else 0.2
 """Seconds between two copies of the store."""
 PATIENCE = 300.0
-
-
-class Crowd:
-    """Leavers and people who stay, in teams; each has one key in their team and one in none, each team a shared one."""
-
-    def __init__(self, gateway: Gateway, leavers: int) -> None:
-        people = [f"p{number:04}" for number in range(leavers * 5 // 4)]
-        team_of = {name: f"team-{number // TEAM:03}" for number, name in enumerate(people)}
-        teams = sorted(set(team_of.values()))
-        owned = [(name, where) for name in people for where in (team_of[name], None)]
-        seed = {
-            "teams": [{"team_id": team, "team_alias": team} for team in teams],
-            "users": [{"user_id": name, "user_email": f"{name}@corp.example", **SINCE} for name in people],
-            "members": [{"team_id": team_of[name], "user_id": name} for name in people],
-            "keys": [
-                *({"user_id": name, "team_id": where} for name, where in owned),
-                *({"user_id": None, "team_id": team} for team in teams),
-            ],
-        }
-        keys = gateway.seeded(seed)
-        holders = {name: Holder(name, f"{name}@corp.example") for name in people}
-        for (name, _), key in zip(owned, keys, strict=False):
-            holders[name].keys.append(key)
-        self.secrets = [key.raw for key in keys]
-        self.staying = [holder for number, holder in enumerate(holders.values()) if number % 5 == 4]
-        self.leavers = [holder for number, holder in enumerate(holders.values()) if number % 5 != 4]
-        self.bystanders = [*(key for holder in self.staying for key in holder.keys), *keys[len(owned) :]]
 
 
 class Provider:

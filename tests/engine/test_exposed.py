@@ -207,7 +207,7 @@ def test_whoever_is_back_is_shown_for_the_teams_they_did_not_get_back(gateway: G
     home.wait_until_quiet()
     home.reconcile()
     assert set(known(opened)) == left
-    gateway.hook("act", {"member_add": {"team_id": LAB, "user_id": company.leo.user_id}})
+    gateway.put_on(LAB, company.leo.user_id)
     home.reconcile()
     assert known(opened) == {}, "somebody put him back by hand"
     home.offboard("leo")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from support.company import OWN, founded
 from support.daemon import idsync
@@ -68,7 +70,7 @@ def test_what_comes_back_before_the_second_look_is_ended_by_it(gateway: Gateway,
     company = founded(gateway, home)
     home.offboard("leo")
     company.leo.keys.append(gateway.key_of(company.leo.user_id, "data"))
-    gateway.hook("act", {"member_add": {"team_id": "lab", "user_id": company.leo.user_id}})
+    gateway.put_on("lab", company.leo.user_id)
     home.wait_for("leo", "settled")
     company.assert_leo_is_gone()
 
@@ -79,8 +81,8 @@ def test_a_sweep_ends_what_came_back_later(gateway: Gateway, opened: Opener) -> 
     home.directory.leave("leo")
     home.wait_for("leo", "settled")
     company.leo.keys.append(gateway.key_of(company.leo.user_id))
-    gateway.hook("act", {"set_metadata": {"user_id": company.leo.user_id, "metadata": {"scim_active": True}}})
-    gateway.hook("warm")
+    gateway.set_metadata(company.leo.user_id, {"scim_active": True})
+    gateway.ready()
     home.reconcile()
     home.wait_until_quiet()
     company.assert_leo_is_gone()
@@ -111,7 +113,7 @@ def test_more_keys_than_a_page_holds_are_all_ended(gateway: Gateway, opened: Ope
     home = opened()
     company = founded(gateway, home)
     rows = [{"user_id": company.leo.user_id, "team_id": "lab"} for _ in range(130)]
-    made = gateway.hook("seed", {"keys": rows})["keys"]
+    made = gateway.seeded({"keys": rows})
     home.offboard("leo")
     company.assert_leo_is_gone()
     assert len((home.departure("leo").receipt or {})["keys"]) == len(made) + 3
@@ -187,7 +189,7 @@ def test_a_fence_somebody_else_made_is_not_lifted(gateway: Gateway, opened: Open
     home = opened()
     company = founded(gateway, home)
     foreign = {**OWN, "scim_active": False}
-    gateway.hook("act", {"set_metadata": {"user_id": company.leo.user_id, "metadata": foreign}})
+    gateway.set_metadata(company.leo.user_id, foreign)
     home.offboard("leo")
     assert (gateway.user(company.leo.user_id) or {})["metadata"] == foreign
     home.directory.come_back("leo")
@@ -279,6 +281,20 @@ def test_one_failing_person_never_stops_the_others(gateway: Gateway, opened: Ope
     company.assert_leo_goes_after_all(home)
 
 
+def test_the_teams_of_an_account_are_left_one_at_a_time(gateway: Gateway, opened: Opener) -> None:
+    """LiteLLM 1.108.0 writes the user's row anew in each, and of two at once forgets one."""
+    home = opened()
+    company = founded(gateway, home)
+    gateway.team("more", company.leo.user_id)
+    gateway.break_with("/team/member_delete", delay=0.1)
+    home.offboard("leo")
+    calls, _ = ledger.calls_of(home.db, home.departure("leo").id)
+    spans = sorted((call.at, call.at + call.ms / 1000) for call in calls if call.path == "/team/member_delete")
+    assert len(spans) == 3
+    assert all(end <= start + 0.01 for (_, end), (start, _) in pairwise(spans))
+    company.assert_leo_is_gone()
+
+
 def test_lists_that_lag_behind_are_looked_at_again_until_they_agree(gateway: Gateway, opened: Opener) -> None:
     """A key made an instant before, which the gateway's read replica does not list yet."""
     home = opened(routero={"cache_time": "0.8s"})
@@ -298,7 +314,7 @@ def test_rosters_that_lose_updates_end_right(gateway: Gateway, opened: Opener) -
     crowd = [gateway.account(f"c{number}", "lab") for number in range(8)]
     for holder in crowd:
         home.directory.hire(holder.email)
-        gateway.hook("act", {"member_add": {"team_id": "lab", "user_id": holder.user_id}})
+        gateway.put_on("lab", holder.user_id)
     gateway.ready()
     gateway.hook("options", {"lost_updates": True})
     for holder in crowd:

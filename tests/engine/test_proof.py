@@ -52,7 +52,7 @@ def settled(gateway: Gateway, opened: Opener, **settings: Any) -> tuple[Home, Co
 
 
 def lift_the_fence(gateway: Gateway, company: Company) -> None:
-    gateway.hook("act", {"set_metadata": {"user_id": company.leo.user_id, "metadata": {**OWN, "scim_active": True}}})
+    gateway.set_metadata(company.leo.user_id, {**OWN, "scim_active": True})
 
 
 def make_a_key(gateway: Gateway, company: Company) -> None:
@@ -60,7 +60,7 @@ def make_a_key(gateway: Gateway, company: Company) -> None:
 
 
 def put_on_a_team(gateway: Gateway, company: Company) -> None:
-    gateway.hook("act", {"member_add": {"team_id": "lab", "user_id": company.leo.user_id}})
+    gateway.put_on("lab", company.leo.user_id)
 
 
 @both_dialects

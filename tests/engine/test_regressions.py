@@ -256,7 +256,7 @@ def test_a_sweep_ends_what_came_back_on_a_further_account(gateway: Gateway, open
     second = company.second_account(home, "lab")
     home.offboard("leo")
     second.keys.append(gateway.key_of(second.user_id, "lab"))
-    gateway.hook("act", {"set_metadata": {"user_id": second.user_id, "metadata": {}}})
+    gateway.set_metadata(second.user_id, {})
     home.reconcile()
     home.wait_until_quiet()
     gateway.assert_gone(second)

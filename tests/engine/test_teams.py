@@ -87,7 +87,7 @@ def test_two_teams_of_one_alias_are_refused(gateway: Gateway, opened: Opener) ->
 def test_somebody_put_on_a_roster_by_hand_is_left_there(gateway: Gateway, opened: Opener) -> None:
     home = opened(teams=[DATA])
     guest = gateway.account("guest", None)
-    gateway.hook("act", {"member_add": {"team_id": "data", "user_id": guest.user_id}})
+    gateway.put_on("data", guest.user_id)
     before = gateway.ready()
     assert home.reconcile()["extra_members"] == {"data": 1}
     assert gateway.paths(before, writes=True) == []

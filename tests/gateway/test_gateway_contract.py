@@ -843,3 +843,21 @@ class TestTrial:
         site.fault("/v1/models", **rule)
         trial = asyncio.run(try_key(site.sandbox.url, "sk-never-was-one", timeout=2))
         assert not trial.refused
+
+
+def test_a_team_of_ten_thousand_is_read_and_changed(site: Site) -> None:
+    """Rosters come whole, also in the answers to changes: what is read of those is more than of a key."""
+    people = [f"00000000-0000-4000-8000-{number:012}" for number in range(10_000)]
+    users = [{"user_id": one, "user_email": f"{one}@corp.example"} for one in people]
+    site.seed(teams=[{"team_id": "big"}], users=users, members=[{"team_id": "big", "user_id": one} for one in people])
+
+    async def change(g: Gateway) -> tuple[int, int]:
+        await g.add_member("big", "zoe")
+        joined = await g.get_team("big")
+        await g.remove_member("big", "zoe")
+        left = await g.get_team("big")
+        assert joined is not None
+        assert left is not None
+        return len(joined.members), len(left.members)
+
+    assert site.run(change) == (10_001, 10_000)

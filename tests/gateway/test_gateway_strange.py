@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shlex
 import shutil
 import ssl
 import subprocess
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -239,6 +241,14 @@ class TestWire:
                     await g.key_info("k")
 
         asyncio.run(inside())
+
+    @pytest.mark.parametrize(("too_many", "found"), [(0, True), (1, False)])
+    def test_an_answer_about_one_thing_is_read_up_to_a_mebibyte(self, too_many: int, found: bool) -> None:
+        row = json.dumps({"token": "k", "key_alias": "a"}).encode()
+        body = row + b" " * (1024 * 1024 - len(row) + too_many)
+        answers = web.Response(body=body, content_type="application/json")
+        with nullcontext() if found else pytest.raises(BadAnswer):
+            ask(lambda _: answers, lambda g: g.key_info("k"))
 
     def test_cookies_are_not_kept(self) -> None:
         def answers(request: web.Request) -> Any:

@@ -44,20 +44,8 @@ class Client:
         replica: int | None = None,
         timeout: float = 5,
     ) -> Answer:
-        sent = {"Authorization": f"Bearer {key}"} if key else {}
-        if body is not None and not isinstance(body, bytes):
-            body = json.dumps(body).encode()
-            sent["Content-Type"] = "application/json"
         prefix = "" if replica is None else f"/replica/{replica}"
-        connection = http.client.HTTPConnection(self._address, timeout=timeout)
-        try:
-            connection.request(method, prefix + path, body, {**sent, **(headers or {})})
-            response = connection.getresponse()
-            told = {name.lower(): value for name, value in response.getheaders()}
-            links = tuple(value for name, value in response.getheaders() if name.lower() == "link")
-            return Answer(response.status, _decoded(response.read()), told, links)
-        finally:
-            connection.close()
+        return send(self._address, method, prefix + path, body, key=key, headers=headers, timeout=timeout)
 
     def get(self, path: str, query: Mapping[str, Any] | None = None, **how: Any) -> Answer:
         return self.call("GET", f"{path}?{urlencode(query)}" if query else path, **how)
@@ -103,6 +91,32 @@ class Client:
     def roster(self, team_id: str) -> list[str]:
         info = self.get("/team/info", {"team_id": team_id}).body["team_info"]
         return [member["user_id"] for member in info["members_with_roles"]]
+
+
+def send(
+    address: str,
+    method: str,
+    path: str,
+    body: Any = None,
+    *,
+    key: str | None,
+    headers: Mapping[str, str] | None = None,
+    timeout: float = 5,
+) -> Answer:
+    """Call whoever listens at this host and port."""
+    sent = {"Authorization": f"Bearer {key}"} if key else {}
+    if body is not None and not isinstance(body, bytes):
+        body = json.dumps(body).encode()
+        sent["Content-Type"] = "application/json"
+    connection = http.client.HTTPConnection(address, timeout=timeout)
+    try:
+        connection.request(method, path, body, {**sent, **(headers or {})})
+        response = connection.getresponse()
+        told = {name.lower(): value for name, value in response.getheaders()}
+        links = tuple(value for name, value in response.getheaders() if name.lower() == "link")
+        return Answer(response.status, _decoded(response.read()), told, links)
+    finally:
+        connection.close()
 
 
 def _decoded(raw: bytes) -> Any:

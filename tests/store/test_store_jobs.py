@@ -145,6 +145,35 @@ def test_the_leases_of_the_dead_are_dropped_at_start(store: SqliteStore) -> None
     assert claim(store, "alive") == ["ada"]
 
 
+def test_a_lease_is_renewed_by_its_owner_alone(store: SqliteStore) -> None:
+    for person in ("ada", "bob"):
+        open_job(store, person)
+        claim(store, person, limit=1)
+    store.write(lambda db: jobs.renew(db, ("ada", "bob"), "ada", NOW + 2 * LEASE))
+    assert claim(store, at=NOW + 1.5 * LEASE) == ["bob"]
+
+
+@pytest.mark.parametrize(
+    ("state", "ahead", "due"),
+    [("new", 600, True), ("failed", 600, False), ("failed", 3600, True), ("waiting", 3600, False)],
+)
+def test_at_start_nothing_is_further_ahead_than_what_it_waits_for(
+    store: SqliteStore, state: str, ahead: float, due: bool
+) -> None:
+    """The wall clock was set back while nobody looked; what waits for a deletion, or a look, may wait for days."""
+    at = NOW + ahead
+    open_job(store, at=at)
+    claim(store, at=at)
+    if state == "new":
+        store.write(jobs.release_all)
+    elif state == "failed":
+        store.write(lambda db: jobs.retry(db, "ada", "w", 1, at, "down"))
+    else:
+        store.write(lambda db: jobs.wait(db, "ada", "w", 1, at))
+    store.write(lambda db: jobs.pull_in(db, NOW, 900.0))
+    assert claim(store) == (["ada"] if due else [])
+
+
 @pytest.mark.parametrize(("leased", "due"), [(False, NOW), (True, NOW + LEASE)])
 def test_the_next_due_time_is_when_a_job_can_be_claimed(store: SqliteStore, leased: bool, due: float) -> None:
     assert jobs.next_due(store.reader()) is None

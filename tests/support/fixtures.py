@@ -38,7 +38,7 @@ class Opener:
     ) -> Home:
         self.close()
         changed["routero"] = {"dialect": self._dialect, **changed.get("routero", {})}
-        self.settings = write_settings(self._folder, self._gateway.sandbox.url, **changed)
+        self.settings = write_settings(self._folder, self._gateway.url, admin_key=self._gateway.admin_key, **changed)
         return self._stack.enter_context(
             Home(self.settings, working=working, engine=engine, polled=polled, clock=clock)
         )

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sandbox.client import Client
+from sandbox.client import ADMIN, Client
 
 from support.waiting import until
 
@@ -35,6 +35,11 @@ class Gateway(Client):
     """A sandbox client that knows what to ask about people."""
 
     _last_seen = 0
+    admin_key = ADMIN
+
+    @property
+    def url(self) -> str:
+        return self.sandbox.url
 
     # -- before -----------------------------------------------------------------------------------------------------
 
@@ -65,6 +70,16 @@ class Gateway(Client):
         log = self.log()
         self.call("DELETE", "/_sandbox/log")
         return int(log[-1]["n"]) if log else 0
+
+    # -- behind idsync's back ---------------------------------------------------------------------------------------
+
+    def put_on(self, team_id: str, user_id: str) -> None:
+        """Somebody else puts a person on a team."""
+        self.hook("act", {"member_add": {"team_id": team_id, "user_id": user_id}})
+
+    def set_metadata(self, user_id: str, metadata: Row) -> None:
+        """Somebody else writes a person's metadata."""
+        self.hook("act", {"set_metadata": {"user_id": user_id, "metadata": metadata}})
 
     # -- while ------------------------------------------------------------------------------------------------------
 

@@ -14,8 +14,11 @@ Tree = dict[str, Any]
 
 
 def write_settings(folder: Path, gateway: str, **changed: Any) -> Path:
-    """Write the configuration and its secrets; each of `changed` is laid over the table of that name."""
-    (folder / "admin.key").write_text(ADMIN_KEY)
+    """Write the configuration and its secrets; each of `changed` is laid over the table of that name.
+
+    `admin_key` is the gateway's, where it is not the usual one.
+    """
+    (folder / "admin.key").write_text(changed.pop("admin_key", ADMIN_KEY))
     (folder / "source.token").write_text(TOKEN)
     tree: Tree = {
         "server": {"port": 0, "ops_port": 0},
