@@ -107,6 +107,12 @@ class Metrics:
             ["source", "endpoint", "code"],
             registry=self.registry,
         )
+        self._asked_time = Histogram(
+            "idsync_source_request_duration_seconds",
+            "Length of a request to a polled source",
+            ["source"],
+            registry=self.registry,
+        )
         self._now = now
         for source, (at, _) in facts.under(db(), "source_success:").items():
             self._source_success.labels(source).set(float(at))
@@ -151,9 +157,10 @@ class Metrics:
         else:
             self._source_errors.labels(source).inc()
 
-    def source_request(self, source: str, endpoint: str, code: int | str) -> None:
+    def source_request(self, source: str, endpoint: str, code: str, seconds: float) -> None:
         """Note a request to a polled source; `endpoint` is a template without ids, `code` "error" for no answer."""
-        self._asked.labels(source, endpoint, str(code)).inc()
+        self._asked.labels(source, endpoint, code).inc()
+        self._asked_time.labels(source).observe(seconds)
 
     # -- what the rims report -----------------------------------------------------------------------------------------
 

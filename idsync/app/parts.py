@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import structlog
+from pydantic import SecretStr
 
 from idsync import config as configuration
 from idsync.clock import Clock, end_of_day
@@ -21,6 +23,7 @@ from idsync.snapshot import PolledSource
 
 if TYPE_CHECKING:
     from idsync.scim.extensions import Extension
+    from idsync.sources.graph.settings import Credential
 
 log = structlog.get_logger(__name__)
 
@@ -75,7 +78,54 @@ def limits_of(config: Config) -> Limits:
 
 def sources_of(config: Config, clock: Clock, metrics: Metrics) -> dict[str, PolledSource]:
     """Build the polled sources; nothing is asked of them yet. Their libraries are loaded only where they are used."""
-    return {}
+    found: dict[str, PolledSource] = {}
+    for okta in config.sources.okta:
+        from idsync.sources.okta.source import OktaSettings, OktaSource
+
+        org = OktaSettings(
+            name=okta.name,
+            org_url=okta.org_url,
+            client_id=okta.client_id,
+            private_key=_secret(okta.private_key_file, okta.private_key),
+            api_token=_secret(okta.api_token_file, okta.api_token),
+            dpop=okta.dpop,
+            app_id=okta.app_id,
+            rate_share=okta.rate_share,
+            ca_file=config.http.ca_file,
+        )
+        found[okta.name] = OktaSource(org, clock, partial(metrics.source_request, okta.name))
+    for graph in config.sources.graph:
+        from idsync.sources.graph.source import GraphSettings, GraphSource
+
+        tenant = GraphSettings(
+            name=graph.name,
+            tenant_id=graph.tenant_id,
+            credential=_credential(graph),
+            client_id=graph.client_id,
+            authority=graph.authority,
+            graph_url=graph.graph_url,
+            app_id=graph.app_id,
+            ca_file=config.http.ca_file,
+        )
+        found[graph.name] = GraphSource(tenant, clock, partial(metrics.source_request, graph.name))
+    return found
+
+
+def _secret(file: str, given: SecretStr | None) -> configuration.SecretFile | None:
+    return configuration.SecretFile(file, given) if file or given is not None else None
+
+
+def _credential(graph: configuration.GraphSource) -> Credential:
+    from idsync.sources.graph.settings import Certificate, ClientSecret, FederatedToken, ManagedIdentity
+
+    if graph.managed_identity:
+        return ManagedIdentity(graph.client_id)
+    if graph.federated_token_file:
+        return FederatedToken(graph.federated_token_file)
+    if graph.certificate_file:
+        passphrase = _secret(graph.certificate_passphrase_file, None)
+        return Certificate(graph.certificate_file, graph.certificate_key_file, passphrase)
+    return ClientSecret(configuration.SecretFile(graph.client_secret_file, graph.client_secret))
 
 
 def gateway_of(
