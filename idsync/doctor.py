@@ -9,9 +9,10 @@ from typing import Any
 
 from idsync.clock import new_secret, rfc3339
 from idsync.config import Config
-from idsync.errors import StoreError
+from idsync.errors import IncompleteSource, StoreError
 from idsync.gateway.client import Gateway
 from idsync.gateway.trial import try_key
+from idsync.snapshot import PolledSource
 from idsync.store import facts, verdicts
 from idsync.store.db import Db
 from idsync.store.sqlite import inspect
@@ -79,6 +80,18 @@ async def _replica(config: Config, url: str) -> Check:
         return Check("replica", True, f"{url}: refuses a key that never existed")
     what = "takes a key that never existed: no address of a gateway" if trial.works else trial.why
     return Check("replica", False, f"{url}: {what}")
+
+
+async def source(polled: PolledSource) -> list[Check]:
+    """Try each permission that a polled source needs, one by one."""
+    try:
+        tried = await polled.check()
+    except IncompleteSource as error:
+        return [Check("source", False, f"{polled.name}: {error}", {"source": polled.name})]
+    return [
+        Check("source", ok, f"{polled.name}: {what}" + (f": {why}" if why else ""), {"source": polled.name})
+        for what, ok, why in tried
+    ]
 
 
 def measured(db: Db | None, config: Config, name: str, now: float) -> list[Check]:

@@ -76,7 +76,7 @@ def limits_of(config: Config) -> Limits:
     return Limits(guard.max_departures, guard.max_fraction, guard.max_team_loss)
 
 
-def sources_of(config: Config, clock: Clock, metrics: Metrics) -> dict[str, PolledSource]:
+def sources_of(config: Config, clock: Clock, metrics: Metrics | None = None) -> dict[str, PolledSource]:
     """Build the polled sources; nothing is asked of them yet. Their libraries are loaded only where they are used."""
     found: dict[str, PolledSource] = {}
     for okta in config.sources.okta:
@@ -93,7 +93,7 @@ def sources_of(config: Config, clock: Clock, metrics: Metrics) -> dict[str, Poll
             rate_share=okta.rate_share,
             ca_file=config.http.ca_file,
         )
-        found[okta.name] = OktaSource(org, clock, partial(metrics.source_request, okta.name))
+        found[okta.name] = OktaSource(org, clock, _observer(okta.name, metrics))
     for graph in config.sources.graph:
         from idsync.sources.graph.source import GraphSettings, GraphSource
 
@@ -107,8 +107,16 @@ def sources_of(config: Config, clock: Clock, metrics: Metrics) -> dict[str, Poll
             app_id=graph.app_id,
             ca_file=config.http.ca_file,
         )
-        found[graph.name] = GraphSource(tenant, clock, partial(metrics.source_request, graph.name))
+        found[graph.name] = GraphSource(tenant, clock, _observer(graph.name, metrics))
     return found
+
+
+def _observer(name: str, metrics: Metrics | None) -> Callable[[str, str, float], None]:
+    return partial(metrics.source_request, name) if metrics is not None else _unmeasured
+
+
+def _unmeasured(_endpoint: str, _code: str, _seconds: float) -> None:
+    """Measure nothing."""
 
 
 def _secret(file: str, given: SecretStr | None) -> configuration.SecretFile | None:
