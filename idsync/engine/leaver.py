@@ -84,6 +84,8 @@ class _Leaver:
         self.departure = case.departure
         self.fence = Fence(case)
         self.looker = Looker(case.desk.gateway, case.departure.id)
+        self.hidden: set[str] = set()
+        """Keys that no listing shows and their id does."""
 
     async def run(self) -> Outcome:
         self._refuse_a_protected_one()
@@ -251,15 +253,15 @@ class _Leaver:
 
         await case.write(write)
         urgency.set(slots.DELETE)
-        if case.doomed:
-            await self.desk.gateway.delete_keys(sorted(case.doomed))
-            case.deleted_at = self.desk.clock.now()
+        refusal = await self._delete_keys(self.hidden.union(key.id for _, key in doomed))
         await self.desk.wave.all_blocked()
         urgency.set(slots.TIDY)
         if any(sight.teams for sight in sights):
             case.came_back_after_proof("member")
         case.left |= {team for sight in sights for team in sight.teams}
         await every([*map(self._leave, sights), belongings.end_belongings(case, sights, identity)])
+        if refusal is not None:
+            raise refusal
 
     async def _leave(self, sight: Sight) -> None:
         """Leave every team of an account, one at a time.
@@ -274,6 +276,31 @@ class _Leaver:
                 await self.desk.gateway.remove_member(team_id, sight.account_id)
 
         await every(map(leave, sight.teams))
+
+    async def _delete_keys(self, seen: set[str]) -> GatewayError | None:
+        """Delete what was seen, and of what an earlier call should have ended whatever lives; return a refusal.
+
+        A gateway may refuse a whole call for one key that is gone. A refusal keeps nobody in their teams.
+        """
+        case = self.case
+        try:
+            living = seen | await self._still_there(sorted(case.doomed.keys() - seen))
+            if living:
+                await self.desk.gateway.delete_keys(sorted(living))
+                case.deleted_at = self.desk.clock.now()
+        except (AdminKeyRefused, Throttled):
+            raise
+        except GatewayError as error:
+            log.error("leaver.keys_not_deleted", departure=self.departure.id, error=str(error))
+            return error
+        return None
+
+    async def _still_there(self, key_ids: Sequence[str]) -> set[str]:
+        """Return which of these keys the gateway has; all of them where it cannot be asked by id."""
+        try:
+            return {key.id for key in await self.looker.living(key_ids)}
+        except Unsupported:
+            return set(key_ids)
 
     # -- looking again --------------------------------------------------------------------------------------------
 
@@ -305,6 +332,7 @@ class _Leaver:
             return None
         self.case.features["key_info"] = "used"
         self.case.doomed |= {key.id: key for key in living}
+        self.hidden = {key.id for key in living}
         if living:
             self.case.came_back_after_proof("key")
         return f"{len(living)} key(s) by id" if living else None

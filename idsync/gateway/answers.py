@@ -12,7 +12,8 @@ An answer in none of them did not come from the gateway but from something in fr
 a load balancer), and says nothing about the object we asked for:
 
     status            gateway's shape                                   anything else
-    2xx               success                                           BadAnswer
+    204, empty        success of a writing call                         success of a writing call
+    other 2xx         success                                           BadAnswer
     3xx               Transient                                         Transient
     400               Conflicting if the member is there, else Rejected Transient
     401               AdminKeyRefused                                   Transient (empty: AdminKeyRefused)
@@ -58,6 +59,10 @@ _LICENCE = re.compile(r"enterprise|litellm_license|premium", re.IGNORECASE)
 _SECRET = re.compile(r"sk-[A-Za-z0-9_-]{6,}|(?<=Bearer )\S+", re.IGNORECASE)
 
 
+class TooLong(BadAnswer):
+    """The answer is longer than what is read of one; a smaller page of a listing may not be."""
+
+
 @dataclass(frozen=True, repr=False)
 class Answer:
     """What came back: `body` is cut at the operation's limit, and then `complete` is False."""
@@ -82,14 +87,17 @@ def clean(text: str, secrets: Iterable[str] = (), limit: int = 200) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
-def json_of(answer: Answer) -> Any:
-    """Return the JSON of a successful answer.
+def json_of(answer: Answer, *, writes: bool = False) -> Any:
+    """Return the JSON of a successful answer; for an empty 204 to a call that `writes` an empty object: read back.
 
     Raises:
-        BadAnswer: it is too long, empty, or not JSON.
+        TooLong: it is longer than what is read.
+        BadAnswer: it is empty, or not JSON.
     """
+    if writes and answer.status == 204 and not answer.body:
+        return {}
     if not answer.complete:
-        raise BadAnswer(
+        raise TooLong(
             f"the answer is longer than {len(answer.body):,} bytes, the most that is read", status=answer.status
         )
     try:
@@ -145,8 +153,6 @@ class _Shape:
         error, detail = body.get("error"), body.get("detail")
         if isinstance(error, dict):
             return cls(str(error.get("type") or ""), str(error.get("message") or ""))
-        if isinstance(error, str):
-            return cls("", error)
         if isinstance(detail, dict):
             return cls(str(detail.get("type") or ""), str(detail.get("error") or detail.get("message") or ""))
         if isinstance(detail, str):

@@ -171,7 +171,7 @@ class Caller:
                 error = error_of(answer, now=self._clock.now(), secrets=(key,))
                 if error is not None:
                     raise error
-                return json_of(answer)
+                return json_of(answer, writes=request.body is not None)
 
     def _read_key(self) -> str:
         key = self._admin_key().strip()

@@ -116,6 +116,43 @@ def test_a_lost_answer_at_any_step_is_made_good(
     company.assert_leo_is_gone()
 
 
+@pytest.mark.parametrize("path", ["/user/update", "/key/block", "/key/delete", "/team/member_delete"])
+def test_a_gateway_that_answers_writes_with_nothing_has_done_them(
+    gateway: Gateway, opened: Opener, path: str
+) -> None:
+    home = opened()
+    company = founded(gateway, home)
+    gateway.break_with(path, status=204, when="after", body="")
+    home.offboard("leo")
+    company.assert_leo_is_gone()
+
+
+def test_one_key_that_cannot_be_deleted_keeps_nobody_in_their_teams(gateway: Gateway, opened: Opener) -> None:
+    home = opened()
+    company = founded(gateway, home)
+    gateway.hook("options", {"member_delete_keys": False})
+    gateway.break_with("/key/delete", status=500)
+    home.directory.leave("leo")
+    gateway.wait_for_fault("/key/delete")
+    home.wait_until_idle("leo")
+    assert gateway.teams_with(company.leo.user_id) == []
+    assert home.departure("leo").verified_at is None
+    company.assert_leo_goes_after_all(home)
+
+
+def test_what_is_gone_is_not_deleted_again(gateway: Gateway, opened: Opener) -> None:
+    """A gateway may refuse a whole call for one key it does not have."""
+    home = opened()
+    company = founded(gateway, home)
+    gateway.hook("options", {"member_delete_keys": False})
+    gateway.break_with("/key/delete", status=500, when="after", times=1)  # all three are gone
+    gateway.break_with("/team/member_delete", status=500, times=2)
+    before = gateway.ready()
+    home.offboard("leo")
+    company.assert_leo_is_gone()
+    assert len(gateway.calls("/key/delete", before)) == 1
+
+
 def test_a_pause_the_gateway_asks_for_is_kept(gateway: Gateway, opened: Opener) -> None:
     home = opened()
     company = founded(gateway, home)

@@ -60,6 +60,7 @@ TABLE = [
     (404, b"default backend - 404", Transient),
     (404, b"", Transient),
     (404, {"message": "no Route matched with those values"}, Transient),
+    (404, {"error": "not found"}, Transient),
     (405, {"detail": "Method Not Allowed"}, Unsupported),
     (405, HTML, Unsupported),
     (408, b"", Transient),
@@ -141,6 +142,14 @@ def test_an_answer_does_not_show_its_body() -> None:
 def test_a_success_without_json_is_a_bad_answer(body: bytes) -> None:
     with pytest.raises(BadAnswer):
         json_of(answer(200, body))
+
+
+def test_an_empty_204_is_the_success_of_a_writing_call_alone() -> None:
+    assert json_of(answer(204), writes=True) == {}
+    with pytest.raises(BadAnswer):
+        json_of(answer(204))
+    with pytest.raises(BadAnswer):
+        json_of(answer(200), writes=True)
 
 
 def test_a_cut_answer_is_a_bad_answer() -> None:
