@@ -7,13 +7,13 @@ Metadata of a fenced account is written only to lift a fence that carries our ow
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from idsync.engine import organizations
 from idsync.engine.accounts import DEPARTED_ADDRESS, Identity, accounts_of, free_the_address, identity_of
 from idsync.engine.desk import Desk, Outcome, every
 from idsync.engine.fence import lift_fence
-from idsync.errors import Conflicting, Missing, NeedsPerson, StillAlive, Transient, Unsupported
+from idsync.errors import Conflicting, Missing, NeedsPerson, StillAlive, Superseded, Transient, Unsupported
 from idsync.model import DepartureState, GatewayKey, GatewayUser, Person
 from idsync.policy import role_to_set
 from idsync.store import journal, ledger, people
@@ -29,6 +29,18 @@ async def converge_member(desk: Desk, person: Person) -> Outcome:
         NeedsPerson, GatewayError, Superseded: not now.
     """
     return await _Member(desk, person).run()
+
+
+@dataclass
+class _Loss:
+    """One team that one account is losing; `due` when deletion does not wait, `noted` once that is written down."""
+
+    user: GatewayUser
+    grant: Grant
+    team_id: str
+    due: bool
+    keys: Sequence[GatewayKey] = ()
+    noted: bool = False
 
 
 class _Member:
@@ -103,33 +115,47 @@ class _Member:
 
     async def _take(self, accounts: Sequence[GatewayUser]) -> None:
         """End the teams that are being left, on every account, and what an interrupted deletion had begun."""
+        now = self.desk.clock.now()
+        losses: list[_Loss] = []
         for grant in self.leaving:
             team_id = self.desk.team_id(grant.team)
-            if team_id is None:  # never ours, so the person never got anything in it
-                self.left.append(grant.team)
-                continue
-            due = (grant.delete_at or 0.0) <= self.desk.clock.now() and not self._held(grant)
-            await every(self._take_team(account, grant, team_id, due=due) for account in accounts)
+            due = team_id is None or ((grant.delete_at or 0.0) <= now and not self._held(grant))
             if due:
                 self.left.append(grant.team)
-        doomed = sorted(row.key_id for row in self.marked if row.doomed)
-        if doomed:
-            await self._delete(doomed)
+            if team_id is not None:  # else never ours, so the person never got anything in it
+                losses += [_Loss(account, grant, team_id, due) for account in accounts]
+        try:
+            await every(map(self._end_access, losses))
+        except Superseded:
+            raise
+        except Exception:  # one team that fails keeps nobody in the others
+            await self._destroy_all(losses)
+            raise
+        await self._destroy_all(losses)
 
-    async def _take_team(self, user: GatewayUser, grant: Grant, team_id: str, *, due: bool) -> None:
-        """Block an account's keys of one team at once; delete them and the membership when it is due."""
-        theirs = await self._keys_in(user, team_id)
+    async def _destroy_all(self, losses: Sequence[_Loss]) -> None:
+        """Delete what is due and written down, and what an interrupted deletion had begun."""
+        doomed = sorted(row.key_id for row in self.marked if row.doomed)
+        await every([self._delete(doomed), *(self._destroy(loss) for loss in losses if loss.due and loss.noted)])
+
+    async def _end_access(self, loss: _Loss) -> None:
+        """Block an account's keys of one team, after writing down which, and whether they are to be deleted."""
+        loss.keys = await self._keys_in(loss.user, loss.team_id)
         now = self.desk.clock.now()
-        await self.desk.write(lambda db: self._note(db, user, theirs, now, doomed=due, grant=grant))
-        blocked = await every(self._block(key.id) for key in theirs if not key.blocked)
-        if not due:
-            await self._check_blocks(user, team_id, all(blocked))
-            return
-        await self._delete(sorted(key.id for key in theirs))
+        await self.desk.write(lambda db: self._note(db, loss, now))
+        loss.noted = True
+        blocked = await every(self._block(key.id) for key in loss.keys if not key.blocked)
+        if not loss.due:
+            await self._check_blocks(loss.user, loss.team_id, all(blocked))
+
+    async def _destroy(self, loss: _Loss) -> None:
+        """Delete an account's keys of one team, and the membership, and look whether they are gone."""
+        user, team_id = loss.user, loss.team_id
+        await self._delete(sorted(key.id for key in loss.keys))
         await self.desk.gateway.remove_member(team_id, user.user_id)
         team = await self.desk.gateway.get_team(team_id)
         if (team is not None and team.has_member(user.user_id)) or await self._keys_in(user, team_id):
-            raise StillAlive(f"the gateway still shows {self.person.label} in team {grant.team}")
+            raise StillAlive(f"the gateway still shows {self.person.label} in team {loss.grant.team}")
 
     async def _keys_in(self, user: GatewayUser, team_id: str) -> list[GatewayKey]:
         return [key for key in await self.desk.gateway.list_keys(user_id=user.user_id) if key.team_id == team_id]
@@ -144,15 +170,14 @@ class _Member:
     def _held(self, grant: Grant) -> bool:
         return ledger.hold_is_open(self.desk.db, grant.hold_id)
 
-    def _note(
-        self, db: Db, user: GatewayUser, keys: Sequence[GatewayKey], now: float, *, doomed: bool, grant: Grant
-    ) -> None:
-        for key in keys:
+    def _note(self, db: Db, loss: _Loss, now: float) -> None:
+        account, doomed = loss.user.user_id, loss.due
+        for key in loss.keys:
             if doomed or not key.blocked:
-                row = BlockedKey(key.id, self.person.id, user.user_id, key.team_id, doomed, key.name, key.alias)
+                row = BlockedKey(key.id, self.person.id, account, key.team_id, doomed, key.name, key.alias)
                 people.note_blocked(db, row, now)
         if doomed:
-            people.put_grant(db, replace(grant, destroyed=True))
+            people.put_grant(db, replace(loss.grant, destroyed=True))
 
     async def _block(self, key_id: str) -> bool:
         """Block a key; False on a gateway without key/block: the keys of a lost team live until they are deleted."""

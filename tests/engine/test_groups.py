@@ -7,11 +7,13 @@ from support.company import Company, founded
 from support.fixtures import Opener, both_dialects
 from support.gateway import Gateway
 from support.home import Home
+from support.settings import DATA, WEB
 from support.waiting import until
 
 NEVER = {"group_loss_delete_after": "1h"}
 SOON = {"group_loss_delete_after": "0.4s"}
 AT_ONCE = {"group_loss_delete_after": "0s"}
+THREE = [DATA, WEB, {"alias": "core", "groups": ["Core"]}]
 
 
 def in_both_teams(gateway: Gateway, home: Home) -> Company:
@@ -63,6 +65,45 @@ def test_after_the_waiting_time_keys_and_membership_of_that_team_end(
     home.wait_until_quiet()
     assert gateway.answers([of_data]) == {401}
     assert gateway.answers(others) == {200}
+    company.assert_others_work()
+
+
+@pytest.mark.parametrize("path", ["/team/member_delete", "/team/info"])
+def test_a_team_that_cannot_be_left_keeps_nobody_in_another(gateway: Gateway, opened: Opener, path: str) -> None:
+    home = opened(policy=AT_ONCE, teams=THREE)
+    company = in_both_teams(gateway, home)
+    home.directory.join("Core", "leo")
+    home.wait_until_quiet()
+    gateway.break_with(path, match={"team_id": "data"}, status=500)
+    home.directory.part("Data", "leo")
+    gateway.wait_for_fault(path)
+    home.directory.part("Web", "leo")
+    until(lambda: "web" not in gateway.teams_with(company.leo.user_id), "the other team is left")
+    assert gateway.answers([company.leo.keys[0], company.leo.keys[-1]]) == {401}
+    gateway.mend()
+    home.hurry()
+    home.wait_until_quiet()
+    assert "data" not in gateway.teams_with(company.leo.user_id)
+    company.assert_others_work()
+
+
+@pytest.mark.parametrize("policy", [NEVER, AT_ONCE], ids=["waits", "at once"])
+def test_a_key_that_cannot_be_blocked_keeps_no_other_one_working(
+    gateway: Gateway, opened: Opener, policy: dict[str, str]
+) -> None:
+    """Where nothing waits it is deleted all the same: no fence stands behind it."""
+    home = opened(policy=policy, teams=THREE)
+    company = in_both_teams(gateway, home)
+    home.directory.join("Core", "leo")
+    home.wait_until_quiet()
+    of_data, of_web = company.leo.keys[0], company.leo.keys[-1]
+    gateway.break_with("/key/block", match={"key": of_data.id}, status=500)
+    home.directory.part("Data", "leo")
+    gateway.wait_for_fault("/key/block")
+    home.directory.part("Web", "leo")
+    until(lambda: gateway.answers([of_web]) == {401}, "the key in the other team is dead")
+    home.wait_until_idle("leo")
+    assert gateway.exists(of_data) is (policy is NEVER)
     company.assert_others_work()
 
 
