@@ -41,6 +41,16 @@ def access_ended(case: Case, sights: Sequence[Sight]) -> Outcome:
     return Outcome(record, case.departure.delete_at if waits else None)
 
 
+def in_doubt(case: Case, db: Db, sights: Sequence[Sight]) -> None:
+    """Write down what was found of the accounts that are known, while another one may be theirs: nothing is closed."""
+    now = case.desk.clock.now()
+    state = DepartureState.DELETED if case.deleted_at else DepartureState.BLOCKED
+    moved = case.advance(db, state, deleted_at=case.deleted_at, **_times(case, sights, now))
+    receipt = {**(moved.receipt or {}), **_receipt(case, moved, sights, "in doubt", now)}
+    ledger.put_departure(db, replace(moved, fence=_fence(case, sights), receipt=receipt))
+    _tell(case, db, moved, now, first=None)
+
+
 def closed(case: Case, sights: Sequence[Sight], *, ended_by: str) -> Outcome:
     """The gateway's own answers agree. After its cache time everything is looked at once more.
 

@@ -86,15 +86,20 @@ class _Leaver:
         self.looker = Looker(case.desk.gateway, case.departure.id)
         self.hidden: set[str] = set()
         """Keys that no listing shows and their id does."""
+        self.doubt: NeedsPerson | GatewayError | None = None
+        """Why another account may be theirs: the known ones are ended, and nothing is closed."""
 
     async def run(self) -> Outcome:
         self._refuse_a_protected_one()
         identity = identity_of(self.desk, self.person)
-        accounts = await accounts_of(self.desk, self.person, identity, stays=False)
+        accounts = await self._accounts(identity)
         urgency.set(slots.FENCE)
         users = await every(self.fence.raise_on(account, spare_admins=True) for account in accounts)
         if None in users or not accounts or self.departure.verified_at is not None:
-            accounts, users = await self._look_for_others(identity, accounts, users)
+            try:
+                accounts, users = await self._look_for_others(identity, accounts, users)
+            except (NeedsPerson, GatewayError) as doubt:
+                self._go_on_with(accounts, doubt)
         if await admins.takes_the_last_admin(self.desk, self.departure, users):
             now = self.desk.clock.now()
             return Outcome(lambda db: admins.hold(db, self.departure, now), None)
@@ -132,6 +137,30 @@ class _Leaver:
             )
 
     # -- the accounts ---------------------------------------------------------------------------------------------
+
+    async def _accounts(self, identity: Identity) -> tuple[str, ...]:
+        try:
+            return await accounts_of(self.desk, self.person, identity, stays=False)
+        except (NeedsPerson, GatewayError) as doubt:
+            known = tuple(people.further_accounts(self.desk.db, self.person.id))
+            self._go_on_with(known, doubt)
+            return known
+
+    def _go_on_with(self, known: Sequence[str], doubt: NeedsPerson | GatewayError) -> None:
+        """End what is known to be theirs first; without any, or without being let in, there is nothing to do."""
+        if not known or isinstance(doubt, (AdminKeyRefused, Throttled)):
+            raise doubt
+        self.doubt = self.doubt or doubt
+
+    async def _refuse_in_doubt(self, sights: Sequence[Sight]) -> None:
+        """Close nothing while another account may be theirs; what was found of the known ones is written down.
+
+        Raises:
+            NeedsPerson, GatewayError: why it may be.
+        """
+        if self.doubt is not None:
+            await self.case.write(lambda db: closing.in_doubt(self.case, db, sights))
+            raise self.doubt
 
     async def _look_for_others(
         self, identity: Identity, accounts: Sequence[str], users: Sequence[GatewayUser | None]
@@ -345,6 +374,7 @@ class _Leaver:
         unfenced = not (fenced or self.case.fence == "unsupported")
         if (open_keys and (self.case.blocks or not fenced)) or unfenced:
             raise StillAlive(f"{self.person.label} is not fenced and blocked yet ({len(open_keys)} key(s) open)")
+        await self._refuse_in_doubt(fresh)
         held = ledger.hold_is_open(self.desk.db, self.departure.hold_id)
         if self.desk.settings.on_departure == "block" and self.departure.kind == "departure" and not held:
             return closing.closed(self.case, fresh, ended_by="block")
@@ -355,6 +385,7 @@ class _Leaver:
         waits = not self._may_delete() and any(sight.user for sight in sights)
         if waits or self.departure.kind == "suspension":
             return await self._access_ended(sights)
+        await self._refuse_in_doubt(sights)
         if self.case.is_second_look:
             teams = (self.departure.receipt or {}).get("teams", [])
             own = [sight.account_id for sight in sights]

@@ -305,9 +305,9 @@ class Engine:
                 if person is not None:
                     remember(db, desk, person, error)
             departure = ledger.open_departure(db, job.person_id)
-            if departure is not None and departure.verified_at is None:
-                parked = DepartureState.PARKED if isinstance(error, NeedsPerson) else departure.state
-                ledger.put_problem(db, departure.id, parked, text)
+            if departure is not None:  # what is proven stays proven, and says what keeps it from being looked at again
+                parks = isinstance(error, NeedsPerson) and departure.verified_at is None
+                ledger.put_problem(db, departure.id, DepartureState.PARKED if parks else departure.state, text)
             again, alive = self.clock.now() + delay, isinstance(error, StillAlive)
             jobs.retry(db, job.person_id, self.owner, job.wanted, again, text, alive=alive)
 

@@ -15,7 +15,7 @@ from support.home import Home
 from support.waiting import until
 
 from idsync.model import DepartureState, Lane
-from idsync.store import journal, ledger
+from idsync.store import journal, ledger, people
 
 SOON: dict[str, Any] = {"routero": {"cache_time": "0.1s"}}
 LATER: dict[str, Any] = {"policy": {"group_loss_delete_after": "1h"}}
@@ -203,6 +203,66 @@ def test_an_address_that_somebody_new_has_now_is_theirs(gateway: Gateway, opened
     home.wait_until_quiet()
     assert gateway.answers(theirs.keys) == {200}
     assert told(home, "departure.reasserted") == []
+
+
+# -- while another account may be theirs ----------------------------------------------------------------------------------
+
+
+def doubted(gateway: Gateway, company: Company) -> None:
+    """Two accounts of nobody appear, with the e-mail of the leaver."""
+    for name in ("leo-x", "leo-y"):
+        gateway.account(name, user_email=company.leo.email)
+
+
+def test_a_doubt_about_another_account_spares_no_known_one(gateway: Gateway, opened: Opener) -> None:
+    home = opened()
+    company = founded(gateway, home)
+    second = company.second_account(home)
+    gateway.hook("options", {"fence": False})
+    gateway.ok("/user/delete", {"user_ids": [second.user_id]})
+    doubted(gateway, company)
+    home.directory.leave("leo")
+    departure = home.wait_for("leo", "parked")
+    company.assert_leo_is_gone()
+    receipt = departure.receipt or {}
+    assert (departure.verified_at, departure.access_ended_at) == (None, None)
+    assert "2 gateway accounts" in str(departure.problem)
+    assert [entry["id"] for entry in receipt["keys"]] == sorted(key.id for key in company.leo.keys)
+    assert (receipt["teams"], receipt["read_backs"][-1]["verdict"]) == (["data", "lab"], "in doubt")
+    assert ledger.unverified(home.db, time.time()) == 1
+    home.write(lambda db: home.core.control.unlink(db, mail("leo"), second.user_id, by="test"))
+    for name in ("u-leo-x", "u-leo-y"):
+        home.link("leo", name)
+    home.wait_until_verified("leo")
+    assert (home.departure("leo").receipt or {})["teams"] == ["data", "lab"]
+
+
+def test_an_account_nobody_can_choose_spares_no_further_one(gateway: Gateway, opened: Opener) -> None:
+    """The first account was never linked; another one was."""
+    home = opened(scim={"sources": [{"name": "okta", "trust_email": True}]})
+    gateway.account("bob-x", user_email=mail("bob"))
+    gateway.account("bob-y", user_email=mail("bob"))
+    further = gateway.account("bob-z", None)
+    home.directory.hire("bob")
+    home.write(lambda db: people.add_further_account(db, home.person("bob").id, further.user_id, time.time()))
+    home.directory.leave("bob")
+    home.wait_for("bob", "parked")
+    gateway.assert_gone(further)
+
+
+def test_a_doubt_stops_no_sweep(gateway: Gateway, opened: Opener) -> None:
+    home, company = settled(gateway, opened)
+    doubted(gateway, company)
+    gateway.hook("options", {"fence": False})
+    make_a_key(gateway, company)
+    put_on_a_team(gateway, company)
+    home.reconcile()
+    until(lambda: told(home, "departure.reasserted"), "it is told")
+    home.wait_until_idle("leo")
+    company.assert_leo_is_gone()
+    departure = home.departure("leo")
+    assert "2 gateway accounts" in str(departure.problem)
+    assert (departure.state.value, departure.verified_at is not None) == ("settled", True)
 
 
 # -- what else they hold -------------------------------------------------------------------------------------------------
