@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from idsync.engine.accounts import address
+from idsync.engine.looking import living
 from idsync.errors import NotFound, Unsupported
 from idsync.gateway.client import Gateway
 from idsync.model import GatewayKey
@@ -84,7 +85,7 @@ def _waiting(db: Db, departure: Departure, now: float) -> str | None:
 
 async def _account_alive(gateway: Gateway, account: str, *, blocked_is_enough: bool) -> list[str]:
     user, keys, teams = await asyncio.gather(
-        gateway.get_user(account), gateway.list_keys(user_id=account), gateway.teams_of(account)
+        gateway.get_user(account, sure=True), gateway.list_keys(user_id=account), gateway.teams_of(account)
     )
     alive = []
     if user is not None and not user.fenced:
@@ -97,10 +98,9 @@ async def _account_alive(gateway: Gateway, account: str, *, blocked_is_enough: b
 
 async def _keys_alive(gateway: Gateway, key_ids: Sequence[str]) -> list[str]:
     try:
-        shown = await asyncio.gather(*map(gateway.key_info, key_ids))
+        return [f"key {_name(key)} by id" for key in await living(gateway, key_ids)]
     except Unsupported:
         return []
-    return [f"key {_name(key)} by id" for key in shown if key is not None and not key.deleted]
 
 
 async def _memberships_alive(db: Db, gateway: Gateway, departure: Departure, own: Sequence[str]) -> list[str]:

@@ -16,7 +16,7 @@ from idsync.engine.case import Case
 from idsync.engine.desk import Desk
 from idsync.errors import AdminKeyRefused, GatewayError, Throttled, Transient, Unsupported
 from idsync.model import FENCE_FLAG, FENCE_TAG, GatewayUser
-from idsync.store import ledger
+from idsync.store import ledger, verdicts
 
 log = structlog.get_logger(__name__)
 
@@ -53,11 +53,11 @@ class Fence:
             return {**user.metadata, FENCE_FLAG: False, FENCE_TAG: case.departure.id}
 
         try:
-            user = await case.desk.gateway.edit_metadata(account_id, change)
+            user = await case.desk.gateway.edit_metadata(account_id, change, sure=True)
         except (AdminKeyRefused, Throttled):
             raise
         except GatewayError as error:  # the keys are ended all the same; nothing closes without the fence
-            if sent and isinstance(error, Unsupported):
+            if sent and isinstance(error, Unsupported) and not self._is_proven():
                 case.fence = case.features["fence"] = "unsupported"
             else:
                 event = "leaver.not_fenced" if sent else "leaver.unreadable"
@@ -68,6 +68,12 @@ class Fence:
             case.fence_sent_at = case.fence_sent_at or case.desk.clock.now()
             case.came_back("fence")
         return user
+
+
+    def _is_proven(self) -> bool:
+        """Whether a drill has lately seen that this gateway takes a fence."""
+        desk = self._case.desk
+        return verdicts.fence_verdict(desk.db, desk.gateway.name, desk.clock.now()) == "proven"
 
 
 async def lift_fence(desk: Desk, account_id: str, ours: frozenset[str]) -> None:

@@ -19,7 +19,7 @@ from idsync.engine.accounts import Identity, accounts_of, identity_of, instead_o
 from idsync.engine.case import Case
 from idsync.engine.desk import Desk, Outcome, every
 from idsync.engine.fence import Fence
-from idsync.engine.looking import Looker, Sight, alive
+from idsync.engine.looking import Looker, Sight, alive, living
 from idsync.engine.receipt import left_standing
 from idsync.errors import (
     AdminKeyRefused,
@@ -116,11 +116,11 @@ class _Leaver:
                 return await self._access_ended(sights)
             await self._destroy(sights, identity)
             sights = await self._look(sights)
-        living = await self._alive(sights, identity)
-        if living is None:
+        left = await self._alive(sights, identity)
+        if left is None:
             return await self._proven(sights, identity)
         await self.case.write(lambda db: self.case.advance(db, DepartureState.DELETED, deleted_at=self.case.deleted_at))
-        raise StillAlive(f"the gateway still shows {living} of {self.person.label} after saying it was gone")
+        raise StillAlive(f"the gateway still shows {left} of {self.person.label} after saying it was gone")
 
     def _refuse_a_protected_one(self) -> None:
         """Touch nobody who is protected now, whatever was accepted before; a ban may override that.
@@ -313,9 +313,9 @@ class _Leaver:
         """
         case = self.case
         try:
-            living = seen | await self._still_there(sorted(case.doomed.keys() - seen))
-            if living:
-                await self.desk.gateway.delete_keys(sorted(living))
+            wanted = seen | await self._still_there(sorted(case.doomed.keys() - seen))
+            if wanted:
+                await self.desk.gateway.delete_keys(sorted(wanted))
                 case.deleted_at = self.desk.clock.now()
         except (AdminKeyRefused, Throttled):
             raise
@@ -327,7 +327,7 @@ class _Leaver:
     async def _still_there(self, key_ids: Sequence[str]) -> set[str]:
         """Return which of these keys the gateway has; all of them where it cannot be asked by id."""
         try:
-            return {key.id for key in await self.looker.living(key_ids)}
+            return {key.id for key in await living(self.desk.gateway, key_ids)}
         except Unsupported:
             return set(key_ids)
 
@@ -355,16 +355,16 @@ class _Leaver:
         if not asked:
             return None
         try:
-            living = await self.looker.living(asked)
+            found = await living(self.desk.gateway, asked)
         except Unsupported:
             self.case.features["key_info"] = "missing"
             return None
         self.case.features["key_info"] = "used"
-        self.case.doomed |= {key.id: key for key in living}
-        self.hidden = {key.id for key in living}
-        if living:
+        self.case.doomed |= {key.id: key for key in found}
+        self.hidden = {key.id for key in found}
+        if found:
             self.case.came_back_after_proof("key")
-        return f"{len(living)} key(s) by id" if living else None
+        return f"{len(found)} key(s) by id" if found else None
 
     async def _access_ended(self, sights: Sequence[Sight]) -> Outcome:
         """Prove that access has ended, where deletion waits or is not wanted."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import structlog
 
 from idsync.engine.desk import every
-from idsync.errors import AdminKeyRefused, GatewayError, Throttled
+from idsync.errors import AdminKeyRefused, GatewayError, Throttled, Transient, Unsupported
 from idsync.gateway.client import Gateway
 from idsync.model import GatewayKey, GatewayUser
 
@@ -30,6 +30,29 @@ class Sight:
         return self.user is None or self.user.fenced
 
 
+async def living(gateway: Gateway, key_ids: Iterable[str]) -> list[GatewayKey]:
+    """Return which of these keys the gateway still has, asked for one by one.
+
+    Raises:
+        Unsupported: it has no look-up by id; the listing is the proof then.
+        Transient: it answers for some keys, none of which lives, and has no look-up for others.
+        GatewayError: it could not be asked for one, and shows none that lives.
+    """
+    asked = sorted(key_ids)
+    shown = await asyncio.gather(*map(gateway.key_info, asked), return_exceptions=True)
+    found = [key for key in shown if isinstance(key, GatewayKey) and not key.deleted]
+    failures = [failure for failure in shown if isinstance(failure, BaseException)]
+    for failure in failures:
+        if not isinstance(failure, GatewayError):
+            raise failure
+    if found or not failures:
+        return found
+    unknown = [failure for failure in failures if not isinstance(failure, Unsupported)]
+    if unknown or len(failures) == len(asked):
+        raise (unknown or failures)[0]
+    raise Transient("the gateway looks up some keys by their id and others not")
+
+
 class Looker:
     """Reads the gateway for one departure."""
 
@@ -40,7 +63,7 @@ class Looker:
     async def _read(self, account_id: str) -> GatewayUser | None:
         """Read a user; one that cannot be read is an odd read: their keys are ended first, the fence comes later."""
         try:
-            return await self._gateway.get_user(account_id)
+            return await self._gateway.get_user(account_id, sure=True)
         except (AdminKeyRefused, Throttled):
             raise
         except GatewayError as error:
@@ -51,7 +74,7 @@ class Looker:
         """Read the user, every page of their keys, and every roster that has them, side by side."""
         gateway = self._gateway
         user, keys, teams = await asyncio.gather(
-            gateway.get_user(account_id), gateway.list_keys(user_id=account_id), gateway.teams_of(account_id)
+            gateway.get_user(account_id, sure=True), gateway.list_keys(user_id=account_id), gateway.teams_of(account_id)
         )
         rosters = {team.team_id for team in teams}
         claimed = await every(map(gateway.get_team, sorted(set(user.teams if user else ()) - rosters)))
@@ -67,14 +90,6 @@ class Looker:
         user, keys = await asyncio.gather(self._read(account_id), gateway.list_keys(user_id=account_id))
         return Sight(account_id, user, tuple(keys), user.teams if user is not None else ())
 
-    async def living(self, key_ids: Iterable[str]) -> list[GatewayKey]:
-        """Return which of these keys the gateway still has, asked for one by one.
-
-        Raises:
-            Unsupported: it has no look-up by id; the listing is the proof then.
-        """
-        shown = await every(map(self._gateway.key_info, sorted(key_ids)))
-        return [key for key in shown if key is not None and not key.deleted]
 
 
 def alive(sights: Sequence[Sight], *, fences: bool) -> str | None:

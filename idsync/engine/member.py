@@ -13,6 +13,7 @@ from idsync.engine import organizations
 from idsync.engine.accounts import DEPARTED_ADDRESS, Identity, accounts_of, free_the_address, identity_of
 from idsync.engine.desk import Desk, Outcome, every
 from idsync.engine.fence import lift_fence
+from idsync.engine.looking import living
 from idsync.errors import Conflicting, Missing, NeedsPerson, StillAlive, Superseded, Transient, Unsupported
 from idsync.model import DepartureState, GatewayKey, GatewayUser, Person
 from idsync.policy import role_to_set
@@ -192,18 +193,18 @@ class _Member:
         if not key_ids:
             return
         await self.desk.gateway.delete_keys(key_ids)
-        left = [key for key in await every(map(self._by_id, key_ids)) if key and not key.deleted]
+        left = await self._living(key_ids)
         if left:
             raise StillAlive(f"the gateway still shows {len(left)} deleted key(s) of {self.person.label}")
         self.desk.telemetry.verification("gone")
         self.gone += key_ids
 
-    async def _by_id(self, key_id: str) -> GatewayKey | None:
-        """Ask for a key by id; a gateway that cannot be asked so leaves the listing as the proof."""
+    async def _living(self, key_ids: Sequence[str]) -> list[GatewayKey]:
+        """Ask for keys by id; a gateway that cannot be asked so leaves the listing as the proof."""
         try:
-            return await self.desk.gateway.key_info(key_id)
+            return await living(self.desk.gateway, key_ids)
         except Unsupported:
-            return None
+            return []
 
     async def _further(self, user: GatewayUser) -> list[GatewayUser]:
         """Read the person's other accounts; they are fenced with the first one, and lifted with it."""

@@ -12,7 +12,7 @@ from urllib.parse import quote, urlencode
 import structlog
 
 from idsync.clock import Clock
-from idsync.errors import AdminKeyRefused, GatewayError, Rejected, Unsupported
+from idsync.errors import AdminKeyRefused, GatewayError, Rejected, Transient, Unsupported
 from idsync.gateway.answers import Answer, clean, error_of, json_of
 from idsync.gateway.dialects import DIALECTS, Dialect, Operation, Verbs
 from idsync.gateway.gate import Gate
@@ -20,6 +20,12 @@ from idsync.gateway.receipts import record
 from idsync.gateway.slots import Slots
 from idsync.gateway.transport import NoAnswer, Transport
 from idsync.model import Call
+
+RELIED_ON = frozenset({"user_update", "key_block", "key_info", "invitation_list"})
+"""Where the gateway has no such operation, departures close on less: one answer that says so is not enough."""
+
+PASSING = 600.0
+"""Seconds for which an operation that has worked may be missing on some replica while a new version is rolled out."""
 
 log = structlog.get_logger(__name__)
 
@@ -83,6 +89,10 @@ class Caller:
         self._transport: Transport | None = None
         self._absent: set[str] = set()
         """What this gateway turned out not to have, beside the verbs."""
+        self._working: set[str] = set()
+        self._lacking: set[str] = set()
+        self._lost: dict[str, float] = {}
+        """Since when (monotonic) an operation that has worked is said not to be there."""
 
     def __repr__(self) -> str:
         return f"<Gateway {self._settings.dialect} {self._settings.base_url}>"
@@ -146,6 +156,39 @@ class Caller:
     ) -> Any:
         """Call an operation and return the JSON of its answer, with the verb this gateway takes."""
         request = Request(name, target, query or {}, body)
+        try:
+            return await self._with_any_verb(request)
+        except Unsupported as error:
+            if name not in RELIED_ON or error.status not in (404, 405) or name in self._lacking:
+                raise
+        try:
+            return await self._with_any_verb(request)
+        except Unsupported as error:
+            self._refuse_a_passing_loss(name, error)
+            self._lacking.add(name)
+            raise
+
+    def _refuse_a_passing_loss(self, name: str, error: Unsupported) -> None:
+        """What has worked is not taken for missing before it has been missing for a while.
+
+        Raises:
+            Transient: it worked until a short time ago.
+        """
+        if name not in self._working:
+            return
+        now = self._clock.monotonic()
+        if now - self._lost.setdefault(name, now) < PASSING:
+            msg = f"the gateway says that it has no {self._operations[name].path}, which it has had"
+            raise Transient(msg, status=error.status) from None
+        self._working.discard(name)
+
+    def _works(self, name: str) -> None:
+        self._working.add(name)
+        self._lacking.discard(name)
+        self._lost.pop(name, None)
+
+    async def _with_any_verb(self, request: Request) -> Any:
+        name = request.name
         refusal: GatewayError = Unsupported("this dialect has no such operation")
         for verb in self._verbs.candidates(name):
             try:
@@ -156,9 +199,11 @@ class Caller:
                     break
             except Rejected:
                 self._verbs.learn(name, verb)
+                self._works(name)
                 raise
             else:
                 self._verbs.learn(name, verb)
+                self._works(name)
                 return value
         raise refusal
 

@@ -65,8 +65,24 @@ class Gateway(Caller):
 
     # -- users ------------------------------------------------------------------------------------------------------
 
-    async def get_user(self, user_id: str) -> GatewayUser | None:
+    async def get_user(self, user_id: str, *, sure: bool = False) -> GatewayUser | None:
         """Read one user with role, metadata and team ids; None when the gateway has none of that id.
+
+        `sure`: where one read does not show them, another one has to agree.
+        """
+        user = await self._read_user(user_id)
+        return user if user is not None or not sure else await self._read_user_otherwise(user_id)
+
+    async def _read_user_otherwise(self, user_id: str) -> GatewayUser | None:
+        if "user_light" not in self._absent and not any(character.isspace() for character in user_id):
+            try:
+                return await self._user_by("user_info", user_id)
+            except Unsupported:
+                pass
+        return await self._user_from_list(user_id)
+
+    async def _read_user(self, user_id: str) -> GatewayUser | None:
+        """Read one user by the lightest way there is.
 
         /v2/user/info is the light read (LiteLLM 1.108.0, observed); where it is missing or shows no metadata,
         /user/info is read instead, for good. An id with a space cannot be asked for that way (it arrives as a plus):
@@ -162,16 +178,16 @@ class Gateway(Caller):
             return
 
     async def edit_metadata(
-        self, user_id: str, change: Callable[[GatewayUser], Mapping[str, Any] | None]
+        self, user_id: str, change: Callable[[GatewayUser], Mapping[str, Any] | None], *, sure: bool = False
     ) -> GatewayUser | None:
         """Read a user and write at once what `change` makes of them; return them as they were read.
 
         The gateway replaces metadata as a whole and has no condition to write under, so what somebody else writes
         between the two calls would be lost: nothing is waited for in between. `change` returns the whole new object,
-        or None to write nothing. None is returned for a user the gateway does not have.
+        or None to write nothing. None is returned for a user the gateway does not have (`sure`: see `get_user`).
         """
         async with self._slots.together():
-            user = await self.get_user(user_id)
+            user = await self.get_user(user_id, sure=sure)
             wanted = change(user) if user is not None else None
             if user is not None and wanted is not None:
                 await self.update_user(user, metadata=wanted)

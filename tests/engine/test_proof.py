@@ -15,7 +15,7 @@ from support.home import Home
 from support.waiting import until
 
 from idsync.model import DepartureState, Lane
-from idsync.store import journal, ledger, people
+from idsync.store import journal, ledger, people, verdicts
 
 SOON: dict[str, Any] = {"routero": {"cache_time": "0.1s"}}
 LATER: dict[str, Any] = {"policy": {"group_loss_delete_after": "1h"}}
@@ -263,6 +263,67 @@ def test_a_doubt_stops_no_sweep(gateway: Gateway, opened: Opener) -> None:
     departure = home.departure("leo")
     assert "2 gateway accounts" in str(departure.problem)
     assert (departure.state.value, departure.verified_at is not None) == ("settled", True)
+
+
+# -- what an error proves -------------------------------------------------------------------------------------------------
+
+GONE = '{"error": {"message": "no such user", "type": "not_found", "param": null, "code": "404"}}'
+
+
+@pytest.mark.parametrize("body", [GONE, '{"error": "not found"}'])
+@both_dialects
+def test_one_way_of_asking_proves_no_account_gone(gateway: Gateway, opened: Opener, body: str) -> None:
+    home = opened()
+    company = founded(gateway, home)
+    gateway.break_with("/v2/user/info", status=404, body=body, content_type="application/json", times=40)
+    home.directory.leave("leo")
+    until(lambda: home.departure("leo").verified_at or home.failed_job("leo"), "something comes of it")
+    assert gateway.answers(company.leo.keys) == {401}
+    assert home.departure("leo").verified_at is None or gateway.fenced(company.leo.user_id)
+    company.assert_leo_goes_after_all(home)
+
+
+@both_dialects
+def test_one_answer_that_there_is_no_such_endpoint_ends_no_search(gateway: Gateway, opened: Opener) -> None:
+    """Some replica of a new version, for a moment."""
+    home = opened()
+    company = founded(gateway, home)
+    for path in ("/user/update", "/key/block", "/key/info"):
+        gateway.break_with(path, status=404, times=1)
+    home.offboard("leo")
+    company.assert_leo_is_gone()
+    departure = home.departure("leo")
+    features = (departure.receipt or {})["features"]
+    assert departure.fence == "assumed"
+    assert {features[means] for means in ("fence", "block", "key_info")} == {"used"}
+
+
+def test_a_fence_that_a_drill_has_proven_is_not_given_up(gateway: Gateway, opened: Opener) -> None:
+    home = opened()
+    company = founded(gateway, home)
+    name, now = home.core.gateway.name, time.time()
+    home.write(lambda db: verdicts.put_fence(db, name, verdicts.Fence("proven", 0.1, now)))
+    gateway.break_with("/user/update", status=404)
+    home.directory.leave("leo")
+    until(lambda: home.failed_job("leo"), "it is tried again")
+    assert gateway.answers(company.leo.keys) == {401}
+    assert home.departure("leo").verified_at is None
+    company.assert_leo_goes_after_all(home)
+
+
+def test_a_key_that_lives_is_seen_beside_one_that_cannot_be_asked_for(gateway: Gateway, opened: Opener) -> None:
+    """The deletion did nothing, the listing lags, and a replica does not look keys up yet."""
+    home = opened()
+    company = founded(gateway, home)
+    gateway.hook("options", {"member_delete_keys": False})
+    empty = '{"keys": [], "total_count": 0}'
+    gateway.break_with("/key/delete", lie=True)
+    gateway.break_with("/key/list", skip=1, status=200, body=empty, content_type="application/json")
+    gateway.break_with("/key/info", match={"key": company.leo.keys[0].id}, status=404)
+    home.directory.leave("leo")
+    until(lambda: home.failed_job("leo") or home.departure("leo").verified_at, "something comes of it")
+    assert home.departure("leo").verified_at is None
+    company.assert_leo_goes_after_all(home)
 
 
 # -- what else they hold -------------------------------------------------------------------------------------------------

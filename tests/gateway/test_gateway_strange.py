@@ -16,7 +16,9 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from idsync.errors import BadAnswer, ConfigError, Rejected, Transient
+from idsync.clock import Clock, ManualClock
+from idsync.errors import BadAnswer, ConfigError, GatewayError, Rejected, Transient
+from idsync.gateway.caller import PASSING
 from idsync.gateway.client import Gateway
 from idsync.gateway.trial import try_key
 from idsync.model import GatewayUser
@@ -26,7 +28,9 @@ from .helpers import gateway_at, serving
 ANN = GatewayUser("ann", None, None, {})
 
 
-def ask(answers: Callable[[web.Request], Any], act: Callable[[Gateway], Awaitable[Any]]) -> tuple[Any, list[str]]:
+def ask(
+    answers: Callable[[web.Request], Any], act: Callable[[Gateway], Awaitable[Any]], clock: Clock | None = None
+) -> tuple[Any, list[str]]:
     """Let a gateway that answers so be asked; return what came of it and what it was asked."""
     asked: list[str] = []
 
@@ -36,7 +40,7 @@ def ask(answers: Callable[[web.Request], Any], act: Callable[[Gateway], Awaitabl
         return answer if isinstance(answer, web.StreamResponse) else web.json_response(answer)
 
     async def inside() -> Any:
-        async with serving(handler) as url, gateway_at(url) as gateway:
+        async with serving(handler) as url, gateway_at(url, clock) as gateway:
             return await act(gateway)
 
     return asyncio.run(inside()), asked
@@ -305,3 +309,43 @@ class TestWire:
     def test_a_trial_that_nobody_answers(self) -> None:
         trial = asyncio.run(try_key("http://127.0.0.1:9", "sk-something", timeout=2))
         assert (trial.status, trial.refused) == (None, False)
+
+
+class TestNoSuchEndpoint:
+    """Departures close on less without some operations: one answer that says so is not enough."""
+
+    NOTHING = {"detail": "Not Found"}
+
+    def lacking(self, *lacks: bool, clock: ManualClock | None = None, pause: float = 0.0) -> tuple[list[str], list[str]]:
+        """Ask for a key as often as it takes to use these answers up; return what came of it and what was asked."""
+        left, came = list(lacks), []
+        clock = clock or ManualClock()
+
+        def answers(_: web.Request) -> Any:
+            return web.json_response(self.NOTHING, status=404) if left.pop(0) else {"key": "a", "info": {}}
+
+        async def look(gateway: Gateway) -> None:
+            while left:
+                try:
+                    came.append("yes" if await gateway.key_info("a") else "no")
+                except GatewayError as error:
+                    came.append(type(error).__name__)
+                clock.advance(pause)
+
+        _, asked = ask(answers, look, clock=clock)
+        return came, asked
+
+    def test_once_is_asked_again(self) -> None:
+        assert self.lacking(True, False)[0] == ["yes"]
+
+    def test_twice_is_believed_and_not_asked_twice_any_more(self) -> None:
+        assert self.lacking(True, True, True, True)[0] == ["Unsupported"] * 3
+
+    def test_what_has_worked_is_missed_for_a_while(self) -> None:
+        lacks = (False, True, True, True, True)
+        assert self.lacking(*lacks)[0] == ["yes", "Transient", "Transient"]
+        assert self.lacking(*lacks, pause=PASSING)[0] == ["yes", "Transient", "Unsupported"]
+
+    def test_what_works_again_is_there_again(self) -> None:
+        came, _ = self.lacking(True, True, False, True, True, pause=PASSING)
+        assert came == ["Unsupported", "yes", "Transient"]
