@@ -291,7 +291,8 @@ class Gateway(Caller):
     async def list_keys(self, *, user_id: str | None = None, team_id: str | None = None) -> list[GatewayKey]:
         """List keys, of one user or team or of all; never one that is not shown to belong to whom was asked for.
 
-        A gateway that ignores the filter, or answers bare ids, must not make somebody else's keys look like theirs.
+        A gateway that ignores the filter, or answers bare ids, must not make somebody else's keys look like theirs. One
+        that heeds it and shows a key of nobody's is asked for that key by its id.
         Dashboard session keys are not listed (LiteLLM 1.108.0, observed).
         """
         wanted = _given({"user_id": user_id, "team_id": team_id})
@@ -299,7 +300,8 @@ class Gateway(Caller):
         rows = await self._pages("key_list", query, user_id or team_id or "", "keys", "total_count", _key_id)
         if not wanted:
             return [key_from(row) for row in rows]
-        keys = await asyncio.gather(*(self._shown(row, wanted) for row in rows))
+        ignored = any(_names_another(row, wanted) for row in rows)
+        keys = await asyncio.gather(*(self._shown(row, wanted, ignored) for row in rows))
         found = [key for key in keys if key is not None]
         if len(found) < len(rows):
             log.warning("gateway_filter_ignored", listing="key_list", rows=len(rows), matching=len(found))
@@ -512,14 +514,23 @@ class Gateway(Caller):
             raise BadAnswer("the gateway made a key for a new user, unasked, and it could not be deleted") from None
         raise BadAnswer("the gateway made a key for a new user, unasked; it was deleted")
 
-    async def _shown(self, row: Any, wanted: Mapping[str, str]) -> GatewayKey | None:
-        """Return the key if it is shown to match the filter; a row that does not say is looked up."""
+    async def _shown(self, row: Any, wanted: Mapping[str, str], ignored: bool) -> GatewayKey | None:
+        """Return the key if it is shown to match the filter; a row that does not say is looked up.
+
+        A row that names nobody is a key of nobody's where the filter was `ignored`; else it says nothing.
+
+        Raises:
+            BadAnswer: the look-up of such a row names nobody either.
+        """
         key = key_from(row)
-        if not isinstance(row, dict) or any(name not in row for name in wanted):
+        silent = not ignored and any(getattr(key, name) is None for name in wanted)
+        if not isinstance(row, dict) or silent or any(name not in row for name in wanted):
             looked_up = await self.key_info(key.id)
-            if looked_up is None:
+            if looked_up is None or looked_up.deleted:
                 return None
             key = looked_up
+        if silent and isinstance(row, dict) and any(getattr(key, name) is None for name in wanted):
+            raise BadAnswer("key/list: a key that was asked for by its owner is shown as nobody's")
         return key if all(getattr(key, name) == value for name, value in wanted.items()) else None
 
     async def _switch(self, name: str, key_id: str) -> bool:
@@ -586,6 +597,12 @@ def _user_id(row: Any) -> str:
 
 def _team_id(row: Any) -> str:
     return team_from(row).team_id
+
+
+def _names_another(row: Any, wanted: Mapping[str, str]) -> bool:
+    """Tell whether a row is of somebody else than was asked for: the filter was ignored."""
+    key = key_from(row)
+    return any(getattr(key, name) not in (None, value) for name, value in wanted.items())
 
 
 def _same_user(user: GatewayUser, user_id: str) -> GatewayUser:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import Any
 
@@ -296,6 +297,17 @@ def test_one_answer_that_there_is_no_such_endpoint_ends_no_search(gateway: Gatew
     features = (departure.receipt or {})["features"]
     assert departure.fence == "assumed"
     assert {features[means] for means in ("fence", "block", "key_info")} == {"used"}
+
+
+def test_a_key_that_is_listed_as_nobodys_is_ended(gateway: Gateway, opened: Opener) -> None:
+    home = opened()
+    company = founded(gateway, home)
+    gateway.hook("options", {"member_delete_keys": False})
+    rows = [{"token": key.id, "key_name": "sk-...x", "user_id": None, "team_id": None} for key in company.leo.keys]
+    listing = json.dumps({"keys": rows, "total_count": len(rows)})
+    gateway.break_with("/key/list", status=200, body=listing, content_type="application/json")
+    home.offboard("leo")
+    company.assert_leo_is_gone()
 
 
 def test_a_fence_that_a_drill_has_proven_is_not_given_up(gateway: Gateway, opened: Opener) -> None:

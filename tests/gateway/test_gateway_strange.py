@@ -76,6 +76,25 @@ class TestOthersKeys:
         assert [key.id for key in keys] == ["a"]
         assert len(asked) == 4
 
+    @pytest.mark.parametrize(("owner", "found"), [("ann", ["a"]), ("bob", []), ("", [])])
+    def test_a_row_of_nobody_where_the_filter_is_heeded_is_looked_up(self, owner: str, found: list[str]) -> None:
+        def answers(request: web.Request) -> Any:
+            if request.path == "/key/list":
+                return key_page({"token": "a", "user_id": None}, {"token": "b", "user_id": "ann"})
+            gone = web.json_response({"error": {"message": "gone"}}, status=404)
+            return {"key": "a", "info": {"user_id": owner}} if owner else gone
+
+        keys, _ = ask(answers, lambda g: g.list_keys(user_id="ann"))
+        assert [key.id for key in keys] == [*found, "b"]
+
+    def test_a_row_whose_look_up_names_nobody_either_is_no_answer(self) -> None:
+        def answers(request: web.Request) -> Any:
+            row = {"token": "a", "user_id": None}
+            return key_page(row) if request.path == "/key/list" else {"key": "a", "info": row}
+
+        with pytest.raises(BadAnswer):
+            ask(answers, lambda g: g.list_keys(user_id="ann"))
+
     def test_bare_ids_are_fine_when_everything_was_asked_for(self) -> None:
         keys, asked = ask(lambda _: key_page("a", 7), lambda g: g.list_keys())
         assert [key.id for key in keys] == ["a", "7"]
