@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from idsync.engine.desk import Desk
 from idsync.model import DepartureState, GatewayUser
-from idsync.store import journal, ledger
+from idsync.store import journal, ledger, people
 from idsync.store.db import Db
 from idsync.store.ledger import Departure, HoldItem
 
@@ -18,13 +18,19 @@ MASTER = "default_user_id"
 
 async def takes_the_last_admin(desk: Desk, departure: Departure, users: Sequence[GatewayUser | None]) -> bool:
     """Tell whether revoking these accounts leaves the gateway without an admin, and nobody approved that."""
-    if ledger.was_approved(desk.db, _kind(departure), departure.accepted_at):
+    if ledger.was_approved(desk.db, _kind(departure), _version(departure)):
         return False
-    return await are_the_last_admins(desk, users)
+    return await are_the_last_admins(desk, users, departure)
 
 
-async def are_the_last_admins(desk: Desk, users: Sequence[GatewayUser | None]) -> bool:
-    """Tell whether the gateway has no admin but these."""
+async def are_the_last_admins(
+    desk: Desk, users: Sequence[GatewayUser | None], departure: Departure | None = None
+) -> bool:
+    """Tell whether the gateway has no admin but these.
+
+    Of several who are leaving, each counts on those alone who leave after them: so the last one is held, and two who
+    leave at the same moment do not each count on the other. Somebody without a departure yet leaves after all of them.
+    """
     own = {user.user_id for user in users if user is not None and user.role == ADMIN and not user.fenced}
     if not own:
         return False
@@ -33,7 +39,15 @@ async def are_the_last_admins(desk: Desk, users: Sequence[GatewayUser | None]) -
         for user in await desk.gateway.list_users()
         if user.role == ADMIN and user.user_id not in {*own, MASTER} and not user.fenced
     ]
-    return not others
+    return not any(_stays_longer(desk.db, user.user_id, departure) for user in others)
+
+
+def _stays_longer(db: Db, account_id: str, departure: Departure | None) -> bool:
+    owner = people.person_of_account(db, account_id)
+    theirs = ledger.open_departure(db, owner.id) if owner is not None else None
+    if theirs is None:
+        return True
+    return departure is not None and (theirs.accepted_at, theirs.id) > (departure.accepted_at, departure.id)
 
 
 def hold(db: Db, departure: Departure, now: float) -> None:
@@ -41,11 +55,15 @@ def hold(db: Db, departure: Departure, now: float) -> None:
     reason = f"{departure.label} is the gateway's last admin"
     joined, is_new = ledger.join_hold(db, _kind(departure), reason, now)
     ledger.put_departure(db, replace(departure, hold_id=joined.id, state=DepartureState.HELD, problem=reason))
-    version = f"{departure.accepted_at:.6f}"
-    ledger.add_item(db, HoldItem(joined.id, departure.person_id, "", departure.evidence.value, version))
+    item = HoldItem(joined.id, departure.person_id, "", departure.evidence.value, _version(departure))
+    ledger.add_item(db, item)
     if is_new:
         detail = {"hold": joined.id, "reason": reason}
         journal.append(db, at=now, actor="engine", action="hold.opened", subject=departure.label, detail=detail)
+
+
+def _version(departure: Departure) -> str:
+    return f"{departure.accepted_at:.6f}"
 
 
 def _kind(departure: Departure) -> str:

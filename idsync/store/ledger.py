@@ -299,12 +299,13 @@ def hold(db: Db, hold_id: str) -> Hold | None:
     return _hold(row) if row else None
 
 
-def was_approved(db: Db, kind: str, since: float) -> bool:
-    """Tell whether a hold of this kind was approved since then."""
+def was_approved(db: Db, kind: str, version: str) -> bool:
+    """Tell whether a hold of this kind was approved with this version of the evidence in it."""
     row = db.one(
-        "SELECT 1 AS yes FROM holds WHERE kind = :kind AND state = 'approved' AND decided_at >= :since",
+        "SELECT 1 AS yes FROM holds h JOIN hold_items i ON i.hold_id = h.id"
+        " WHERE h.kind = :kind AND h.state = 'approved' AND i.version = :version",
         kind=kind,
-        since=since,
+        version=version,
     )
     return row is not None
 

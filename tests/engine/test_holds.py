@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
+
 import pytest
 from support.company import founded
 from support.fixtures import Opener
 from support.gateway import Gateway, Holder
 from support.home import Home
-from support.settings import DATA, WEB
+from support.settings import DATA, WEB, write_settings
 from support.waiting import until
 
+from idsync.clock import ManualClock
 from idsync.errors import HeldByGuard
 
 NOW = {"group_loss_delete_after": "0s"}
@@ -203,6 +207,46 @@ def test_an_admin_who_is_not_the_last_goes_like_anybody(gateway: Gateway, opened
     gateway.ok("/user/update", {"user_id": company.leo.user_id, "user_role": "proxy_admin"})
     home.offboard("leo")
     company.assert_leo_is_gone()
+
+
+def admins_of(gateway: Gateway, home: Home, *logins: str) -> list[Holder]:
+    """Make these the gateway's only admins."""
+    admins = [gateway.account(login, None, user_role="proxy_admin") for login in logins]
+    for holder, login in zip(admins, logins, strict=True):
+        home.directory.hire(login)
+        home.link(login, holder.user_id)
+    home.work_off()
+    gateway.ready()
+    return admins
+
+
+def test_of_two_admins_who_leave_at_the_same_moment_the_later_one_is_held(gateway: Gateway, opened: Opener) -> None:
+    home = opened(working=False)
+    first, last = admins_of(gateway, home, "amy", "bea")
+    home.directory.leave("amy")
+    home.directory.leave("bea")
+    home.work_off()
+    assert [home.state(login) for login in ("amy", "bea")] == ["verified", "held"]
+    gateway.assert_gone(first)
+    gateway.assert_at_work(last)
+    (hold,) = home.holds()
+    home.approve(hold)
+    home.work_off()
+    gateway.assert_gone(last)
+
+
+def test_an_approval_counts_whatever_the_clock_says(tmp_path: Path, gateway: Gateway) -> None:
+    clock = ManualClock(time.time())
+    with Home(write_settings(tmp_path, gateway.sandbox.url), working=False, clock=clock) as home:
+        (boss,) = admins_of(gateway, home, "boss")
+        home.directory.leave("boss")
+        home.work_off()
+        (hold,) = home.holds()
+        clock.advance(-3600)
+        home.approve(hold)
+        home.work_off()
+        gateway.assert_gone(boss)
+        assert home.holds() == []
 
 
 def test_a_rejected_hold_keeps_access_ended_and_everything_there(gateway: Gateway, opened: Opener) -> None:
