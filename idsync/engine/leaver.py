@@ -36,7 +36,7 @@ from idsync.gateway.receipts import recorder
 from idsync.gateway.slots import urgency
 from idsync.model import Call, DepartureState, GatewayKey, GatewayUser, Person
 from idsync.standing import shield_of
-from idsync.store import facts, ledger, people
+from idsync.store import facts, ledger, people, verdicts
 from idsync.store.db import Db
 from idsync.store.ledger import Departure
 from idsync.store.people import BlockedKey
@@ -372,13 +372,18 @@ class _Leaver:
         fenced = all(sight.fenced for sight in fresh)
         open_keys = [key for sight in fresh for key in sight.keys if not key.blocked]
         unfenced = not (fenced or self.case.fence == "unsupported")
-        if (open_keys and (self.case.blocks or not fenced)) or unfenced:
+        if (open_keys and (self.case.blocks or not fenced or self._is_fence_known_useless())) or unfenced:
             raise StillAlive(f"{self.person.label} is not fenced and blocked yet ({len(open_keys)} key(s) open)")
         await self._refuse_in_doubt(fresh)
         held = ledger.hold_is_open(self.desk.db, self.departure.hold_id)
         if self.desk.settings.on_departure == "block" and self.departure.kind == "departure" and not held:
             return closing.closed(self.case, fresh, ended_by="block")
         return closing.access_ended(self.case, fresh)
+
+    def _is_fence_known_useless(self) -> bool:
+        """Whether a drill has lately seen keys work behind a fence of this gateway."""
+        now = self.desk.clock.now()
+        return verdicts.fence_verdict(self.desk.db, self.desk.gateway.name, now) == "unsupported"
 
     async def _proven(self, sights: Sequence[Sight], identity: Identity) -> Outcome:
         """Close on what the gateway shows; at the second look, also name what is left standing on purpose."""

@@ -139,6 +139,23 @@ def test_where_departures_only_block_that_is_proven_told_and_looked_at_again(gat
     assert gateway.answers(company.leo.keys).isdisjoint({200})
 
 
+@pytest.mark.parametrize("settings", [{"policy": {"on_departure": "block"}}, LATER], ids=["block only", "waits"])
+def test_a_fence_a_drill_has_seen_ignored_stands_for_no_block(
+    gateway: Gateway, opened: Opener, settings: dict[str, Any]
+) -> None:
+    home = opened(**settings)
+    company = founded(gateway, home)
+    name, now = home.core.gateway.name, time.time()
+    home.write(lambda db: verdicts.put_fence(db, name, verdicts.Fence("unsupported", None, now)))
+    gateway.hook("options", {"block_supported": False, "fence": False})
+    home.directory.part("Data", "leo")
+    until(lambda: home.failed_job("leo"), "it is not taken for done")
+    departure = home.departure("leo")
+    assert gateway.answers(company.leo.keys) == {200}
+    assert (departure.verified_at, departure.access_ended_at) == (None, None)
+    assert "3 key(s) open" in str(departure.problem)
+
+
 # -- who they are at the gateway -----------------------------------------------------------------------------------------
 
 
