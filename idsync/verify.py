@@ -85,7 +85,9 @@ def _waiting(db: Db, departure: Departure, now: float) -> str | None:
 
 async def _account_alive(gateway: Gateway, account: str, *, blocked_is_enough: bool) -> list[str]:
     user, keys, teams = await asyncio.gather(
-        gateway.get_user(account, sure=True), gateway.list_keys(user_id=account), gateway.teams_of(account)
+        gateway.get_user(account, sure=True),
+        gateway.list_keys(user_id=account, steady=True),
+        gateway.teams_of(account),
     )
     alive = []
     if user is not None and not user.fenced:

@@ -69,7 +69,6 @@ class Fence:
             case.came_back("fence")
         return user
 
-
     def _is_proven(self) -> bool:
         """Whether a drill has lately seen that this gateway takes a fence."""
         desk = self._case.desk

@@ -74,7 +74,9 @@ class Looker:
         """Read the user, every page of their keys, and every roster that has them, side by side."""
         gateway = self._gateway
         user, keys, teams = await asyncio.gather(
-            gateway.get_user(account_id, sure=True), gateway.list_keys(user_id=account_id), gateway.teams_of(account_id)
+            gateway.get_user(account_id, sure=True),
+            gateway.list_keys(user_id=account_id, steady=True),
+            gateway.teams_of(account_id),
         )
         rosters = {team.team_id for team in teams}
         claimed = await every(map(gateway.get_team, sorted(set(user.teams if user else ()) - rosters)))
@@ -89,7 +91,6 @@ class Looker:
         gateway = self._gateway
         user, keys = await asyncio.gather(self._read(account_id), gateway.list_keys(user_id=account_id))
         return Sight(account_id, user, tuple(keys), user.teams if user is not None else ())
-
 
 
 def alive(sights: Sequence[Sight], *, fences: bool) -> str | None:

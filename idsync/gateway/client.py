@@ -24,7 +24,7 @@ from idsync.errors import (
     Rejected,
     Unsupported,
 )
-from idsync.gateway.answers import object_of, rows_of
+from idsync.gateway.answers import TooLong, object_of, rows_of
 from idsync.gateway.caller import Caller, GatewaySettings
 from idsync.gateway.dialects import ORGANIZATION_ROLES, plain_role
 from idsync.gateway.listing import PAGE, read_all
@@ -45,6 +45,9 @@ _ORDER = {
 }
 """What keeps offset pages from shifting under new rows (columns that LiteLLM 1.108.0 can sort by)."""
 
+_SIZE = {"key_list": "size"}
+"""What the rows of a page are called where it is not `page_size`."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -58,6 +61,11 @@ class NewKey:
 
 class Gateway(Caller):
     """The gateway's management API."""
+
+    @cached_property
+    def _page_sizes(self) -> dict[str, int]:
+        """Rows asked for at a time, of the listings whose pages have been too long."""
+        return {}
 
     @cached_property
     def _invitations(self) -> Shared[list[Invitation]]:
@@ -288,16 +296,20 @@ class Gateway(Caller):
 
     # -- keys -------------------------------------------------------------------------------------------------------
 
-    async def list_keys(self, *, user_id: str | None = None, team_id: str | None = None) -> list[GatewayKey]:
+    async def list_keys(
+        self, *, user_id: str | None = None, team_id: str | None = None, steady: bool = False
+    ) -> list[GatewayKey]:
         """List keys, of one user or team or of all; never one that is not shown to belong to whom was asked for.
 
         A gateway that ignores the filter, or answers bare ids, must not make somebody else's keys look like theirs. One
-        that heeds it and shows a key of nobody's is asked for that key by its id.
+        that heeds it and shows a key of nobody's is asked for that key by its id. `steady` notices a key that was skipped
+        because another one went (see `read_all`).
         Dashboard session keys are not listed (LiteLLM 1.108.0, observed).
         """
         wanted = _given({"user_id": user_id, "team_id": team_id})
-        query = {**wanted, "size": PAGE, "return_full_object": "true"}
-        rows = await self._pages("key_list", query, user_id or team_id or "", "keys", "total_count", _key_id)
+        query = {**wanted, "return_full_object": "true"}
+        target = user_id or team_id or ""
+        rows = await self._pages("key_list", query, target, "keys", "total_count", _key_id, steady=steady)
         if not wanted:
             return [key_from(row) for row in rows]
         ignored = any(_names_another(row, wanted) for row in rows)
@@ -362,8 +374,7 @@ class Gateway(Caller):
         """Read every team with its roster."""
         if "team_pages" not in self._absent:
             try:
-                query = {"page_size": PAGE}
-                rows = await self._pages("team_pages", query, "", "teams", "total", _team_id)
+                rows = await self._pages("team_pages", {}, "", "teams", "total", _team_id)
             except Unsupported:
                 self._absent.add("team_pages")
             else:
@@ -499,8 +510,7 @@ class Gateway(Caller):
         return next((user for user in users if user.user_id == user_id), None)
 
     async def _users(self, filters: Mapping[str, str], target: str) -> list[GatewayUser]:
-        query = {**filters, "page_size": PAGE}
-        rows = await self._pages("user_list", query, target, "users", "total", _user_id)
+        rows = await self._pages("user_list", filters, target, "users", "total", _user_id)
         return [user_from(row) for row in rows]
 
     async def _refuse_a_key(self, created: Mapping[str, Any]) -> None:
@@ -566,20 +576,30 @@ class Gateway(Caller):
         rows: str,
         total: str,
         name_of: Callable[[Any], str],
+        *,
+        steady: bool = False,
     ) -> list[Any]:
+        """Read a listing to its end; of what is too long for one answer, smaller pages from then on."""
+
         async def fetch(number: int) -> Any:
             order = {} if f"{name} order" in self._absent else _ORDER.get(name, {})
-            return await self._call(name, target, query={**query, **order, "page": number})
+            size = {_SIZE.get(name, "page_size"): self._page_sizes.get(name, PAGE)}
+            return await self._call(name, target, query={**query, **size, **order, "page": number})
 
-        try:
-            return await read_all(fetch, rows=rows, total=total, name_of=name_of)
-        except Rejected:
-            if name not in _ORDER or f"{name} order" in self._absent:
-                raise
-            self._absent.add(
-                f"{name} order"
-            )  # it may not know the column; an unordered listing is checked all the same
-            return await read_all(fetch, rows=rows, total=total, name_of=name_of)
+        while True:
+            try:
+                return await read_all(fetch, rows=rows, total=total, name_of=name_of, steady=steady)
+            except TooLong:
+                size = self._page_sizes.get(name, PAGE)
+                if size == 1:
+                    raise
+                self._page_sizes[name] = size // 2
+                log.info("gateway_pages_halved", listing=name, size=size // 2)
+            except Rejected:
+                if name not in _ORDER or f"{name} order" in self._absent:
+                    raise
+                # it may not know the column; an unordered listing is checked all the same
+                self._absent.add(f"{name} order")
 
 
 def _given(fields: Mapping[str, Any]) -> dict[str, Any]:

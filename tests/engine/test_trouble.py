@@ -117,9 +117,7 @@ def test_a_lost_answer_at_any_step_is_made_good(
 
 
 @pytest.mark.parametrize("path", ["/user/update", "/key/block", "/key/delete", "/team/member_delete"])
-def test_a_gateway_that_answers_writes_with_nothing_has_done_them(
-    gateway: Gateway, opened: Opener, path: str
-) -> None:
+def test_a_gateway_that_answers_writes_with_nothing_has_done_them(gateway: Gateway, opened: Opener, path: str) -> None:
     home = opened()
     company = founded(gateway, home)
     gateway.break_with(path, status=204, when="after", body="")

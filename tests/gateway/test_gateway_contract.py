@@ -291,6 +291,18 @@ class TestKeys:
         assert len(keys) == 250
         assert site.asked() == ["GET /key/list"] * 3
 
+    def test_a_key_deleted_while_another_is_made_is_noticed_where_it_matters(self, site: Site) -> None:
+        seeded = site.seed(keys=[{"user_id": "ann", "key_alias": f"k{n}"} for n in range(150)])
+        first = min(seeded, key=lambda key: str(key["token"]))
+
+        def act() -> None:
+            site.delete_key(str(first["token"]))
+            site.seed(keys=[{"user_id": "ann", "key_alias": "new"}])
+
+        site.between = act
+        keys = site.run(lambda g: g.list_keys(user_id="ann", steady=True))
+        assert {key.id for key in keys} == {row["token"] for row in site.state()["keys"]}
+
     def test_a_key_deleted_between_two_pages_makes_it_read_again(self, site: Site) -> None:
         seeded = site.seed(keys=[{"user_id": "ann", "key_alias": f"k{n}"} for n in range(250)])
         first = min(seeded, key=lambda key: str(key["token"]))

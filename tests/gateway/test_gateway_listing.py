@@ -17,7 +17,7 @@ def page(rows: Any, total: Any = None) -> Page:
     return {"rows": rows, "total": total}
 
 
-def read(*pages: Page) -> tuple[list[str], list[int]]:
+def read(*pages: Page, steady: bool = False) -> tuple[list[str], list[int]]:
     """Read through the pages in the order given; return the rows and the numbers of the pages asked for."""
     asked: list[int] = []
 
@@ -28,7 +28,7 @@ def read(*pages: Page) -> tuple[list[str], list[int]]:
             raise found
         return found
 
-    return asyncio.run(read_all(fetch, rows="rows", total="total", name_of=str)), asked
+    return asyncio.run(read_all(fetch, rows="rows", total="total", name_of=str, steady=steady)), asked
 
 
 def test_one_page() -> None:
@@ -60,6 +60,19 @@ def test_shrinking_is_read_again() -> None:
     rows, asked = read(page(["a", "b"], 4), page(["d"], 3), *again)
     assert rows == ["b", "c", "d"]
     assert asked == [1, 2, 1, 2]
+
+
+def test_a_row_that_goes_while_another_comes_is_noticed_where_it_matters() -> None:
+    moved = (page(["a", "b"], 4), page(["d", "e"], 4), page(["b", "c"], 4))
+    again = (page(["b", "c"], 4), page(["d", "e"], 4), page(["b", "c"], 4))
+    assert read(*moved)[0] == ["a", "b", "d", "e"], "c was never seen"
+    assert read(*moved, *again, steady=True) == (["b", "c", "d", "e"], [1, 2, 1, 1, 2, 1])
+    with pytest.raises(BadAnswer):
+        read(*moved, *moved, steady=True)
+
+
+def test_one_page_is_steady() -> None:
+    assert read(page(["a"], 1), steady=True) == (["a"], [1])
 
 
 @pytest.mark.parametrize(

@@ -333,15 +333,15 @@ class TestWire:
 class TestNoSuchEndpoint:
     """Departures close on less without some operations: one answer that says so is not enough."""
 
-    NOTHING = {"detail": "Not Found"}
-
-    def lacking(self, *lacks: bool, clock: ManualClock | None = None, pause: float = 0.0) -> tuple[list[str], list[str]]:
+    def lacking(
+        self, *lacks: bool, clock: ManualClock | None = None, pause: float = 0.0
+    ) -> tuple[list[str], list[str]]:
         """Ask for a key as often as it takes to use these answers up; return what came of it and what was asked."""
         left, came = list(lacks), []
         clock = clock or ManualClock()
 
         def answers(_: web.Request) -> Any:
-            return web.json_response(self.NOTHING, status=404) if left.pop(0) else {"key": "a", "info": {}}
+            return web.json_response({"detail": "Not Found"}, status=404) if left.pop(0) else {"key": "a", "info": {}}
 
         async def look(gateway: Gateway) -> None:
             while left:
@@ -368,3 +368,31 @@ class TestNoSuchEndpoint:
     def test_what_works_again_is_there_again(self) -> None:
         came, _ = self.lacking(True, True, False, True, True, pause=PASSING)
         assert came == ["Unsupported", "yes", "Transient"]
+
+
+class TestLongPages:
+    """Rosters of a large company: a page of a hundred teams is more than is read of one answer."""
+
+    def team(self, number: int, members: int) -> dict[str, Any]:
+        roster = [{"user_id": f"member-{place:05}" + "x" * 980, "role": "user"} for place in range(members)]
+        return {"team_id": f"t{number:03}", "team_alias": f"t{number}", "members_with_roles": roster}
+
+    def test_shorter_pages_are_asked_for_and_remembered(self) -> None:
+        teams = [self.team(number, 2000) for number in range(8)]
+
+        def serve(request: web.Request) -> Any:
+            size, number = int(request.query["page_size"]), int(request.query["page"])
+            return {"teams": teams[(number - 1) * size : number * size], "total": len(teams)}
+
+        async def read(gateway: Gateway) -> list[int]:
+            return [len(await gateway.list_teams()) for _ in range(2)]
+
+        counts, asked = ask(serve, read)
+        assert counts == [8, 8]
+        sizes = [int(path.split("page_size=")[1].split("&")[0]) for path in asked]
+        assert sizes[:6] == [100, 50, 25, 12, 6, 3]
+        assert set(sizes[5:]) == {3}
+
+    def test_one_row_that_is_too_long_is_an_error(self) -> None:
+        with pytest.raises(BadAnswer):
+            ask(lambda _: {"teams": [self.team(0, 9000)], "total": 1}, lambda g: g.list_teams())
