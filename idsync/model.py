@@ -271,7 +271,11 @@ class TeamMember:
 
 @dataclass(frozen=True)
 class GatewayTeam:
-    """A team with its roster. Budgets are in the gateway's currency (USD)."""
+    """A team with its roster. Budgets are in the gateway's currency (USD).
+
+    Where the gateway says null for a roster, `shows_roster` is false and nobody is on it: that proves nothing about
+    somebody whose own row names the team.
+    """
 
     team_id: str
     alias: str | None
@@ -282,9 +286,14 @@ class GatewayTeam:
     budget_duration: str | None = None
     blocked: bool = False
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    shows_roster: bool = True
 
     def has_member(self, user_id: str) -> bool:
         return any(member.user_id == user_id for member in self.members)
+
+    def may_have_member(self, user_id: str) -> bool:
+        """Tell whether somebody is on the roster, or might be: it was answered as null."""
+        return self.has_member(user_id) or not self.shows_roster
 
 
 @dataclass(frozen=True)

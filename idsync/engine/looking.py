@@ -71,7 +71,10 @@ class Looker:
             return GatewayUser(account_id, None, None, None)
 
     async def look(self, account_id: str) -> Sight:
-        """Read the user, every page of their keys, and every roster that has them, side by side."""
+        """Read the user, every page of their keys, and every roster that has them, side by side.
+
+        A team that the user's own row names counts as theirs, unless it shows a roster without them.
+        """
         gateway = self._gateway
         user, keys, teams = await asyncio.gather(
             gateway.get_user(account_id, sure=True),
@@ -80,7 +83,7 @@ class Looker:
         )
         rosters = {team.team_id for team in teams}
         claimed = await every(map(gateway.get_team, sorted(set(user.teams if user else ()) - rosters)))
-        rosters |= {team.team_id for team in claimed if team is not None and team.has_member(account_id)}
+        rosters |= {team.team_id for team in claimed if team is not None and team.may_have_member(account_id)}
         return Sight(account_id, user, tuple(keys), tuple(sorted(rosters)))
 
     async def glance(self, account_id: str) -> Sight:

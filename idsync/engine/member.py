@@ -154,9 +154,16 @@ class _Member:
         user, team_id = loss.user, loss.team_id
         await self._delete(sorted(key.id for key in loss.keys))
         await self.desk.gateway.remove_member(team_id, user.user_id)
-        team = await self.desk.gateway.get_team(team_id)
-        if (team is not None and team.has_member(user.user_id)) or await self._keys_in(user, team_id):
+        if await self._is_still_in(team_id, user.user_id) or await self._keys_in(user, team_id):
             raise StillAlive(f"the gateway still shows {self.person.label} in team {loss.grant.team}")
+
+    async def _is_still_in(self, team_id: str, user_id: str) -> bool:
+        """Look at the roster, and at the user's own row where the gateway shows none."""
+        team = await self.desk.gateway.get_team(team_id)
+        if team is None or team.shows_roster:
+            return team is not None and team.has_member(user_id)
+        user = await self.desk.gateway.get_user(user_id)
+        return user is not None and team_id in user.teams
 
     async def _keys_in(self, user: GatewayUser, team_id: str) -> list[GatewayKey]:
         return [key for key in await self.desk.gateway.list_keys(user_id=user.user_id) if key.team_id == team_id]

@@ -458,7 +458,7 @@ class Gateway(Caller):
             object_of(answer, "team/member_delete")
         except Rejected:
             team = await self.get_team(team_id)
-            if team is not None and team.has_member(user_id):
+            if team is not None and team.may_have_member(user_id):
                 raise
 
     # -- what is this gateway -----------------------------------------------------------------------------------------

@@ -104,6 +104,7 @@ def team_from(value: Any) -> GatewayTeam:
         budget_duration=text_of(row.get("budget_duration")),
         blocked=_is_true(row.get("blocked")),
         metadata=metadata_of(row.get("metadata")) or {},
+        shows_roster=_decoded(row["members_with_roles"]) is not None,
     )
 
 

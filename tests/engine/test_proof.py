@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 import pytest
-from support.company import OWN, Company, founded
+from support.company import LAB, OWN, Company, founded
 from support.daemon import idsync
 from support.directory import mail
 from support.fixtures import Opener, both_dialects
@@ -325,6 +325,41 @@ def test_a_key_that_is_listed_as_nobodys_is_ended(gateway: Gateway, opened: Open
     gateway.break_with("/key/list", status=200, body=listing, content_type="application/json")
     home.offboard("leo")
     company.assert_leo_is_gone()
+
+
+def hide_rosters(gateway: Gateway, *teams: str) -> None:
+    """No listing has these teams, and their rosters are null; leaving one does nothing."""
+    gateway.break_with("/team/list", status=200, body="[]", content_type="application/json")
+    for team in teams:
+        row = json.dumps({"team_id": team, "team_info": {"team_id": team, "members_with_roles": None}})
+        gateway.break_with("/team/info", match={"team_id": team}, status=200, body=row, content_type="application/json")
+    gateway.break_with("/team/member_delete", lie=True)
+
+
+def test_a_roster_of_null_proves_no_leaver_gone(gateway: Gateway, opened: Opener) -> None:
+    home = opened()
+    company = founded(gateway, home)
+    hide_rosters(gateway, "data", LAB)
+    home.directory.leave("leo")
+    until(lambda: home.failed_job("leo") or home.departure("leo").verified_at, "something comes of it")
+    assert home.departure("leo").verified_at is None
+    assert "2 team membership(s)" in str(home.departure("leo").problem)
+    company.assert_leo_goes_after_all(home)
+
+
+def test_a_roster_of_null_proves_no_mover_out(gateway: Gateway, opened: Opener) -> None:
+    home = opened(policy={"group_loss_delete_after": "0s"})
+    company = founded(gateway, home)
+    home.directory.join("Web", "leo")
+    home.wait_until_quiet()
+    hide_rosters(gateway, "data")
+    home.directory.part("Data", "leo")
+    home.wait_until_idle("leo")
+    assert home.failed_job("leo") is not None
+    gateway.mend()
+    home.hurry()
+    home.wait_until_quiet()
+    assert set(gateway.teams_with(company.leo.user_id)) == {LAB, "web"}
 
 
 def test_a_fence_that_a_drill_has_proven_is_not_given_up(gateway: Gateway, opened: Opener) -> None:

@@ -119,6 +119,13 @@ def test_a_team() -> None:
     assert (team.max_budget, team.metadata, team.blocked) == (10.0, {}, False)
 
 
+@pytest.mark.parametrize(("roster", "shown"), [([], True), ("[]", True), (None, False), ("null", False)])
+def test_a_roster_of_null_is_not_an_empty_one(roster: Any, shown: bool) -> None:
+    team = team_from({"team_id": "t", "members_with_roles": roster})
+    assert (team.members, team.shows_roster) == ((), shown)
+    assert (team.has_member("u"), team.may_have_member("u")) == (False, not shown)
+
+
 @pytest.mark.parametrize(
     "row", [{"team_id": "t"}, {"members_with_roles": []}, {"team_id": "t", "members_with_roles": {}}, [], None]
 )
