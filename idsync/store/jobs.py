@@ -6,7 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from idsync.model import Lane
+from idsync.store import journal
 from idsync.store.db import Db, Row
+from idsync.store.shift import shift
+
+LEAST_STEP = 2.0
+"""Seconds by which the clock may be behind the newest entry of the audit trail before it counts as set back."""
+
+_WAITS = (
+    ("jobs", "run_at", "waiting = 1"),
+    ("departures", "delete_at", "closed_at IS NULL AND verified_at IS NULL"),
+    ("departures", "settle_at", "settled_at IS NULL"),
+    ("grants", "delete_at", "destroyed = 0"),
+)
 
 
 @dataclass(frozen=True)
@@ -144,6 +156,32 @@ def renew(db: Db, people: Sequence[str], owner: str, until: float) -> None:
 def pull_in(db: Db, now: float, longest: float) -> int:
     """Make due what lies further ahead than any wait idsync knows: the wall clock was set back while nobody looked."""
     return db.execute(
+        "UPDATE jobs SET run_at = :now WHERE waiting = 0 AND run_at > CASE WHEN attempts = 0 THEN :now ELSE :far END",
+        now=now,
+        far=now + longest,
+    )
+
+
+def mind_a_step_back(db: Db, now: float, longest: float) -> None:
+    """At start: move what waits along where the wall clock was set back while nobody looked, and pull in what failed.
+
+    That it was is seen by the audit trail, whose newest entry would be yet to come. What was due by then is due, and
+    the rest waits no longer than it did then. What failed waits at most `longest` seconds, what was never tried not at
+    all.
+    """
+    told = [entry.at for entry in journal.last(db, 1) if isinstance(entry.at, float)]  # it may have been altered
+    before = max(told, default=now)
+    if now - before < -LEAST_STEP:
+        for table, column, rows in _WAITS:
+            db.execute(
+                f"UPDATE {table} SET {column} = :now WHERE {rows} AND {column} > :now AND {column} <= :before",  # noqa: S608
+                now=now,
+                before=before,
+            )
+        shift(db, now - before, before)
+        detail = {"seconds": round(before - now, 1)}
+        journal.append(db, at=now, actor="idsync", action="clock.set_back", subject="", detail=detail)
+    db.execute(
         "UPDATE jobs SET run_at = :now WHERE waiting = 0 AND run_at > CASE WHEN attempts = 0 THEN :now ELSE :far END",
         now=now,
         far=now + longest,

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
+
 import pytest
 from support.company import Company, founded
 from support.fixtures import Opener, both_dialects
 from support.gateway import Gateway
 from support.home import Home
-from support.settings import DATA, WEB
+from support.settings import DATA, WEB, write_settings
 from support.waiting import until
+
+from idsync.clock import ManualClock
+from idsync.store import journal
 
 NEVER = {"group_loss_delete_after": "1h"}
 SOON = {"group_loss_delete_after": "0.4s"}
@@ -163,6 +169,54 @@ def test_a_waiting_deletion_outlives_a_restart(gateway: Gateway, opened: Opener)
     home = opened(policy={"group_loss_delete_after": "1s"})
     home.wait_until_verified("leo")
     company.assert_leo_is_gone()
+
+
+@pytest.mark.parametrize(("wrong", "waits"), [(5 * 86400.0, 600.0), (300.0, 600.0), (0.0, 600.0)])
+def test_a_deletion_waits_no_longer_when_the_clock_was_set_back_before_a_restart(
+    tmp_path: Path, gateway: Gateway, wrong: float, waits: float
+) -> None:
+    settings = write_settings(tmp_path, gateway.sandbox.url, policy={"group_loss_delete_after": f"{waits:g}s"})
+    right = ManualClock(time.time())
+    leo = gateway.account("leo", None)
+    with Home(settings, working=False, clock=ManualClock(right.now() + wrong)) as home:
+        home.directory.hire("leo", "Data")
+        home.work_off()
+        home.directory.part("Data", "leo")
+        home.work_off()
+        assert home.state("leo") == "blocked"
+    with Home(settings, working=False, clock=right) as home:
+        right.advance(waits - 5)
+        home.work_off()
+        assert home.state("leo") == "blocked"
+        right.advance(10)
+        home.work_off()
+        assert home.departure("leo").verified_at
+    gateway.assert_gone(leo)
+
+
+def test_what_failed_is_tried_at_once_when_the_clock_was_set_back_before_a_restart(
+    tmp_path: Path, gateway: Gateway
+) -> None:
+    settings = write_settings(tmp_path, gateway.sandbox.url)
+    leo = gateway.account("leo", None)
+    with Home(settings, working=False, clock=ManualClock(time.time() + 5 * 86400)) as home:
+        home.directory.hire("leo", "Data")
+        home.work_off()
+        gateway.break_with("*", status=500)
+        home.directory.leave("leo")
+        home.work_off()
+    gateway.mend()
+    with Home(settings, working=False) as home:
+        assert [entry.action for entry in journal.last(home.db, 9)].count("clock.set_back") == 1
+        until(lambda: _worked_off(home), "he is gone")
+    gateway.assert_gone(leo)
+    with Home(settings, working=False) as home:
+        assert [entry.action for entry in journal.last(home.db, 99)].count("clock.set_back") == 1
+
+
+def _worked_off(home: Home) -> object:
+    home.work_off()
+    return home.departure("leo").verified_at
 
 
 @pytest.mark.parametrize("feature", ["block_supported", "fence"])
