@@ -115,6 +115,32 @@ def test_nothing_is_given_any_more_once_a_leave_is_committed(gateway: Gateway, o
     assert {"/user/new", "/team/member_add"}.isdisjoint(gateway.paths(after))
 
 
+@pytest.mark.parametrize(
+    ("call", "lifts"),
+    [(Call("/v2/user/info", 1), "/user/update"), (Call("/v2/user/info", 2), "/key/unblock")],
+    ids=["fence", "blocks"],
+)
+@both_dialects
+def test_nothing_is_lifted_any_more_once_a_leave_is_committed(
+    gateway: Gateway, opened: Opener, call: Call, lifts: str
+) -> None:
+    """The same before a fence or a block of ours is lifted."""
+    home = opened(policy={"group_loss_delete_after": "1h"})
+    company = founded(gateway, home)
+    home.directory.part("Data", "leo")
+    home.wait_for("leo", "blocked")
+    gateway.ready()
+    call.hold_up(gateway)
+    home.directory.join("Data", "leo")
+    gateway.wait_for_fault(call.path)
+    before = gateway.log()[-1]["n"]
+    home.directory.leave("leo")
+    home.wait_until_verified("leo")
+    bodies = [row["body"] for row in gateway.calls(lifts, before)]
+    assert not any("key" in body or body.get("metadata", {}).get("scim_active") for body in bodies)
+    company.assert_leo_is_gone()
+
+
 def assert_never_in(gateway: Gateway, home: Home, login: str) -> None:
     """Settled: on no roster, no live key, and an account, if there is one, that is fenced."""
     home.wait_until_verified(login)
