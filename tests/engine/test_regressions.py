@@ -67,6 +67,7 @@ def test_without_a_fence_the_keys_end_all_the_same_and_nothing_is_verified(
 def test_keys_are_blocked_before_they_are_deleted_without_a_fence_too(gateway: Gateway, opened: Opener) -> None:
     home = opened()
     company = founded(gateway, home)
+    gateway.hook("options", {"member_delete_keys": False})  # the teams are left all the same
     gateway.break_with("/user/update", status=500)
     gateway.break_with("/key/delete", status=500)
     home.directory.leave("leo")
