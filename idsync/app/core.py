@@ -150,7 +150,8 @@ def _core(
 def _prepare(db: Db, core: Core) -> None:
     """Bring the store in line with this process: leases of the dead, the configuration, tokens from files."""
     jobs.release_all(db)
-    jobs.mind_a_step_back(db, core.clock.now(), PARKED_AFTER)
+    if back := jobs.mind_a_step_back(db, core.clock.now(), PARKED_AFTER):
+        log.warning("clock.set_back", seconds=round(back, 1))
     for source in core.config.scim.sources:
         _take_token(db, core, source)
     if core.control.adopt_configuration(db):

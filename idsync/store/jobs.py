@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from idsync.model import Lane
-from idsync.store import journal
+from idsync.store import facts, journal
 from idsync.store.db import Db, Row
 from idsync.store.shift import shift
 
 LEAST_STEP = 2.0
 """Seconds by which the clock may be behind the newest entry of the audit trail before it counts as set back."""
+
+_SEEN = "clock:set_back_after"
+"""The fact that names the audit entry after which the clock was found set back: what waits is moved once."""
 
 _WAITS = (
     ("jobs", "run_at", "waiting = 1"),
@@ -162,30 +165,32 @@ def pull_in(db: Db, now: float, longest: float) -> int:
     )
 
 
-def mind_a_step_back(db: Db, now: float, longest: float) -> None:
+def mind_a_step_back(db: Db, now: float, longest: float) -> float:
     """At start: move what waits along where the wall clock was set back while nobody looked, and pull in what failed.
 
     That it was is seen by the audit trail, whose newest entry would be yet to come. What was due by then is due, and
     the rest waits no longer than it did then. What failed waits at most `longest` seconds, what was never tried not at
-    all.
+    all. Returns by how many seconds the clock was set back, 0.0 if it was not.
     """
-    told = [entry.at for entry in journal.last(db, 1) if isinstance(entry.at, float)]  # it may have been altered
-    before = max(told, default=now)
-    if now - before < -LEAST_STEP:
+    seen = facts.get(db, _SEEN)
+    newest = [entry for entry in journal.last(db, 1) if entry.seq != seen and isinstance(entry.at, float)]
+    before = max((entry.at for entry in newest), default=now)  # one that is no number was altered
+    back = before - now if before - now > LEAST_STEP else 0.0
+    if back:
         for table, column, rows in _WAITS:
             db.execute(
                 f"UPDATE {table} SET {column} = :now WHERE {rows} AND {column} > :now AND {column} <= :before",  # noqa: S608
                 now=now,
                 before=before,
             )
-        shift(db, now - before, before)
-        detail = {"seconds": round(before - now, 1)}
-        journal.append(db, at=now, actor="idsync", action="clock.set_back", subject="", detail=detail)
+        shift(db, -back, before)
+        facts.put(db, _SEEN, newest[0].seq, now)
     db.execute(
         "UPDATE jobs SET run_at = :now WHERE waiting = 0 AND run_at > CASE WHEN attempts = 0 THEN :now ELSE :far END",
         now=now,
         far=now + longest,
     )
+    return back
 
 
 def hurry(db: Db, now: float) -> int:

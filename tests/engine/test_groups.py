@@ -14,7 +14,6 @@ from support.settings import DATA, WEB, write_settings
 from support.waiting import until
 
 from idsync.clock import ManualClock
-from idsync.store import journal
 
 NEVER = {"group_loss_delete_after": "1h"}
 SOON = {"group_loss_delete_after": "0.4s"}
@@ -184,6 +183,9 @@ def test_a_deletion_waits_no_longer_when_the_clock_was_set_back_before_a_restart
         home.directory.part("Data", "leo")
         home.work_off()
         assert home.state("leo") == "blocked"
+    for _ in range(2):  # what waits is moved once
+        with Home(settings, working=False, clock=right) as home:
+            pass
     with Home(settings, working=False, clock=right) as home:
         right.advance(waits - 5)
         home.work_off()
@@ -207,11 +209,8 @@ def test_what_failed_is_tried_at_once_when_the_clock_was_set_back_before_a_resta
         home.work_off()
     gateway.mend()
     with Home(settings, working=False) as home:
-        assert [entry.action for entry in journal.last(home.db, 9)].count("clock.set_back") == 1
         until(lambda: _worked_off(home), "he is gone")
     gateway.assert_gone(leo)
-    with Home(settings, working=False) as home:
-        assert [entry.action for entry in journal.last(home.db, 99)].count("clock.set_back") == 1
 
 
 def _worked_off(home: Home) -> object:
