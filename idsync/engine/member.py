@@ -6,6 +6,8 @@ Metadata of a fenced account is written only to lift a fence that carries our ow
 
 from __future__ import annotations
 
+import asyncio
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -52,6 +54,7 @@ class _Member:
         self.granted = [grant for grant in grants if grant.state == "granted"]
         self.leaving = [grant for grant in grants if grant.state == "leaving"]
         self.marked = people.blocked_keys(desk.db, person.id)
+        self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self.gone: list[str] = []
         self.restored: list[str] = []
         self.left: list[str] = []
@@ -150,10 +153,14 @@ class _Member:
             await self._check_blocks(loss.user, loss.team_id, all(blocked))
 
     async def _destroy(self, loss: _Loss) -> None:
-        """Delete an account's keys of one team, and the membership, and look whether they are gone."""
+        """Delete an account's keys of one team, and the membership, and look whether they are gone.
+
+        Teams are left one at a time, as a leaver leaves them: each removal writes the user's row anew.
+        """
         user, team_id = loss.user, loss.team_id
         await self._delete(sorted(key.id for key in loss.keys))
-        await self.desk.gateway.remove_member(team_id, user.user_id)
+        async with self._turns[user.user_id]:
+            await self.desk.gateway.remove_member(team_id, user.user_id)
         if await self._is_still_in(team_id, user.user_id) or await self._keys_in(user, team_id):
             raise StillAlive(f"the gateway still shows {self.person.label} in team {loss.grant.team}")
 

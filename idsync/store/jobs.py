@@ -16,13 +16,6 @@ LEAST_STEP = 2.0
 _SEEN = "clock:set_back_after"
 """The fact that names the audit entry after which the clock was found set back: what waits is moved once."""
 
-_WAITS = (
-    ("jobs", "run_at", "waiting = 1"),
-    ("departures", "delete_at", "closed_at IS NULL AND verified_at IS NULL"),
-    ("departures", "settle_at", "settled_at IS NULL"),
-    ("grants", "delete_at", "destroyed = 0"),
-)
-
 
 @dataclass(frozen=True)
 class Job:
@@ -177,19 +170,9 @@ def mind_a_step_back(db: Db, now: float, longest: float) -> float:
     before = max((entry.at for entry in newest), default=now)  # one that is no number was altered
     back = before - now if before - now > LEAST_STEP else 0.0
     if back:
-        for table, column, rows in _WAITS:
-            db.execute(
-                f"UPDATE {table} SET {column} = :now WHERE {rows} AND {column} > :now AND {column} <= :before",  # noqa: S608
-                now=now,
-                before=before,
-            )
         shift(db, -back, before)
         facts.put(db, _SEEN, newest[0].seq, now)
-    db.execute(
-        "UPDATE jobs SET run_at = :now WHERE waiting = 0 AND run_at > CASE WHEN attempts = 0 THEN :now ELSE :far END",
-        now=now,
-        far=now + longest,
-    )
+    pull_in(db, now, longest)
     return back
 
 
