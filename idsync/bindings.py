@@ -1,4 +1,8 @@
-"""Bindings: which immutable group gives which team or role. Made by exact name once, by id from then on."""
+"""Bindings: which immutable group gives which team or role. Made by exact name once, by id from then on.
+
+A name that two directories have binds nothing: which of the two is meant, a person says. One that was bound while only
+one directory had it stays bound; whoever may make a group somewhere else takes nothing from anybody.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +48,7 @@ class Bindings:
         foreign = [binding for binding in same if self._standing.rules.idp_of.get(binding.source) != idp]
         earlier = [binding for binding in same if binding.source == group.source]
         remedy = f"idsync groups bind {rule.target} {group.id}"
-        if foreign:
+        if foreign or (not same and self._is_in_another_directory(db, spec, group)):
             detail = f"group name {group.display_name!r} of {rule.kind} {rule.target} exists in two directories"
             people.open_conflict(db, "group_name", f"{rule.target}:{group.id}", detail, remedy, now)
         elif earlier:
@@ -57,6 +61,16 @@ class Bindings:
             )
             return True
         return False
+
+    def _is_in_another_directory(self, db: Db, spec: GroupSpec, group: Group) -> bool:
+        """Tell whether the words that name this group name one of another directory as well."""
+        idp_of = self._standing.rules.idp_of
+        others = directory.groups_called(db, group.display_name) if spec.name is not None else []
+        return any(
+            _names_group(spec, other) and idp_of[other.source] != idp_of.get(group.source)
+            for other in others
+            if other.source in idp_of
+        )
 
     def group_gone(self, db: Db, group: Group) -> None:
         """Alarm when a bound group was deleted whose name another one has taken already."""

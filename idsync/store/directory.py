@@ -208,6 +208,15 @@ def group_by_external(db: Db, source: str, external_id: str) -> Group | None:
     return group_from(row) if row else None
 
 
+def groups_called(db: Db, display_name: str) -> list[Group]:
+    """Return the live groups of this name, whatever its letter case, in every source."""
+    rows = db.all(
+        "SELECT * FROM groups WHERE display_key = :key AND deleted_at IS NULL ORDER BY source, id",
+        key=fold(display_name),
+    )
+    return [group_from(row) for row in rows]
+
+
 def live_groups(db: Db) -> list[Group]:
     rows = db.all("SELECT * FROM groups WHERE deleted_at IS NULL ORDER BY source, created_at, id")
     return [group_from(row) for row in rows]

@@ -54,6 +54,20 @@ def test_a_name_of_two_directories_is_a_conflict_and_binds_nothing_more(world: W
     assert (conflict.kind, conflict.remedy) == ("group_name", f"idsync groups bind data {other.id}")
 
 
+def test_a_name_that_two_directories_have_already_binds_nothing(world: World) -> None:
+    """The configuration names it last: neither of the groups was there first."""
+    world.configure(teams=[])
+    ours, theirs = world.group("Data"), world.group("Data", source="entra")
+    ada, bob = world.user("ada", ours), world.user("bob", theirs, source="entra")
+    world.configure()
+    assert (world.bound(), world.teams(ada), world.teams(bob)) == (set(), set(), set())
+    remedies = {conflict.remedy for conflict in world.conflicts()}
+    assert remedies == {f"idsync groups bind data {ours.id}", f"idsync groups bind data {theirs.id}"}
+    world.configure(teams=[{"alias": "data", "groups": ["okta/Data"]}])
+    assert world.bound() == {("data", ours.id)}, "a source in the words says which is meant"
+    assert (world.teams(ada), world.teams(bob)) == ({"data"}, set())
+
+
 def test_binding_by_hand_settles_such_a_conflict(world: World, data: Group) -> None:
     other = world.group("Data", source="entra")
     bob = world.user("bob", other, source="entra")
