@@ -6,7 +6,7 @@ once that transaction is on disk, and not before.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from idsync.errors import NameTaken
 from idsync.model import DRILL, Group, GroupFacts, Observation, Origin, User, UserFacts, fold
 from idsync.policy import Rules
 from idsync.standing import Cause, People, note
-from idsync.store import directory, facts, people, polled
+from idsync.store import directory, facts, people, polled, shift
 from idsync.store.db import Db
 
 MAPPED_GROUP_FLOOR = 10
@@ -47,6 +47,7 @@ class Intake:
         now = self._now()
         self._refuse_user_name(db, origin.source, facts.user_name, None)
         person_id = self.person_for(db, origin.source, facts, now)
+        self.newest_word(db, origin.source, [person_id], now)
         user = User(
             id=new_id(),
             source=origin.source,
@@ -85,6 +86,7 @@ class Intake:
             return user
         if fold(facts.user_name) != fold(user.user_name):
             self._refuse_user_name(db, user.source, facts.user_name, user.id)
+        self.newest_word(db, user.source, [user.person_id], now)
         changed = replace(
             user,
             user_name=facts.user_name,
@@ -112,6 +114,7 @@ class Intake:
     def delete_user(self, db: Db, user: User, origin: Origin) -> None:
         """Turn a user into a tombstone that SCIM cannot see, and end its memberships."""
         now = self._now()
+        self.newest_word(db, user.source, [user.person_id], now)
         directory.touch_groups(db, directory.drop_memberships_of(db, user.id), now)
         gone = replace(
             user,
@@ -129,10 +132,20 @@ class Intake:
 
     def _observe_again(self, db: Db, user: User, origin: Origin, now: float) -> None:
         """Note that a source still says the same; among several records of a person the newest one decides."""
+        self.newest_word(db, user.source, [user.person_id], now)
         directory.put_user(db, replace(user, observed_at=now))
         if len(directory.users_of_person_any(db, user.person_id)) > 1:
             cause = Cause(origin, f"{origin.source} repeated {user.user_name}")
             self.people.look_again(db, [user.person_id], cause)
+
+    def newest_word(self, db: Db, source: str, persons: Iterable[str], now: float) -> None:
+        """Let what a source says now be its directory's newest word on these people, whatever clocks have told before.
+
+        Commits are in the order in which the words came; the wall clock may have been ahead, in this process or before.
+        """
+        if self.rules.share(source):
+            for person_id in persons:
+                shift.outdate(db, person_id, now)
 
     def _refuse_user_name(self, db: Db, source: str, user_name: str, own_id: str | None) -> None:
         taken = directory.user_by_name(db, source, user_name)
@@ -347,6 +360,7 @@ class Intake:
         rows, touched = 0, set[str]()
         for value in values:
             user = directory.user(db, group.source, value)
+            self._newest_word_on_member(db, group, user, value, now)
             if user is None and directory.group(db, group.source, value) is None:
                 directory.add_pending(db, group.source, group.id, value, now)
             elif directory.add_member(db, group.id, value, "User" if user else "Group", now):
@@ -363,11 +377,17 @@ class Intake:
             directory.remove_pending(db, group.id, value)
             if directory.remove_member(db, group.id, value):
                 rows += 1
+                user = directory.user(db, group.source, value)
+                self._newest_word_on_member(db, group, user, value, now)
                 if self.rules.share(group.source):
                     polled.note_ended(db, group.id, value, now)
-                user = directory.user(db, group.source, value)
                 touched |= {user.person_id} if user else set(directory.persons_under(db, value))
         return rows, touched
+
+    def _newest_word_on_member(self, db: Db, group: Group, user: User | None, value: str, now: float) -> None:
+        if self.rules.share(group.source):
+            reached = [user.person_id] if user is not None else directory.persons_under(db, value)
+            self.newest_word(db, group.source, reached, now)
 
     def _is_mapped(self, db: Db, group: Group) -> bool:
         """Tell whether a group, or one it is nested in, is bound to something."""

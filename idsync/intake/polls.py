@@ -76,6 +76,8 @@ class Polls:
         touched: set[str] = set()
         for user in users:
             before = known.get(user.external_id)
+            if before is not None:
+                self._intake.newest_word(db, source, [before.person_id], self._clock.now())
             record = directory.user(db, source, before.id) if before is not None else None
             made = self._put(db, source, user, record, _gained(user, record), origin)
             if record is None or made.observation is not record.observation:
@@ -108,6 +110,8 @@ class Polls:
         record = self._record(db, source, seen.external_id)
         if record is None:
             record = self._put(db, source, seen, None, seen.observation, origin)
+        self._intake.newest_word(db, source, [record.person_id], self._clock.now())
+        record = directory.user(db, source, record.id) or record
         person = people.person(db, record.person_id)
         had = {grant.team for grant in people.grants(db, record.person_id) if grant.state == "granted"}
         departed = ledger.open_departure(db, record.person_id) is not None
@@ -180,6 +184,7 @@ class Polls:
         same = record is not None and record.observation is observation and observation is Observation.PRESENT
         if record is None:
             person_id = self._intake.person_for(db, source, facts, now)
+            self._intake.newest_word(db, source, [person_id], now)
             at = self._first_seen(db, source, person_id, seen.at) if facts.active else seen.at
             made = User(
                 new_id(), source, seen.external_id, name, facts.active, facts.email, facts.display_name, facts.doc,

@@ -1,12 +1,36 @@
-"""What waits keeps waiting as long as it was meant to when the wall clock is set, and what is due stays due."""
+"""What waits keeps waiting as long as it was meant to when the wall clock is set, and what is due stays due.
+
+What was said by a clock that was ahead stays older than what is said afterwards.
+"""
 
 from __future__ import annotations
+
+from itertools import groupby
 
 from idsync.store.db import Db
 
 _DEPARTURES = "closed_at IS NULL AND verified_at IS NULL"
 _LOOKS = "settled_at IS NULL AND settle_at IS NOT NULL"
 _GRANTS = "destroyed = 0 AND delete_at IS NOT NULL"
+INSTANT = 1e-6
+"""Seconds by which one word is older than the next where a clock that was ahead has told their times."""
+_SAID = (
+    "SELECT 'user' AS what, id AS subject, '' AS member, observed_at AS at FROM users"
+    " WHERE person_id = :person AND observed_at >= :now"
+    " UNION SELECT 'since', m.group_id, m.member_id, m.since FROM users u JOIN memberships m ON m.member_id = u.id"
+    " WHERE u.person_id = :person AND m.since >= :now"
+    " UNION SELECT 'listed', g.id, '', g.listed_at FROM users u JOIN memberships m ON m.member_id = u.id"
+    " JOIN groups g ON g.id = m.group_id WHERE u.person_id = :person AND g.listed_at >= :now"
+    " UNION SELECT 'ended', e.group_id, e.member_id, e.ended_at FROM users u"
+    " JOIN ended_memberships e ON e.member_id = u.id WHERE u.person_id = :person AND e.ended_at >= :now"
+    " ORDER BY at DESC"
+)
+_MOVED = {
+    "user": "UPDATE users SET observed_at = :at WHERE id = :subject AND :member = ''",
+    "since": "UPDATE memberships SET since = :at WHERE group_id = :subject AND member_id = :member",
+    "listed": "UPDATE groups SET listed_at = :at WHERE id = :subject AND :member = ''",
+    "ended": "UPDATE ended_memberships SET ended_at = :at WHERE group_id = :subject AND member_id = :member",
+}
 
 
 def shift(db: Db, step: float, before: float) -> None:
@@ -37,3 +61,16 @@ def shift_look(db: Db, person_id: str, at: float, step: float) -> None:
         person=person_id,
         at=at,
     )
+
+
+def outdate(db: Db, person_id: str, now: float) -> None:
+    """Let everything that was said of a person be older than what is written down now, in the order it had.
+
+    Nothing can have been said later than now, unless a clock that was ahead has told the time. Between sources of one
+    directory the newest word counts, and must not be an older one with a later time.
+    """
+    said = db.all(_SAID, person=person_id, now=now)
+    for age, (_, rows) in enumerate(groupby(said, key=lambda row: row["at"]), 1):
+        for row in rows:
+            moved = {"subject": row["subject"], "member": row["member"], "at": now - age * INSTANT}
+            db.execute(_MOVED[row["what"]], **moved)

@@ -171,6 +171,51 @@ def test_a_repeated_active_false_decides_again(world: World, data: Group) -> Non
     assert world.departure(one).evidence is Evidence.SCIM_INACTIVE
 
 
+@pytest.mark.parametrize("ahead", [0.0, 3600.0, 5 * 86400.0], ids=["the same instant", "an hour", "days"])
+def test_the_newest_word_counts_although_a_clock_that_was_ahead_told_the_earlier_one(
+    world: World, data: Group, ahead: float
+) -> None:
+    """The clock was set back, maybe over a restart: what was said before has later times than what is said now."""
+    world.clock.advance(ahead)
+    one = world.user("leo", data, external="e-1")
+    twin = world.group("Data", source="okta-2")
+    other = world.user("leo", twin, source="okta-2", external="e-1")
+    world.clock.advance(-ahead)
+    world.change(one, active=False)
+    assert world.departure(one).evidence is Evidence.SCIM_INACTIVE
+    world.change(other, display_name="touched")
+    assert world.left(one) is None, "the other source has spoken since"
+    world.change(one, display_name="touched")
+    assert world.left(one) is not None
+
+
+def test_words_that_a_clock_ahead_told_keep_their_order(world: World, data: Group) -> None:
+    world.clock.advance(3600.0)
+    one = world.user("leo", data, external="e-1")
+    world.clock.advance(1.0)
+    other = world.user("leo", world.group("Data", source="okta-2"), source="okta-2", external="e-1")
+    world.clock.advance(1.0)
+    world.change(one, active=False)
+    world.clock.advance(-3602.0)
+    world.group("Choir", other, source="okta-2")
+    assert world.left(one) is not None
+
+
+@pytest.mark.parametrize("ahead", [0.0, 3600.0])
+def test_the_newest_word_on_a_group_counts_whatever_a_clock_that_was_ahead_has_told(
+    world: World, data: Group, ahead: float
+) -> None:
+    twin, web = world.group("Data", source="okta-2"), world.group("Web")
+    world.clock.advance(ahead)
+    leo = world.user("leo", data, web, external="e-1")
+    world.user("leo", twin, source="okta-2", external="e-1")
+    world.clock.advance(-ahead)
+    world.remove(data, leo)
+    assert world.teams(leo) == {"web"}
+    world.add(data, leo)
+    assert world.teams(leo) == {"data", "web"}
+
+
 def test_a_repetition_that_changes_nothing_opens_no_job(world: World, data: Group) -> None:
     ada = world.user("ada", data)
     world.finish_jobs()
