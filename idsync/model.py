@@ -59,6 +59,11 @@ class User:
     observed_at: float
     deleted_at: float | None = None
 
+    @property
+    def address(self) -> str | None:
+        """The e-mail, or a userName that looks like one."""
+        return self.email or (self.user_name if "@" in self.user_name else None)
+
 
 @dataclass(frozen=True)
 class Group:

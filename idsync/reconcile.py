@@ -15,13 +15,13 @@ import structlog
 
 from idsync.clock import Clock
 from idsync.engine import exposed
-from idsync.engine.accounts import address, is_in_use
+from idsync.engine.accounts import addresses_ever, is_in_use
 from idsync.errors import Conflicting, GatewayError
 from idsync.gateway.client import Gateway
 from idsync.model import DepartureState, GatewayUser, Lane, Person, Standing, fold
 from idsync.plan import MANAGED, Change, Gatewayscape, WantedPerson, WantedTeam, in_order, plan_people, plan_teams
 from idsync.standing import People
-from idsync.store import directory, facts, journal, ledger, organizations, people
+from idsync.store import facts, journal, ledger, organizations, people
 from idsync.store.db import Db
 from idsync.store.ledger import Departure
 from idsync.store.sqlite import SqliteStore
@@ -227,9 +227,7 @@ class Reconciler:
 
     def _strangers(self, db: Db, person: Person, by_address: Mapping[str, Sequence[GatewayUser]]) -> tuple[str, ...]:
         """Find accounts of nobody we know that carry a leaver's trusted e-mail."""
-        trusted = self._standing.rules.trust_email
-        users = directory.users_of_person_any(db, person.id)
-        emails = {email for user in users if user.source in trusted and (email := address(user)) is not None}
+        emails = addresses_ever(db, person.id, self._standing.rules.trust_email)
         return tuple(
             sorted(
                 account.user_id

@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from idsync.engine.accounts import address
+from idsync.engine.accounts import addresses_ever
 from idsync.engine.looking import living
 from idsync.errors import NotFound, Unsupported
 from idsync.gateway.client import Gateway
 from idsync.model import GatewayKey
-from idsync.store import directory, ledger, organizations, people
+from idsync.store import ledger, organizations, people
 from idsync.store.db import Db
 from idsync.store.ledger import Departure
 
@@ -117,8 +117,7 @@ async def _memberships_alive(db: Db, gateway: Gateway, departure: Departure, own
 
 async def _other_accounts(db: Db, gateway: Gateway, departure: Departure, own: Sequence[str]) -> list[str]:
     """Name accounts that carry the leaver's e-mail and belong to nobody else we know."""
-    users = directory.users_of_person_any(db, departure.person_id)
-    emails = {email for user in users if (email := address(user)) is not None}
+    emails = addresses_ever(db, departure.person_id)
     found = []
     for email in sorted(emails):
         for account in await gateway.find_users(email=email):

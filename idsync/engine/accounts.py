@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 
 from idsync.engine.desk import Desk, every
 from idsync.errors import NeedsPerson, Transient
-from idsync.model import GatewayUser, Person, User
+from idsync.model import GatewayUser, Person, fold
 from idsync.policy import ADMIN_ROLES, protection
-from idsync.store import directory, facts, ledger, people
+from idsync.store import called, directory, facts, ledger, people
 from idsync.store.db import Db
 
 DEPARTED_ADDRESS = "departed+{user_id}@invalid"
@@ -18,38 +18,90 @@ DEPARTED_ADDRESS = "departed+{user_id}@invalid"
 
 @dataclass(frozen=True)
 class Identity:
-    """How the directory names a person, the newest live record first."""
+    """How the directory names a person, the newest live record first.
 
-    email: str | None
-    external_id: str | None
-    display_name: str | None
-    emails: tuple[str, ...]
-    trusted_emails: tuple[str, ...]
-    external_ids: tuple[str, ...]
+    `former` are names they had before: the record was renamed since, or somebody else has taken it over. The account of
+    a leaver is looked for by these too; nobody is given an account by a name they have no more.
+    """
+
+    email: str | None = None
+    external_id: str | None = None
+    display_name: str | None = None
+    emails: tuple[str, ...] = ()
+    trusted_emails: tuple[str, ...] = ()
+    external_ids: tuple[str, ...] = ()
+    former: Identity | None = None
+
+    @property
+    def every_email(self) -> tuple[str, ...]:
+        return (*self.emails, *(self.former.emails if self.former else ()))
+
+    @property
+    def every_trusted_email(self) -> tuple[str, ...]:
+        return (*self.trusted_emails, *(self.former.trusted_emails if self.former else ()))
+
+    @property
+    def stages(self) -> tuple[Identity, ...]:
+        """What to look by, the names they have now first."""
+        return (self, self.former) if self.former else (self,)
+
+    def without(self, is_out: Callable[[str], bool]) -> Identity:
+        """Leave trusted e-mails out."""
+        left = tuple(email for email in self.trusted_emails if not is_out(email))
+        former = self.former.without(is_out) if self.former else None
+        return replace(self, trusted_emails=left, former=former)
 
 
 def identity_of(desk: Desk, person: Person) -> Identity:
     """Gather the names of a person from their records; tombstones count for finding, not for creating."""
     users = directory.users_of_person_any(desk.db, person.id)
     newest = sorted(users, key=lambda user: (user.deleted_at is None, user.updated_at), reverse=True)
-    emails = dict.fromkeys(
-        email for user in newest if user.source in desk.rules.trust_email and (email := address(user)) is not None
-    )
-    external = dict.fromkeys(user.external_id for user in newest if user.external_id)
     first = newest[0] if newest else None
-    return Identity(
-        email=address(first) if first else None,
+    said = [(user.source, user.address, user.external_id) for user in newest]
+    now = _identity(desk, said)
+    return replace(
+        now,
+        email=first.address if first else None,
         external_id=first.external_id if first else None,
         display_name=first.display_name if first else None,
-        emails=tuple(dict.fromkeys(email for user in newest if (email := address(user)) is not None)),
-        trusted_emails=tuple(emails),
-        external_ids=tuple(external),
+        former=_former(desk, person, now),
     )
 
 
-def address(user: User) -> str | None:
-    """Return the e-mail of a record, or a userName that looks like one."""
-    return user.email or (user.user_name if "@" in user.user_name else None)
+def _former(desk: Desk, person: Person, now: Identity) -> Identity | None:
+    known = called.names(desk.db, person.id)
+    addresses = {fold(email) for email in now.emails}
+    emails = [one for one in known if one.kind == "address" and fold(one.name) not in addresses]
+    ids = [one for one in known if one.kind == "external_id" and one.name not in now.external_ids]
+    if not emails and not ids:
+        return None
+    said: list[tuple[str, str | None, str | None]] = [(one.source, one.name, None) for one in emails]
+    return _identity(desk, [*said, *((one.source, None, one.name) for one in ids)])
+
+
+def _identity(desk: Desk, said: Iterable[tuple[str, str | None, str | None]]) -> Identity:
+    """Sort out what sources have said: source, address, external id."""
+    every_one = list(said)
+    return Identity(
+        emails=tuple(dict.fromkeys(email for _, email, _ in every_one if email)),
+        trusted_emails=tuple(
+            dict.fromkeys(email for source, email, _ in every_one if email and source in desk.rules.trust_email)
+        ),
+        external_ids=tuple(dict.fromkeys(external for _, _, external in every_one if external)),
+    )
+
+
+def addresses_ever(db: Db, person_id: str, trusted: Collection[str] | None = None) -> set[str]:
+    """Return the addresses of a person, of these sources; former ones only while nobody else who is here has them."""
+    users = directory.users_of_person_any(db, person_id)
+    now = {user.address for user in users if user.address and (trusted is None or user.source in trusted)}
+    former = {
+        one.name
+        for one in called.names(db, person_id)
+        if one.kind == "address" and (trusted is None or one.source in trusted)
+    }
+    known = {fold(email) for email in now}
+    return now | {email for email in former if fold(email) not in known and not is_in_use(db, person_id, email)}
 
 
 async def accounts_of(desk: Desk, person: Person, identity: Identity, *, stays: bool) -> tuple[str, ...]:
@@ -62,9 +114,12 @@ async def accounts_of(desk: Desk, person: Person, identity: Identity, *, stays: 
     if person.account_id is None:
         if stays:
             _refuse_before_a_leaver(desk, person, identity)
-        found = await match(desk, person, identity)
+        found = await match(desk, person, replace(identity, former=None) if stays else identity)
         if found is None:
-            return () if stays else tuple(people.further_accounts(desk.db, person.id))
+            further = () if stays else tuple(people.further_accounts(desk.db, person.id))
+            if not stays and not further:
+                _refuse_the_nameless(person, identity)
+            return further
         await desk.write(lambda db: people.link_account(db, person.id, found))
         primary = found
     else:
@@ -82,19 +137,35 @@ def _refuse_before_a_leaver(desk: Desk, person: Person, identity: Identity) -> N
                 raise Transient(msg)
 
 
+def _refuse_the_nameless(person: Person, identity: Identity) -> None:
+    """That no account was found proves nothing when nothing was known to look by.
+
+    Raises:
+        NeedsPerson: no address and no id of this person is known, now or formerly.
+    """
+    if not any(one.emails or one.external_ids for one in identity.stages):
+        msg = f"nothing is known of {person.label} by which their gateway account could be found"
+        raise NeedsPerson("account", msg, f"idsync link {person.label} GATEWAY_USER_ID")
+
+
 async def match(desk: Desk, person: Person, identity: Identity) -> str | None:
     """Return the account of somebody who is linked to none, changing nothing; None when there is none.
 
     Raises:
         NeedsPerson: several accounts, a protected one or an admin's would match.
     """
-    own, by_sso = await _named(desk, person, identity)
+    own = await desk.gateway.get_user(person.id)  # a grant that was cut off
     if own is not None:
         return own.user_id
-    if by_sso:
-        return _the_one(desk, person, by_sso, "SSO id")
-    free = [user for user in await unowned(desk, identity.trusted_emails) if not was_unlinked(desk, person, user)]
-    return _the_one(desk, person, free, "e-mail") if free else None
+    for names in identity.stages:
+        by_sso = await _by_sso_id(desk, person, names.external_ids)
+        if by_sso:
+            return _the_one(desk, person, by_sso, "SSO id")
+    for names in identity.stages:
+        free = [user for user in await unowned(desk, names.trusted_emails) if not was_unlinked(desk, person, user)]
+        if free:
+            return _the_one(desk, person, free, "e-mail")
+    return None
 
 
 async def unowned(desk: Desk, emails: Iterable[str]) -> list[GatewayUser]:
@@ -109,14 +180,10 @@ def was_unlinked(desk: Desk, person: Person, account: GatewayUser) -> bool:
     return bool(facts.get(desk.db, f"unlinked:{person.id}:{account.user_id}"))
 
 
-async def _named(desk: Desk, person: Person, identity: Identity) -> tuple[GatewayUser | None, list[GatewayUser]]:
-    """Look for the account that carries our own id (a grant that was cut off) and for those with the SSO id."""
-    own = await desk.gateway.get_user(person.id)
-    if own is not None:
-        return own, []
-    lists = await every(desk.gateway.find_users(sso_user_id=external) for external in identity.external_ids)
+async def _by_sso_id(desk: Desk, person: Person, ids: Iterable[str]) -> list[GatewayUser]:
+    lists = await every(desk.gateway.find_users(sso_user_id=external) for external in ids)
     found = _unique([user for users in lists for user in users])
-    return None, [user for user in found if not was_unlinked(desk, person, user)]
+    return [user for user in found if not was_unlinked(desk, person, user)]
 
 
 def _the_one(desk: Desk, person: Person, found: list[GatewayUser], what: str) -> str:
@@ -146,8 +213,7 @@ async def instead_of_the_missing(desk: Desk, person: Person, identity: Identity)
     Raises:
         NeedsPerson: several accounts, a protected one or an admin's would match.
     """
-    own = tuple(email for email in identity.trusted_emails if not is_in_use(desk.db, person.id, email))
-    found = await match(desk, person, replace(identity, trusted_emails=own))
+    found = await match(desk, person, identity.without(lambda email: is_in_use(desk.db, person.id, email)))
     if found is None or people.person_of_account(desk.db, found) is not None:
         return []
     now = desk.clock.now()
@@ -157,7 +223,7 @@ async def instead_of_the_missing(desk: Desk, person: Person, identity: Identity)
 
 def is_in_use(db: Db, person_id: str, email: str) -> bool:
     """Tell whether somebody else who is here has an e-mail now: addresses are given to the next one."""
-    return any(user.active and user.person_id != person_id for user in directory.live_users_by_email(db, email))
+    return any(user.person_id != person_id for user in directory.live_users_at(db, email))
 
 
 def _unique(found: list[GatewayUser]) -> list[GatewayUser]:

@@ -182,7 +182,7 @@ class _Leaver:
         Raises:
             NeedsPerson: there is one, and the e-mail alone may not link it.
         """
-        unclear = await unowned(self.desk, sorted({*identity.emails} - {*identity.trusted_emails}))
+        unclear = await unowned(self.desk, sorted({*identity.every_email} - {*identity.every_trusted_email}))
         doubtful = sorted(user.user_id for user in unclear if not was_unlinked(self.desk, self.person, user))
         if doubtful:
             msg = f"the gateway has an account with the e-mail of {self.person.label}, linked to nobody: {', '.join(doubtful)}"
@@ -394,7 +394,7 @@ class _Leaver:
         if self.case.is_second_look:
             teams = (self.departure.receipt or {}).get("teams", [])
             own = [sight.account_id for sight in sights]
-            self.case.standing = await left_standing(self.desk, teams, own, identity.emails)
+            self.case.standing = await left_standing(self.desk, teams, own, identity.every_email)
             self.case.census = await self._counted(teams, own)
             if self.desk.settings.delete_user and not self.case.again:
                 await self._delete_accounts(sights)

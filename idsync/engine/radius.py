@@ -91,7 +91,7 @@ async def _accounts_of(desk: Desk, person: Person) -> list[tuple[str, bool]]:
 
 
 async def _others(desk: Desk, person: Person, own: set[str]) -> tuple[str, ...]:
-    users = await unowned(desk, sorted(identity_of(desk, person).emails))
+    users = await unowned(desk, sorted(identity_of(desk, person).every_email))
     return tuple(sorted({user.user_id for user in users} - own))
 
 

@@ -101,7 +101,7 @@ class Intake:
             observation=_observation(facts.active),
             observed_at=now,
         )
-        directory.put_user(db, changed)
+        directory.put_user(db, changed, before=user)
         if changed.doc.get("emails") != user.doc.get("emails"):
             directory.put_emails(db, changed.id, changed.doc)
         if changed.person_id != user.person_id:  # whoever takes a record over does not inherit its groups
@@ -125,7 +125,7 @@ class Intake:
             observed_at=now,
             deleted_at=now,
         )
-        directory.put_user(db, gone)
+        directory.put_user(db, gone, before=user)
         directory.put_emails(db, gone.id, {})
         self._audit(db, origin, "user.deleted", user.user_name, {"id": user.id})
         self.people.look_again(db, [user.person_id], Cause(origin, f"{origin.source} deleted {user.user_name}"))
@@ -133,7 +133,7 @@ class Intake:
     def _observe_again(self, db: Db, user: User, origin: Origin, now: float) -> None:
         """Note that a source still says the same; among several records of a person the newest one decides."""
         self.newest_word(db, user.source, [user.person_id], now)
-        directory.put_user(db, replace(user, observed_at=now))
+        directory.put_user(db, replace(user, observed_at=now), before=user)
         if len(directory.users_of_person_any(db, user.person_id)) > 1:
             cause = Cause(origin, f"{origin.source} repeated {user.user_name}")
             self.people.look_again(db, [user.person_id], cause)

@@ -104,6 +104,7 @@ _ROWS = (
     "DELETE FROM user_emails WHERE user_id IN (SELECT id FROM users WHERE person_id = :person)",
     "DELETE FROM memberships WHERE member_id IN (SELECT id FROM users WHERE person_id = :person)",
     "DELETE FROM users WHERE person_id = :person",
+    "DELETE FROM names WHERE person_id = :person",
     "DELETE FROM jobs WHERE person_id = :person",
     "DELETE FROM grants WHERE person_id = :person",
     "DELETE FROM blocked_keys WHERE person_id = :person",

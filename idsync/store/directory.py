@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from idsync.model import Group, Membership, Observation, User, fold
+from idsync.store import called
 from idsync.store.db import Db, Row
 
 PENDING_FOR = 24 * 3600.0
@@ -106,11 +107,15 @@ def live_users_by_email(db: Db, email: str) -> list[User]:
 
 
 def persons_with_email_any(db: Db, email: str) -> list[str]:
-    """Return everybody whose records carry this e-mail, tombstones included."""
-    rows = db.all(
-        "SELECT DISTINCT person_id FROM users WHERE email_key = :key OR user_name_key = :key", key=fold(email)
-    )
-    return [row["person_id"] for row in rows]
+    """Return everybody who ever had this e-mail or userName, whoever has their record now."""
+    return called.persons(db, email, "address", "user_name")
+
+
+def live_users_at(db: Db, email: str) -> list[User]:
+    """Return who is here and has this address now: their e-mail, or a userName that looks like one."""
+    everybody = [user for person in called.persons(db, email, "address") for user in users_of_person_any(db, person)]
+    here = [user for user in everybody if user.active and user.deleted_at is None and user.address is not None]
+    return [user for user in here if fold(user.address or "") == fold(email)]
 
 
 def users_of_person_any(db: Db, person_id: str) -> list[User]:
@@ -131,8 +136,11 @@ def count_users(db: Db, source: str, where: str, params: Mapping[str, Any], *, n
     return _count(db, "users", source, where, params, narrow=narrow)
 
 
-def put_user(db: Db, user: User) -> None:
-    """Insert or replace a user row as a whole. The unique index refuses a second live userName in a source."""
+def put_user(db: Db, user: User, *, before: User | None = None) -> None:
+    """Insert or replace a user row as a whole. The unique index refuses a second live userName in a source.
+
+    `before` is the row as it was, where that is known: its names need not be kept again.
+    """
     db.execute(
         "INSERT INTO users (id, source, external_id, user_name, user_name_key, active, email, email_key, display_name,"
         " display_key, doc, person_id, observation, observed_at, created_at, updated_at, version, deleted_at)"
@@ -164,6 +172,8 @@ def put_user(db: Db, user: User) -> None:
         version=user.version,
         deleted_at=user.deleted_at,
     )
+    if before is None or called.is_new(user, before):
+        called.note_user(db, user, user.updated_at)
 
 
 def put_emails(db: Db, user_id: str, doc: Mapping[str, Any]) -> None:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 
 from idsync.model import fold
-from idsync.store import directory, exposure
+from idsync.store import called, directory, exposure
 from idsync.store.db import Db
 
 
@@ -38,5 +38,14 @@ def leaving(db: Db) -> None:
         exposure.left_team(db, row["person_id"], row["team"], row["lost_at"])
 
 
-AFTER: Mapping[str, Callable[[Db], None]] = {"0003_names": names, "0005_exposed": leaving}
+def former_names(db: Db) -> None:
+    """Fill 0008 with the names of every record, and with what people were first called: some were renamed since."""
+    for row in db.all("SELECT * FROM users ORDER BY created_at, id"):
+        user = directory.user_from(row)
+        called.note_user(db, user, user.created_at)
+    for row in db.all("SELECT id, label, created_at FROM persons"):
+        called.note(db, row["id"], "", called.by_hand(row["label"]), row["created_at"])
+
+
+AFTER: Mapping[str, Callable[[Db], None]] = {"0003_names": names, "0005_exposed": leaving, "0008_names": former_names}
 """By the name of the migration they complete."""

@@ -10,7 +10,8 @@ from support.gateway import Gateway
 from support.waiting import until
 
 from idsync.errors import UsageError
-from idsync.store import people
+from idsync.store import ledger, people
+from idsync.verify import verify
 
 SOON = {"group_loss_delete_after": "0s"}
 
@@ -192,3 +193,88 @@ def test_a_leavers_unlinked_account_is_not_taken_by_the_next_one_of_that_email(
     home.wait_until_quiet()
     assert gateway.answers(leo.keys) == {401}, "the leaver's key must not live on as the newcomer's"
     assert home.person("leo").account_id != leo.user_id
+
+
+# -- names they had before -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("groups", [(), ("Data",)], ids=["in no group", "their grant was still waiting"])
+def test_a_leaver_who_is_renamed_as_they_leave_is_found_by_the_name_they_had(
+    gateway: Gateway, opened: Opener, groups: tuple[str, ...]
+) -> None:
+    """Identity providers free the name of who leaves by renaming them, in the push that says so."""
+    home = opened(working=False)
+    leo = gateway.account("leo", None)
+    gateway.ready()
+    home.directory.hire("leo", *groups)
+    scrambled = f"0a1b2c{mail('leo')}"
+    home.directory.change("leo", active=False, user_name=scrambled, email=scrambled)
+    home.work_off()
+    assert home.departure(scrambled).verified_at
+    gateway.assert_gone(leo)
+
+
+def test_a_leaver_is_found_by_the_sso_id_their_record_had_before(gateway: Gateway, opened: Opener) -> None:
+    """The mapping of externalId was changed while they were here; the gateway knows them by the old one."""
+    home = opened(working=False)
+    leo = gateway.account("somebody", None, sso_user_id="x-leo")
+    gateway.ready()
+    home.directory.hire("leo")
+    home.directory.change("leo", external_id="x-by-the-new-mapping")
+    home.directory.leave("leo")
+    home.work_off()
+    gateway.assert_gone(leo)
+
+
+def test_a_leaver_whose_record_is_taken_over_meanwhile_is_found_all_the_same(gateway: Gateway, opened: Opener) -> None:
+    """The gateway failed at the first try; since then their only record is somebody else's."""
+    home = opened(working=False)
+    leo = gateway.account("leo", None)
+    gateway.ready()
+    home.directory.hire("leo")
+    gateway.break_with("/user/list", status=500)
+    home.directory.leave("leo")
+    home.work_off()
+    gateway.mend()
+    home.directory.set_active("leo", True, external_id="x-another-leo")
+    home.directory.join("Data", "leo")
+    home.hurry()
+    home.work_off()
+    gateway.assert_gone(leo)
+    home.hurry()
+    home.work_off()
+    assert gateway.teams_with(home.account_of("leo")) == ["data"]
+    assert home.account_of("leo") != leo.user_id
+
+
+def test_nobody_is_given_an_account_by_a_name_they_have_no_more(gateway: Gateway, opened: Opener) -> None:
+    home = opened(working=False)
+    gateway.account("leo", None)
+    home.directory.hire("leo")
+    home.directory.change("leo", user_name=mail("leo.new"), email=mail("leo.new"))
+    home.directory.join("Data", "leo.new")
+    home.work_off()
+    assert home.account_of("leo.new") == home.person("leo.new").id
+
+
+def test_verify_names_an_account_with_an_address_the_leaver_had_before(gateway: Gateway, opened: Opener) -> None:
+    home = opened(working=False)
+    company = gateway.account("leo")
+    home.directory.hire("leo", "Data")
+    home.work_off()
+    home.directory.change("leo", email=mail("leo.new"))
+    home.directory.leave("leo")
+    home.work_off()
+    gateway.account("leo", None, user_id="u-leo-2")
+    found = home.run(verify(home.db, home.core.gateway, [home.departure("leo")], home.core.clock.now()))
+    assert found[0].checked == (company.user_id,)
+    assert any("u-leo-2" in alive for alive in found[0].alive)
+
+
+def test_that_nothing_is_found_of_who_has_no_name_to_look_by_proves_nothing(gateway: Gateway, opened: Opener) -> None:
+    home = opened(working=False)
+    home.directory.hire("leo", user_name="leo", email=None, external_id="", active=False)
+    home.work_off()
+    (departure,) = ledger.open_departures(home.db)
+    assert (departure.state.value, departure.verified_at) == ("parked", None)
+    assert "idsync link" in home.conflicts()[0].remedy

@@ -20,7 +20,7 @@ import pytest
 from support.waiting import until
 
 from idsync.errors import StoreBusy, StoreError
-from idsync.store import exposure, facts, journal, ledger
+from idsync.store import called, exposure, facts, journal, ledger
 from idsync.store.db import Db
 from idsync.store.sqlite import HEAD_START, WAL_LIMIT, SqliteStore, backup, inspect, path_of, read_only
 
@@ -407,6 +407,9 @@ def test_a_store_of_the_first_release_is_brought_up_to_date(tmp_path: Path, url:
         assert [found[one]["user_name_key"] for one in ("u2", "u3", "u4")] == ["\u00e9", "x\u00e9", "xe\u0301"]
         keys = store.reader().all("SELECT email_key FROM user_emails WHERE user_id = 'u1' ORDER BY email_key")
         assert [row["email_key"] for row in keys] == ["a@example.com", "second@example.com"]
+        first = {(name.kind, name.source, name.name) for name in called.names(store.reader(), "p1")}
+        assert first >= {("user_name", "okta", "ANN"), ("user_name", "", "ada")}
+        assert called.persons(store.reader(), "X\u00c9", "user_name") == ["p1"]
     finally:
         store.close()
 

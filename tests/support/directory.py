@@ -6,6 +6,7 @@ import http.client
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -33,10 +34,20 @@ class Directory:
         self._intake = intake
         self.source = source
 
-    def hire(self, login: str, *groups: str, external_id: str | None = None, active: bool = True) -> User:
+    def hire(
+        self,
+        login: str,
+        *groups: str,
+        external_id: str | None = None,
+        active: bool = True,
+        **facts_too: Any,
+    ) -> User:
         """Create a user in these groups, in one transaction."""
         doc = {"schemas": [f"{SCHEMAS}User"], "userName": mail(login)}
-        facts = UserFacts(mail(login), external_id or f"x-{login}", active, mail(login), login, doc)
+        usual = UserFacts(
+            mail(login), f"x-{login}" if external_id is None else external_id, active, mail(login), login, doc
+        )
+        facts = replace(usual, **facts_too)
 
         def edit(db: Db) -> User:
             user = self._intake.create_user(db, facts, self._origin())
@@ -47,12 +58,15 @@ class Directory:
         return self._edit(edit)
 
     def set_active(self, login: str, active: bool, *, external_id: str | None = None) -> None:
+        self.change(login, active=active, **({"external_id": external_id} if external_id else {}))
+
+    def change(self, login: str, **changes: Any) -> None:
+        """Give a user other facts than they have now, in one request."""
+
         def edit(db: Db) -> None:
             user = self._user(db, login)
-            facts = UserFacts(
-                user.user_name, external_id or user.external_id, active, user.email, user.display_name, user.doc
-            )
-            self._intake.replace_user(db, user, facts, self._origin())
+            now = UserFacts(user.user_name, user.external_id, user.active, user.email, user.display_name, user.doc)
+            self._intake.replace_user(db, user, replace(now, **changes), self._origin())
 
         self._edit(edit)
 
