@@ -114,7 +114,9 @@ async def accounts_of(desk: Desk, person: Person, identity: Identity, *, stays: 
     if person.account_id is None:
         if stays:
             _refuse_before_a_leaver(desk, person, identity)
-        found = await match(desk, person, replace(identity, former=None) if stays else identity)
+        found = await match(
+            desk, person, replace(identity, former=None) if stays else _still_theirs(desk, person, identity)
+        )
         if found is None:
             further = () if stays else tuple(people.further_accounts(desk.db, person.id))
             if not stays and not further:
@@ -164,7 +166,9 @@ async def match(desk: Desk, person: Person, identity: Identity) -> str | None:
     for names in identity.stages:
         free = [user for user in await unowned(desk, names.trusted_emails) if not was_unlinked(desk, person, user)]
         if free:
-            return _the_one(desk, person, free, "e-mail")
+            account = _the_one(desk, person, free, "e-mail")
+            _refuse_a_shared_address(desk, person, account, names.trusted_emails)
+            return account
     return None
 
 
@@ -205,6 +209,39 @@ def _the_one(desk: Desk, person: Person, found: list[GatewayUser], what: str) ->
     return account.user_id
 
 
+def _refuse_a_shared_address(desk: Desk, person: Person, account: str, emails: Iterable[str]) -> None:
+    """An address that somebody else who is here has as well tells nobody whose account it is.
+
+    Who was given the address of a leaver only afterwards cannot be meant: the account was there before.
+
+    Raises:
+        NeedsPerson: somebody else has it, of a source whose e-mails are trusted.
+    """
+    departure = ledger.open_departure(desk.db, person.id)
+    for email in emails:
+        for other in directory.live_users_at(desk.db, email):
+            if other.person_id == person.id or other.source not in desk.rules.trust_email:
+                continue
+            had = called.since(desk.db, other.person_id, "address", email)
+            if departure is None or had is None or had < departure.received_at:
+                msg = (
+                    f"gateway account {account} has the e-mail of {person.label}, and of {other.user_name}, who is here"
+                )
+                remedy = (
+                    f"idsync link {other.person_id} {account} if it is {other.user_name}'s,"
+                    f" idsync link {person.id} {account} if it is {person.label}'s"
+                )
+                raise NeedsPerson("account", msg, remedy)
+
+
+def _still_theirs(desk: Desk, person: Person, identity: Identity) -> Identity:
+    """Once a departure is proven, what turns up under an address that somebody else has now is that one's."""
+    departure = ledger.open_departure(desk.db, person.id)
+    if departure is None or departure.verified_at is None:
+        return identity
+    return identity.without(lambda email: is_in_use(desk.db, person.id, email))
+
+
 async def instead_of_the_missing(desk: Desk, person: Person, identity: Identity) -> list[str]:
     """Find the account of a leaver whose linked one is not at the gateway: made anew there, or linked wrongly.
 
@@ -213,7 +250,7 @@ async def instead_of_the_missing(desk: Desk, person: Person, identity: Identity)
     Raises:
         NeedsPerson: several accounts, a protected one or an admin's would match.
     """
-    found = await match(desk, person, identity.without(lambda email: is_in_use(desk.db, person.id, email)))
+    found = await match(desk, person, _still_theirs(desk, person, identity))
     if found is None or people.person_of_account(desk.db, found) is not None:
         return []
     now = desk.clock.now()

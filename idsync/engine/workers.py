@@ -272,6 +272,7 @@ class Engine:
 
     def _close(self, db: Db, job: Job, outcome: Outcome) -> None:
         outcome.record(db)
+        people.resolve_conflicts(db, "account", job.person_id, self.clock.now())
         if outcome.run_at is None:
             jobs.close(db, job.person_id, self.owner, job.wanted)
         else:

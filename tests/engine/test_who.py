@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 from support.company import founded
-from support.directory import mail
+from support.directory import Directory, mail
 from support.fixtures import Opener, both_dialects
 from support.gateway import Gateway
 from support.waiting import until
 
 from idsync.errors import UsageError
-from idsync.store import ledger, people
+from idsync.model import Lane
+from idsync.store import directory, ledger, people
 from idsync.verify import verify
 
 SOON = {"group_loss_delete_after": "0s"}
@@ -193,6 +194,82 @@ def test_a_leavers_unlinked_account_is_not_taken_by_the_next_one_of_that_email(
     home.wait_until_quiet()
     assert gateway.answers(leo.keys) == {401}, "the leaver's key must not live on as the newcomer's"
     assert home.person("leo").account_id != leo.user_id
+
+
+# -- an address that two people have ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("groups", [(), ("Data",)], ids=["in no group", "not linked yet"])
+def test_a_leaver_does_not_take_the_account_of_who_is_here_and_has_their_address(
+    gateway: Gateway, opened: Opener, groups: tuple[str, ...]
+) -> None:
+    """An old record of the directory carries an address that was given to the next one long ago."""
+    home = opened(working=False)
+    ann = gateway.account("ann", None)
+    gateway.ready()
+    home.directory.hire("ann", *groups)
+    home.directory.hire("old-ann", email=mail("ann"), active=False)
+    home.work_off()
+    assert gateway.answers(ann.keys) == {200}
+    assert home.state("old-ann") == "parked"
+    (conflict,) = home.conflicts()
+    here = directory.user_by_name(home.db, "okta", mail("ann"))
+    assert here is not None
+    assert f"idsync link {here.person_id} {ann.user_id}" in conflict.remedy
+    home.write(lambda db: home.core.control.link(db, here.person_id, ann.user_id, by="test"))
+    home.hurry()
+    home.work_off()
+    assert home.departure("old-ann").verified_at
+    assert (home.conflicts(), gateway.answers(ann.keys)) == ([], {200})
+
+
+def test_a_joiner_is_not_given_the_account_of_who_is_here_and_has_their_address(
+    gateway: Gateway, opened: Opener
+) -> None:
+    home = opened(working=False)
+    ann = gateway.account("ann", None)
+    home.directory.hire("ann")
+    before = gateway.ready()
+    home.directory.hire("svc", "Data", email=mail("ann"))
+    home.work_off()
+    assert home.conflicts()
+    home.directory.delete("svc")
+    home.work_off()
+    assert gateway.paths(before, writes=True) == []
+    assert gateway.answers(ann.keys) == {200}
+
+
+def test_whose_address_only_another_directory_claims_without_being_trusted_is_revoked(
+    gateway: Gateway, opened: Opener
+) -> None:
+    """Else whoever may write there would keep anybody from being revoked."""
+    home = opened(working=False, scim={"sources": [{"name": "okta", "trust_email": True}, {"name": "hr"}]})
+    leo = gateway.account("leo", None)
+    gateway.ready()
+    hr = Directory(home.core.store, home.core.intake, "hr")
+    hr.hire("leo")
+    home.directory.hire("leo")
+    home.directory.leave("leo")
+    home.work_off()
+    gateway.assert_gone(leo)
+
+
+def test_who_is_given_a_leavers_address_after_the_proof_is_left_alone_at_every_later_look(
+    gateway: Gateway, opened: Opener
+) -> None:
+    home = opened(working=False)
+    home.directory.hire("leo")
+    home.directory.delete("leo")
+    home.work_off()
+    old = home.departure("leo")
+    assert old.verified_at
+    home.directory.hire("leo", external_id="x-another-leo")
+    new = gateway.account("leo", None, user_id="u-by-sso")
+    gateway.ready()
+    home.write(lambda db: home.core.intake.people.open_job(db, old.person_id, Lane.REVOKE))
+    home.work_off()
+    assert gateway.answers(new.keys) == {200}
+    assert home.conflicts() == []
 
 
 # -- names they had before -------------------------------------------------------------------------------------------
