@@ -77,6 +77,8 @@ class Rules:
 
     idp_of: Mapping[str, str] = field(default_factory=dict)
     trust_email: frozenset[str] = frozenset()
+    sso_idp: str | None = None
+    """The directory whose external ids are the gateway's SSO ids; None: nobody knows."""
     rules: tuple[Rule, ...] = ()
     default_role: str = "internal_user"
     departed: str = "any"

@@ -329,6 +329,15 @@ def test_no_source_shows_the_directory_of_the_drill(folder: Folder) -> None:
     assert "reserved" in found["scim.sources.okta-push.idp"]
 
 
+def test_the_directory_of_the_sso_ids_has_to_be_there(folder: Folder) -> None:
+    assert "okta" in folder.problems(environ={"IDSYNC_ROUTERO__SSO_IDP": "hr"})["routero.sso_idp"]
+
+
+@pytest.mark.parametrize(("more", "sso_idp"), [("", "okta"), ('\n[[scim.sources]]\nname = "entra"', None)])
+def test_without_a_word_the_only_directory_has_the_sso_ids(folder: Folder, more: str, sso_idp: str | None) -> None:
+    assert folder.config(BASE + more).sso_idp == sso_idp
+
+
 @pytest.mark.parametrize(("text", "seconds"), [('""', 0.0), ('"0s"', 0.0), ('"24h"', 86400.0), ('"1m"', 60.0)])
 def test_drills_are_held_by_themselves_only_where_it_says_how_often(folder: Folder, text: str, seconds: float) -> None:
     assert folder.config().drill.every == 0.0

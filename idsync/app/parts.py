@@ -40,6 +40,7 @@ def rules_of(config: Config) -> Rules:
     return Rules(
         idp_of={source.name: source.directory for source in config.every_source} | {DRILL: DRILL},
         trust_email=frozenset(source.name for source in config.every_source if config.trusts_email(source)),
+        sso_idp=config.sso_idp,
         polled=config.polled,
         rules=(*team_rules, *role_rules),
         default_role=config.policy.default_role,

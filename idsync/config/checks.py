@@ -27,8 +27,17 @@ def cross_checks(config: Config) -> list[tuple[str, str]]:
         *_check_binding(config),
         *_check_roles(config),
         *_check_drill(config),
+        *_check_sso(config),
         *_check_polled(config),
     ]
+
+
+def _check_sso(config: Config) -> list[tuple[str, str]]:
+    """An SSO id is matched to one directory alone, which has to be there."""
+    known, named = sorted({source.directory for source in config.every_source}), config.routero.sso_idp
+    if not named or named in known:
+        return []
+    return [("routero.sso_idp", f"no source has the idp {named!r} (there are: {', '.join(known) or 'none'})")]
 
 
 def notes(config: Config) -> list[tuple[str, str]]:

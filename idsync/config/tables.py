@@ -48,6 +48,7 @@ class Routero(Table):
     admin_key: SecretStr | None = None
     dialect: Literal["routero", "litellm"] = "routero"
     organization_id: str = ""
+    sso_idp: str = ""
     replica_urls: tuple[str, ...] = ()
     concurrency: int = Field(default=16, ge=1, le=256)
     timeout: Seconds = 10.0
@@ -225,3 +226,9 @@ class Config(Table):
         if source.trust_email is not None:
             return source.trust_email
         return len({other.directory for other in self.every_source}) == 1
+
+    @property
+    def sso_idp(self) -> str | None:
+        """The directory whose external ids the gateway has as SSO ids; None: there are several, and nobody has said."""
+        directories = {source.directory for source in self.every_source}
+        return self.routero.sso_idp or (directories.pop() if len(directories) == 1 else None)

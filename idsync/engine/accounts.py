@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from idsync.engine.desk import Desk, every
 from idsync.errors import NeedsPerson, Transient
-from idsync.model import GatewayUser, Person, fold
+from idsync.model import GatewayUser, Person, User, fold
 from idsync.policy import ADMIN_ROLES, protection
 from idsync.store import called, directory, facts, ledger, people
 from idsync.store.db import Db
@@ -29,7 +29,9 @@ class Identity:
     display_name: str | None = None
     emails: tuple[str, ...] = ()
     trusted_emails: tuple[str, ...] = ()
-    external_ids: tuple[str, ...] = ()
+    sso_ids: tuple[str, ...] = ()
+    unclear_ids: tuple[str, ...] = ()
+    """Ids of directories of which nobody has said whether the gateway has them as SSO ids."""
     former: Identity | None = None
 
     @property
@@ -62,17 +64,24 @@ def identity_of(desk: Desk, person: Person) -> Identity:
     return replace(
         now,
         email=first.address if first else None,
-        external_id=first.external_id if first else None,
+        external_id=_sso_id(desk, newest),
         display_name=first.display_name if first else None,
-        former=_former(desk, person, now),
+        former=_former(desk, person, users),
     )
 
 
-def _former(desk: Desk, person: Person, now: Identity) -> Identity | None:
+def _sso_id(desk: Desk, newest: Sequence[User]) -> str | None:
+    """Return the id by which single sign-on will know a new account; an id of another directory is somebody else's."""
+    theirs = [user for user in newest if desk.rules.idp_of.get(user.source, "") == desk.rules.sso_idp]
+    return next((user.external_id for user in theirs if user.deleted_at is None and user.external_id), None)
+
+
+def _former(desk: Desk, person: Person, users: Sequence[User]) -> Identity | None:
     known = called.names(desk.db, person.id)
-    addresses = {fold(email) for email in now.emails}
+    addresses = {fold(user.address) for user in users if user.address}
     emails = [one for one in known if one.kind == "address" and fold(one.name) not in addresses]
-    ids = [one for one in known if one.kind == "external_id" and one.name not in now.external_ids]
+    now = {(user.source, user.external_id) for user in users}
+    ids = [one for one in known if one.kind == "external_id" and (one.source, one.name) not in now]
     if not emails and not ids:
         return None
     said: list[tuple[str, str | None, str | None]] = [(one.source, one.name, None) for one in emails]
@@ -82,12 +91,15 @@ def _former(desk: Desk, person: Person, now: Identity) -> Identity | None:
 def _identity(desk: Desk, said: Iterable[tuple[str, str | None, str | None]]) -> Identity:
     """Sort out what sources have said: source, address, external id."""
     every_one = list(said)
+    sso, unclear = desk.rules.sso_idp, desk.rules.sso_idp is None
+    ids = [(desk.rules.idp_of.get(source), external) for source, _, external in every_one if external]
     return Identity(
         emails=tuple(dict.fromkeys(email for _, email, _ in every_one if email)),
         trusted_emails=tuple(
             dict.fromkeys(email for source, email, _ in every_one if email and source in desk.rules.trust_email)
         ),
-        external_ids=tuple(dict.fromkeys(external for _, _, external in every_one if external)),
+        sso_ids=tuple(dict.fromkeys(external for idp, external in ids if idp == sso and not unclear)),
+        unclear_ids=tuple(dict.fromkeys(external for _, external in ids if unclear)),
     )
 
 
@@ -145,7 +157,7 @@ def _refuse_the_nameless(person: Person, identity: Identity) -> None:
     Raises:
         NeedsPerson: no address and no id of this person is known, now or formerly.
     """
-    if not any(one.emails or one.external_ids for one in identity.stages):
+    if not any(one.emails or one.sso_ids or one.unclear_ids for one in identity.stages):
         msg = f"nothing is known of {person.label} by which their gateway account could be found"
         raise NeedsPerson("account", msg, f"idsync link {person.label} GATEWAY_USER_ID")
 
@@ -160,7 +172,7 @@ async def match(desk: Desk, person: Person, identity: Identity) -> str | None:
     if own is not None:
         return own.user_id
     for names in identity.stages:
-        by_sso = await _by_sso_id(desk, person, names.external_ids)
+        by_sso = await _by_sso_id(desk, person, names.sso_ids)
         if by_sso:
             return _the_one(desk, person, by_sso, "SSO id")
     for names in identity.stages:
@@ -169,6 +181,8 @@ async def match(desk: Desk, person: Person, identity: Identity) -> str | None:
             account = _the_one(desk, person, free, "e-mail")
             _refuse_a_shared_address(desk, person, account, names.trusted_emails)
             return account
+    for names in identity.stages:
+        await _refuse_an_unclear_id(desk, person, names.unclear_ids)
     return None
 
 
@@ -188,6 +202,20 @@ async def _by_sso_id(desk: Desk, person: Person, ids: Iterable[str]) -> list[Gat
     lists = await every(desk.gateway.find_users(sso_user_id=external) for external in ids)
     found = _unique([user for users in lists for user in users])
     return [user for user in found if not was_unlinked(desk, person, user)]
+
+
+async def _refuse_an_unclear_id(desk: Desk, person: Person, ids: Iterable[str]) -> None:
+    """Two directories may have the same id for two people: 1001 of one is not 1001 of the other.
+
+    Raises:
+        NeedsPerson: an account of nobody has such an id.
+    """
+    found = await _by_sso_id(desk, person, ids)
+    free = sorted(user.user_id for user in found if people.person_of_account(desk.db, user.user_id) is None)
+    if free:
+        msg = f"gateway account {', '.join(free)} has the id of {person.label} as SSO id, maybe of another directory"
+        remedy = f"idsync link {person.label} GATEWAY_USER_ID; or say with routero.sso_idp whose ids these are"
+        raise NeedsPerson("account", msg, remedy)
 
 
 def _the_one(desk: Desk, person: Person, found: list[GatewayUser], what: str) -> str:

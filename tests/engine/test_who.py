@@ -196,6 +196,38 @@ def test_a_leavers_unlinked_account_is_not_taken_by_the_next_one_of_that_email(
     assert home.person("leo").account_id != leo.user_id
 
 
+# -- ids of several directories --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sso_idp", ["", "okta", "hr"], ids=["nobody has said", "okta", "hr"])
+def test_an_id_is_an_sso_id_only_in_the_directory_the_gateway_has_them_from(
+    gateway: Gateway, opened: Opener, sso_idp: str
+) -> None:
+    """Somebody else's leaver has the same number: whose account it is, one setting says, else a person."""
+    sources = [{"name": "okta"}, {"name": "hr"}]
+    home = opened(working=False, scim={"sources": sources}, routero={"sso_idp": sso_idp})
+    ann = gateway.account("ann", None, sso_user_id="1001")
+    gateway.ready()
+    home.directory.hire("ann", external_id="1001")
+    hr = Directory(home.core.store, home.core.intake, "hr")
+    hr.hire("bob", external_id="1001", active=False)
+    home.work_off()
+    assert gateway.answers(ann.keys) == {401 if sso_idp == "hr" else 200}
+    assert home.state("bob") == {"": "parked", "okta": "verified", "hr": "verified"}[sso_idp]
+    assert len(home.conflicts()) == (sso_idp == "")
+
+
+def test_a_new_account_gets_no_sso_id_of_another_directory(gateway: Gateway, opened: Opener) -> None:
+    """Else the one who has that number in the other directory would come in as this one."""
+    home = opened(working=False, scim={"sources": [{"name": "okta"}, {"name": "hr"}]}, routero={"sso_idp": "okta"})
+    hr = Directory(home.core.store, home.core.intake, "hr")
+    hr.hire("bob", "Data", external_id="1001")
+    home.directory.hire("ann", "Web", external_id="1001")
+    home.work_off()
+    made = {login: (gateway.user(home.account_of(login)) or {})["sso_user_id"] for login in ("ann", "bob")}
+    assert made == {"ann": "1001", "bob": None}
+
+
 # -- an address that two people have ---------------------------------------------------------------------------------
 
 
