@@ -19,7 +19,7 @@ from idsync.intake.polls import Polls
 from idsync.model import DepartureState, Evidence, GatewayKey, Group, Lane, Origin, Person
 from idsync.policy import MANUAL, protection
 from idsync.standing import Cause, note
-from idsync.store import directory, exposure, facts, journal, ledger, people, tokens
+from idsync.store import directory, exposure, facts, jobs, journal, ledger, people, tokens
 from idsync.store.db import Db
 from idsync.store.facts import FROZEN
 from idsync.store.people import Ban, Binding
@@ -145,19 +145,29 @@ class Control:
         return {"user": person.label, "gateway_user_id": account_id}
 
     def unlink(self, db: Db, user: str, account_id: str, *, by: str) -> dict[str, Any]:
-        """Forget a link.
+        """Forget a link, and say what idsync has done to the account that stays: it calls no gateway.
+
+        `fence` is the departure whose fence is still on the account, None when there is none; `blocked_keys` were
+        blocked by idsync and still are. Whoever works for the person right now stops and looks again.
 
         Raises:
             NotFound: nobody of that name, or no such link.
         """
         person = self._person(db, user)
+        blocked = [row for row in people.blocked_keys(db, person.id) if row.account_id == account_id]
         if not people.drop_account(db, person.id, account_id):
             msg = f"{person.label} is not linked to gateway account {account_id}"
             raise NotFound(msg)
         facts.put(db, f"unlinked:{person.id}:{account_id}", True, self.clock.now())
+        departure = ledger.open_departure(db, person.id)
+        fence = departure.id if departure is not None and departure.fenced_at is not None else None
+        kept = [{"id": row.key_id, "alias": row.alias, "name": row.name} for row in blocked]
         origin = Origin("cli", by, self.clock.now())
-        note(db, self.clock, origin, "account.unlinked", person.label, {"account": account_id})
-        return {"user": person.label, "gateway_user_id": account_id}
+        detail = {"account": account_id, "fence": fence, "blocked_keys": [row.key_id for row in blocked]}
+        note(db, self.clock, origin, "account.unlinked", person.label, detail)
+        if jobs.get(db, person.id) is not None:
+            self._reopen(db, person)
+        return {"user": person.label, "gateway_user_id": account_id, "fence": fence, "blocked_keys": kept}
 
     def _reopen(self, db: Db, person: Person) -> None:
         lane = Lane.REVOKE if ledger.open_departure(db, person.id) is not None else Lane.GRANT

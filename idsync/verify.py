@@ -11,7 +11,7 @@ from idsync.engine.looking import living
 from idsync.errors import NotFound, Unsupported
 from idsync.gateway.client import Gateway
 from idsync.model import GatewayKey
-from idsync.store import ledger, organizations, people
+from idsync.store import facts, ledger, organizations, people
 from idsync.store.db import Db
 from idsync.store.ledger import Departure
 
@@ -58,7 +58,7 @@ async def _verify_one(db: Db, gateway: Gateway, departure: Departure, now: float
     linked = person.account_id if person is not None else None
     further = people.further_accounts(db, departure.person_id)
     named = [*receipt.get("accounts", []), departure.account_id, linked, *further]
-    own = [account for account in dict.fromkeys(named) if account]
+    own = [account for account in dict.fromkeys(named) if account and not _was_unlinked(db, departure, account)]
     waiting = _waiting(db, departure, now)
     alive: list[str] = []
     for account in own:
@@ -68,6 +68,11 @@ async def _verify_one(db: Db, gateway: Gateway, departure: Departure, now: float
     alive += await _memberships_alive(db, gateway, departure, own)
     alive += await _other_accounts(db, gateway, departure, own)
     return Finding(departure.label, departure.account_id, departure.state.value, tuple(alive), waiting, tuple(own))
+
+
+def _was_unlinked(db: Db, departure: Departure, account: str) -> bool:
+    """Tell whether somebody has said since that an account is not theirs."""
+    return bool(facts.get(db, f"unlinked:{departure.person_id}:{account}"))
 
 
 def _waiting(db: Db, departure: Departure, now: float) -> str | None:

@@ -276,7 +276,8 @@ class _Leaver:
             for account_id, key in doomed:
                 people.note_blocked(db, self._row(account_id, key, doomed=True), at)
             case.advance(db, DepartureState.BLOCKED, blocked_at=blocked, destroying_at=at)
-            for row in people.blocked_keys(db, self.person.id):
+            own = {sight.account_id for sight in sights}
+            for row in (row for row in people.blocked_keys(db, self.person.id) if row.account_id in own):
                 people.note_blocked(db, replace(row, doomed=True), at)
                 case.doomed.setdefault(row.key_id, _known(row))
 

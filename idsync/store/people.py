@@ -163,7 +163,12 @@ def add_further_account(db: Db, person_id: str, account_id: str, at: float) -> N
 
 
 def drop_account(db: Db, person_id: str, account_id: str) -> bool:
-    """Undo a link; False when there was none."""
+    """Undo a link, and forget the account's keys with it: they are somebody else's. False when there was none."""
+    db.execute(
+        "DELETE FROM blocked_keys WHERE person_id = :person AND account_id = :account",
+        person=person_id,
+        account=account_id,
+    )
     changed = db.execute(
         "DELETE FROM person_accounts WHERE account_id = :account AND person_id = :person",
         account=account_id,

@@ -5,13 +5,20 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from idsync.cli.main import COMMANDS
+from idsync.control import Control
+from idsync.intake import Intake
+from idsync.model import Origin
+from idsync.store import ledger, people
+from idsync.store.db import Db
+from idsync.store.people import BlockedKey
 
-from .site import ADMIN_KEY, Site, run
+from .site import ADMIN_KEY, Site, create, run
 
 HEAVY = ("pydantic", "aiohttp", "starlette", "uvicorn", "scim2_models", "scim2_server", "sqlite_utils", "apscheduler")
 
@@ -165,3 +172,21 @@ def test_the_admin_key_never_reaches_a_terminal(site: Site) -> None:
     for args in (("revoke", "nobody"), ("--log-level", "debug", "reconcile")):
         done = site.run(*args)
         assert ADMIN_KEY not in done.stdout + done.stderr
+
+
+def test_unlink_says_what_stays_fenced_and_blocked(site: Site) -> None:
+    def work(db: Db, intake: Intake, control: Control) -> str:
+        user = create(db, intake, "ada@example.com", Origin("okta", "token-1", 1.0))
+        control.link(db, user.user_name, "u-bob", by="op")
+        intake.delete_user(db, user, Origin("okta", "token-1", 1.0))
+        departure = ledger.open_departure(db, user.person_id)
+        assert departure is not None
+        ledger.put_departure(db, replace(departure, fenced_at=2.0))
+        people.note_blocked(db, BlockedKey("k-1", user.person_id, "u-bob", None, False, "sk-...1234", "ci"), 2.0)
+        return departure.id
+
+    departure = site.fill(work)
+    said = site.run("unlink", "ada@example.com", "u-bob")
+    assert said.returncode == 0, said.stderr
+    assert f"idsync_fence={departure}" in said.stdout
+    assert "still blocked: key ci" in said.stdout

@@ -12,6 +12,7 @@ from support.waiting import until
 from idsync.errors import UsageError
 from idsync.model import Lane
 from idsync.store import directory, ledger, people
+from idsync.store.people import BlockedKey
 from idsync.verify import verify
 
 SOON = {"group_loss_delete_after": "0s"}
@@ -371,10 +372,11 @@ def test_verify_names_an_account_with_an_address_the_leaver_had_before(gateway: 
     company = gateway.account("leo")
     home.directory.hire("leo", "Data")
     home.work_off()
-    home.directory.change("leo", email=mail("leo.new"))
+    for login in ("leo.married", "leo.new"):
+        home.directory.change("leo", email=mail(login))
     home.directory.leave("leo")
     home.work_off()
-    gateway.account("leo", None, user_id="u-leo-2")
+    gateway.account("leo.married", None, user_id="u-leo-2")
     found = home.run(verify(home.db, home.core.gateway, [home.departure("leo")], home.core.clock.now()))
     assert found[0].checked == (company.user_id,)
     assert any("u-leo-2" in alive for alive in found[0].alive)
@@ -387,3 +389,68 @@ def test_that_nothing_is_found_of_who_has_no_name_to_look_by_proves_nothing(gate
     (departure,) = ledger.open_departures(home.db)
     assert (departure.state.value, departure.verified_at) == ("parked", None)
     assert "idsync link" in home.conflicts()[0].remedy
+
+
+# -- unlinking -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("further", [False, True], ids=["the first account", "a further one"])
+def test_the_keys_of_an_account_that_was_unlinked_are_left_alone(
+    gateway: Gateway, opened: Opener, further: bool
+) -> None:
+    """The link was typed wrongly, and found out while the deletion waited."""
+    home = opened(working=False)
+    bob = gateway.account("bob", None)
+    if further:
+        gateway.account("leo")
+    home.directory.hire("leo", "Data")
+    home.work_off() if further else home.link("leo", bob.user_id)
+    if further:
+        home.link("leo", bob.user_id)
+    home.work_off()
+    gateway.ready()
+    home.directory.part("Data", "leo")
+    home.work_off()
+    assert gateway.is_blocked(bob.keys[0])
+    told = home.write(lambda db: home.core.control.unlink(db, mail("leo"), bob.user_id, by="test"))
+    assert (told["fence"], [key["id"] for key in told["blocked_keys"]]) == (
+        home.departure("leo").id,
+        [bob.keys[0].id],
+    )
+    assert people.blocked_keys(home.db, home.person("leo").id) == []
+    home.directory.leave("leo")
+    home.work_off()
+    assert home.departure("leo").verified_at
+    assert gateway.exists(bob.keys[0])
+    (found,) = home.run(verify(home.db, home.core.gateway, [home.departure("leo")], home.core.clock.now()))
+    assert (bob.user_id in found.checked, found.alive) == (False, ())
+
+
+def test_only_keys_of_the_leavers_own_accounts_are_deleted(gateway: Gateway, opened: Opener) -> None:
+    """A row about another account is left over, whatever has left it there."""
+    home = opened(working=False)
+    gateway.account("leo", None)
+    bob = gateway.account("bob", None)
+    home.directory.hire("leo", "Data")
+    home.work_off()
+    row = BlockedKey(bob.keys[0].id, home.person("leo").id, bob.user_id, None, doomed=False)
+    home.write(lambda db: people.note_blocked(db, row, 1.0))
+    home.directory.leave("leo")
+    home.work_off()
+    assert home.departure("leo").verified_at
+    assert gateway.exists(bob.keys[0])
+
+
+def test_unlinking_stops_who_is_at_work_on_the_account(gateway: Gateway, opened: Opener) -> None:
+    home = opened()
+    bob = gateway.account("bob", None, None)
+    home.directory.hire("leo")
+    home.link("leo", bob.user_id)
+    home.wait_until_quiet()
+    gateway.ready()
+    gateway.break_with("/key/block", delay=0.5)
+    home.directory.leave("leo")
+    gateway.wait_for_fault("/key/block")
+    home.write(lambda db: home.core.control.unlink(db, mail("leo"), bob.user_id, by="test"))
+    home.wait_until_verified("leo")
+    assert all(gateway.exists(key) for key in bob.keys)
