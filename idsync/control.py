@@ -19,7 +19,7 @@ from idsync.intake.polls import Polls
 from idsync.model import DepartureState, Evidence, GatewayKey, Group, Lane, Origin, Person
 from idsync.policy import MANUAL, protection
 from idsync.standing import Cause, note
-from idsync.store import directory, exposure, facts, jobs, journal, ledger, people, tokens
+from idsync.store import called, directory, exposure, facts, jobs, journal, ledger, people, tokens
 from idsync.store.db import Db
 from idsync.store.facts import FROZEN
 from idsync.store.people import Ban, Binding
@@ -81,6 +81,8 @@ class Control:
         person = people.person_of_account(db, account_id)
         if person is None:
             made = people.new_person(db, label, self.clock.now(), account_id=account_id)
+            for name in {label, email or label}:
+                called.note(db, made, "", called.by_hand(name), self.clock.now())
             person = people.person(db, made)
         if person is None:
             raise NotFound
@@ -115,6 +117,7 @@ class Control:
             raise NotFound(msg)
         origin = Origin("cli", by, self.clock.now())
         people.lift_bans(db, person.id, reason, self.clock.now())
+        people.resolve_conflicts(db, "ban", person.id, self.clock.now())
         note(db, self.clock, origin, "ban.lifted", person.label, {"reason": reason})
         self.intake.people.look_again(db, [person.id], Cause(origin, f"restored by {by}: {reason}"))
         departure = ledger.open_departure(db, person.id)

@@ -162,7 +162,30 @@ class Intake:
                 self._two_of_one_id(db, source, facts, now)
             elif known:
                 return known[0].person_id
-        return self._person_by_email(db, source, facts, now) or people.new_person(db, facts.user_name, now)
+        known_elsewhere = self._person_by_email(db, source, facts, now)
+        return known_elsewhere or self._new_person(db, source, facts, now)
+
+    def _new_person(self, db: Db, source: str, facts: UserFacts, now: float) -> str:
+        """Make a person; one with the name of somebody who is banned is banned as well, until a person lifts that.
+
+        Whether they are the same human, nobody can tell: a source that was told to forget them sends them anew, with
+        another id or none. They are not that person either, whose account and fence stay as they are.
+        """
+        made = people.new_person(db, facts.user_name, now)
+        trusted = self.rules.trust_email
+        address = (facts.email or facts.user_name) if source in trusted else None
+        ban = people.ban_by_name(
+            db, (facts.user_name, self._sources_beside(source)), (address, trusted) if address else None
+        )
+        if ban is not None:
+            reason = f"has a name of {ban.label}, who is banned: {ban.reason}"
+            people.add_ban(
+                db, replace(ban, id=new_id(), person_id=made, label=facts.user_name, reason=reason, created_at=now)
+            )
+            what = f"{source} made {facts.user_name} anew, a name of {ban.label}, who is banned; banned as well"
+            people.open_conflict(db, "ban", made, what, f"idsync restore {facts.user_name} --reason TEXT", now)
+            note(db, self._clock, Origin(source, "idsync", now), "ban.made", facts.user_name, {"reason": reason})
+        return made
 
     def _two_of_one_id(self, db: Db, source: str, facts: UserFacts, now: float) -> None:
         """An id that two live users of one source share is no id: nobody is linked by it."""

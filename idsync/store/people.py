@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from idsync.clock import new_id
-from idsync.model import Evidence, Person
+from idsync.model import Evidence, Person, fold
 from idsync.store import exposure
 from idsync.store.db import Db, Row
 
@@ -355,8 +355,10 @@ def live_ban(db: Db, person_id: str) -> Ban | None:
         "SELECT * FROM bans WHERE person_id = :person AND lifted_at IS NULL ORDER BY created_at LIMIT 1",
         person=person_id,
     )
-    if row is None:
-        return None
+    return _ban(row) if row else None
+
+
+def _ban(row: Row) -> Ban:
     return Ban(
         row["id"],
         row["person_id"],
@@ -366,6 +368,26 @@ def live_ban(db: Db, person_id: str) -> Ban | None:
         row["created_at"],
         row["created_by"],
     )
+
+
+def ban_by_name(
+    db: Db, user_name: tuple[str, Collection[str]], address: tuple[str, Collection[str]] | None
+) -> Ban | None:
+    """Return the ban of somebody who was ever called so: each name with the sources whose word counts for it.
+
+    Names without a source are what the gateway, or whoever banned them, called them.
+    """
+    for kind, (name, sources) in [("user_name", user_name), *([("address", address)] if address else [])]:
+        rows = db.all(
+            "SELECT b.*, n.source AS said_by FROM names n JOIN bans b ON b.person_id = n.person_id"
+            " WHERE n.name_key = :key AND n.kind = :kind AND b.lifted_at IS NULL ORDER BY b.created_at",
+            key=fold(name),
+            kind=kind,
+        )
+        for row in rows:
+            if row["said_by"] in sources or not row["said_by"]:
+                return _ban(row)
+    return None
 
 
 def add_ban(db: Db, ban: Ban) -> None:

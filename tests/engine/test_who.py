@@ -116,6 +116,28 @@ def test_a_banned_person_stays_out_whatever_the_source_says(gateway: Gateway, op
     assert not gateway.fenced(company.leo.user_id)
 
 
+def test_a_banned_person_stays_out_when_their_source_deletes_and_makes_them_anew(
+    gateway: Gateway, opened: Opener
+) -> None:
+    """It sends no externalId: the userName is all there is."""
+    home = opened(working=False)
+    leo = gateway.account("leo", None)
+    home.directory.hire("leo", "Data", external_id="")
+    home.work_off()
+    gateway.ready()
+    home.revoke("leo")
+    home.work_off()
+    home.directory.delete("leo")
+    home.directory.hire("leo", "Data", external_id="")
+    home.work_off()
+    assert [row["user_id"] for row in gateway.users_called(mail("leo"))] == [leo.user_id]
+    gateway.assert_gone(leo)
+    home.write(lambda db: home.core.control.restore(db, mail("leo"), reason="another one", by="test"))
+    home.work_off()
+    assert gateway.teams_with(home.account_of("leo")) == ["data"]
+    gateway.assert_gone(leo)
+
+
 def test_an_account_no_source_knows_is_revoked_by_hand(gateway: Gateway, opened: Opener) -> None:
     home = opened()
     company = founded(gateway, home)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from idsync.errors import UsageError
@@ -218,6 +220,75 @@ def test_no_source_brings_a_banned_person_back(world: World, data: Group, web: G
     again = world.user("ada", web, external="e-1")
     assert world.departure(again).id == banned.id
     assert world.teams(again) == set()
+
+
+NAMESAKES: list[dict[str, Any]] = [
+    {"name": "ada"},
+    {"name": "ADA", "external": "e-2"},
+    {"name": "other", "email": "Ada@example.com"},
+    {"name": "ada@example.com", "source": "entra"},
+    {"name": "other", "email": "ada@example.com", "source": "entra"},
+    {"name": "ada", "source": "okta-2"},
+]
+
+
+@pytest.mark.parametrize("how", NAMESAKES, ids=str)
+@pytest.mark.parametrize("renamed", [False, True], ids=["", "renamed before"])
+def test_who_comes_with_the_name_of_somebody_banned_is_banned_until_a_person_says_otherwise(
+    world: World, data: Group, how: dict[str, Any], renamed: bool
+) -> None:
+    """A source that sends no externalId can only make somebody anew; a ban has to outlive that."""
+    ada = world.user("ada", data, email="ada@example.com")
+    world.revoke("ada")
+    if renamed:
+        world.change(ada, user_name="left-1", email="left-1@example.com")
+    world.delete(ada)
+    again = world.user(**how)
+    world.add(world.group("Web", source=again.source), again)
+    assert world.departure(again).evidence is Evidence.REVOKED
+    assert (world.person(again).id != world.person(ada).id, world.teams(again)) == (True, set())
+    [conflict] = [found for found in world.conflicts() if found.kind == "ban"]
+    assert conflict.remedy == f"idsync restore {how['name']} --reason TEXT"
+    world.restore(how["name"])
+    assert (world.left(again), world.conflicts()) == (None, [])
+    assert world.left(ada) is not None, "whoever was banned is still"
+
+
+@pytest.mark.parametrize(
+    "how",
+    [{"name": "ada", "source": "shy"}, {"name": "other", "email": "ada@example.com", "source": "shy"}, {"name": "bob"}],
+    ids=str,
+)
+def test_a_ban_is_not_spread_by_a_name_that_proves_nothing(world: World, data: Group, how: dict[str, Any]) -> None:
+    ada = world.user("ada", data, email="ada@example.com")
+    world.revoke("ada")
+    world.delete(ada)
+    assert world.left(world.user(**how)) is None
+
+
+def test_a_restored_name_may_come_in_again(world: World, data: Group) -> None:
+    ada = world.user("ada", data)
+    world.revoke("ada")
+    world.restore("ada")
+    world.delete(ada)
+    again = world.user("ada", data)
+    assert (world.left(again), world.teams(again)) == (None, {"data"})
+
+
+def test_a_ban_on_an_account_no_source_knew_holds_when_a_source_names_its_holder(world: World, data: Group) -> None:
+    asked: dict[str, Any] = {"reason": "left", "override": False, "by": "op", "received_at": world.clock.now()}
+    world.write(lambda db: world.control.revoke_account(db, "u-1", "stray", email="stray@example.com", **asked))
+    stray = world.user("stray.person", data, email="stray@example.com")
+    assert (world.departure(stray).evidence, world.teams(stray)) == (Evidence.REVOKED, set())
+
+
+def test_whoever_takes_the_record_of_somebody_banned_over_is_banned(world: World, data: Group) -> None:
+    ada = world.user("ada", data, external="e-1")
+    world.revoke("ada")
+    world.change(ada, active=False)
+    taken = world.change(ada, external_id="e-2", active=True)
+    world.add(data, taken)
+    assert (world.departure(taken).evidence, world.teams(taken)) == (Evidence.REVOKED, set())
 
 
 def test_restoring_lifts_the_ban_and_what_the_sources_say_counts_again(world: World, data: Group) -> None:
