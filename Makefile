@@ -23,7 +23,7 @@ run: $(READY) ## daemon on the sandbox, in the foreground
 	@$(BIN)/idsync demo --keep
 
 test: $(READY) lint ## every check and every test
-	@$(BIN)/pytest -q
+	@$(BIN)/pytest -q -n auto --dist worksteal
 
 lint: $(READY)
 	@$(BIN)/ruff check --quiet .
