@@ -198,6 +198,10 @@ class _StoreCollector(Collector):
         for wants, keys in exposure.tally(db).items():
             known.add_metric([wants], keys)
         yield known
+        listing = GaugeMetricFamily("idsync_poll_read", "What a listing under way has read so far", labels=["source"])
+        for source, (said, _) in facts.under(db, "progress:").items():
+            listing.add_metric([source], said["done"])
+        yield listing
         yield from self._drills(db)
 
     def _drills(self, db: Db) -> Iterable[Metric]:

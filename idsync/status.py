@@ -8,6 +8,7 @@ from typing import Any
 
 from idsync.clock import rfc3339
 from idsync.metrics import state_of
+from idsync.polling.progress import told
 from idsync.store import canary, exposure, facts, jobs, ledger, people, tokens
 from idsync.store.db import Db
 
@@ -64,6 +65,7 @@ def _source(db: Db, name: str, polled: Mapping[str, str], now: float) -> dict[st
             "full_age_seconds": None if known is None else now - float(known["full_at"]),
             "errors": int(facts.get(db, f"source_errors:{name}") or 0),
             "problem": facts.get(db, f"source_problem:{name}"),
+            "under_way": told(db, name),
         }
     live = [token for token in tokens.live_tokens(db) if (token.kind, token.name) == ("source", name)]
     return {"name": name, "age_seconds": age, "live_tokens": len(live)}

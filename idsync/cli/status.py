@@ -37,6 +37,8 @@ def _print_source(source: dict[str, Any]) -> None:
     listed = f"everybody listed {ago(full)} ago" if full is not None else "never listed in full"
     seen = f"polled {ago(age)} ago" if age is not None else "not polled yet"
     say(f"source {source['name']} ({source['polled']}): {seen}, {listed}")
+    if source["under_way"]:
+        say(f"  a listing is under way: {source['under_way']}")
     if source["errors"]:
         say(f"  INCOMPLETE {source['errors']} time(s) in a row: {source['problem']}; nobody is removed by it")
 

@@ -23,7 +23,8 @@ from idsync.model import Observation, Origin
 from idsync.plan import Limits, Toll, over_limits
 from idsync.policy import GroupSpec, Rules
 from idsync.polling.compare import Findings, compare
-from idsync.snapshot import Changes, Look, PolledSource, Progress, Seen, Snapshot, Wanted, unheard
+from idsync.polling.progress import Told
+from idsync.snapshot import Changes, Look, PolledSource, Progress, Seen, Snapshot, Wanted
 from idsync.store import directory, facts, ledger, people, polled
 from idsync.store.db import Db
 
@@ -133,16 +134,14 @@ class Poller:
 
     # -- the three kinds of polls -----------------------------------------------------------------------------------
 
-    async def full(self, name: str, *, dry_run: bool = False, progress: Progress = unheard) -> Outcome:
+    async def full(self, name: str, *, dry_run: bool = False) -> Outcome:
         """List everybody, and take in what differs.
 
         Raises:
             IncompleteSource: the source did not answer in full; nothing was written.
         """
         async with self._turns[name]:
-            return await self._measured(
-                name, "full", lambda: self._full(self.sources[name], dry_run, progress), dry_run
-            )
+            return await self._measured(name, "full", lambda: self._full(self.sources[name], dry_run), dry_run)
 
     async def recent(self, name: str) -> Outcome:
         """Take in what has changed since the last poll; everything, when there is nothing to go on from.
@@ -171,8 +170,15 @@ class Poller:
             return True
         return bool(self._clock.now() - known["full_at"] >= every)
 
-    async def _full(self, source: PolledSource, dry_run: bool, progress: Progress) -> Outcome:
+    async def _full(self, source: PolledSource, dry_run: bool) -> Outcome:
         wanted = self._wanted(source.name)
+        told = Told(self._store, source.name, self._clock)
+        try:
+            return await self._listed(source, wanted, dry_run, told)
+        finally:
+            told.end()
+
+    async def _listed(self, source: PolledSource, wanted: Wanted, dry_run: bool, progress: Progress) -> Outcome:
         start = await source.events("")
         parts = _StoredParts(self._store, source.name, self._clock.now() - PART_LIVES, self._clock)
         snapshot = await source.snapshot(wanted, _NoParts() if dry_run else parts, progress)
@@ -191,12 +197,12 @@ class Poller:
     async def _recent(self, source: PolledSource) -> Outcome:
         known = self._cursor(source.name)
         if known is None or known["wanted"] != _digest(self._wanted(source.name)):
-            return await self._full(source, False, unheard)
+            return await self._full(source, False)
         try:
             changes = await source.changes(self._wanted(source.name), known["cursor"])
         except CursorLost:
             log.warning("source.cursor_lost", source=source.name, note="listing everybody anew")
-            return await self._full(source, False, unheard)
+            return await self._full(source, False)
         outcome = await self._take(source, changes, "changes", ())
         if not outcome.frozen:
             moved = {**known, "cursor": changes.cursor}
@@ -211,7 +217,7 @@ class Poller:
                 changes = await source.events(cursor)
             except CursorLost:
                 log.warning("source.cursor_lost", source=source.name, note="listing everybody anew")
-                return await self._full(source, False, unheard)
+                return await self._full(source, False)
             outcome = _joined(outcome, await self._take(source, changes, "events", ()))
             cursor, more = changes.cursor, changes.more
             if not outcome.frozen:

@@ -76,7 +76,7 @@ def test_all_kinds_of_changes_at_once(tenant: Tenant, cursor: str, noise: int) -
         ({"do": "delete_group", "group": "inner"}, {"ann", "bob"}),
         ({"do": "rename_group", "group": "ai-eng", "displayName": "ai-engineering"}, {"ann", "bob", "cyd"}),
     ],
-    ids=str,
+    ids=lambda value: " ".join(sorted(value) if isinstance(value, set) else map(str, value.values())),
 )
 def test_a_group_that_changed_is_read_again_in_full(
     tenant: Tenant, cursor: str, what: dict[str, Any], left: set[str]
