@@ -1,8 +1,8 @@
-"""`make bench`: leavers, waves, steady pushes and SCIM requests, beside the budgets of the architecture.
+"""`make bench`: leavers, waves, steady pushes, SCIM requests and polls, beside the budgets of the architecture.
 
-    .venv/bin/python -m bench [leavers] [wave] [pushes] [scim] [--json FILE]
+    .venv/bin/python -m bench [leavers] [wave] [pushes] [scim] [polls] [--json FILE]
 
-Without a part, all of them, in about ten minutes; BENCH_QUICK=1 takes short samples of smaller sizes.
+Without a part, all of them, in about twenty minutes; BENCH_QUICK=1 takes short samples of smaller sizes.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from pathlib import Path
 
 from bench.leavers import one_at_a_time, wave, wave_beside_pushes
 from bench.load import Loader, loader
+from bench.polls import polls
 from bench.pushes import steady
 from bench.report import Report
 from bench.scim import FULL, QUICK, scim
 from bench.stage import staged
 
-PARTS = ("leavers", "wave", "pushes", "scim")
+PARTS = ("leavers", "wave", "pushes", "scim", "polls")
 GATEWAY = 0.005
 """Seconds the gateway takes to answer in the parts about leavers."""
 
@@ -55,6 +56,8 @@ def take(part: str, load: Loader, report: Report) -> None:
     elif part == "pushes":
         with staged(load, latency=GATEWAY) as bench:
             steady(bench, report, 10.0 if report.quick else 60.0)
+    elif part == "polls":
+        polls(report)
     else:
         scim(load, report, QUICK if report.quick else FULL)
 

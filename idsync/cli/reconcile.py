@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from idsync.cli.client import JSON, ask, say, settings, show
+from idsync.cli.progress import shown
 from idsync.errors import UsageError
 
 WORDS = {
@@ -40,7 +41,8 @@ def reconcile(ctx: click.Context, source: str | None, dry_run: bool, as_json: bo
         raise UsageError(f"the configuration has no source {source!r}")
     if source is not None and source not in config.polled:
         raise UsageError(f"{source} pushes to idsync; there is nothing to poll. Leave out --source for a full pass")
-    result = ask(config, "reconcile", dry_run=dry_run, source=source)
+    polled = config.polled if source is None else [source]
+    result = shown(config, polled, lambda: ask(config, "reconcile", dry_run=dry_run, source=source))
     if as_json:
         show(result)
     else:
