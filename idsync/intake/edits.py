@@ -19,6 +19,8 @@ from idsync.standing import Cause, People, note
 from idsync.store import directory, facts, people, polled, shift
 from idsync.store.db import Db
 
+Meant = dict[str, directory.Member | None]
+"""Whom each value of a list of members means; None when that is nobody, or not one."""
 MAPPED_GROUP_FLOOR = 10
 """A mapped group of this many members or more that is emptied or deleted in one request is held."""
 
@@ -66,7 +68,7 @@ class Intake:
         )
         directory.put_user(db, user)
         directory.put_emails(db, user.id, user.doc)
-        waited = directory.take_pending(db, origin.source, _names(user), now)
+        waited = directory.take_pending(db, origin.source, user.id, _names(user), now)
         for group_id in waited:
             directory.add_member(db, group_id, user.id, "User", now)
         directory.touch_groups(db, waited, now)
@@ -265,14 +267,13 @@ class Intake:
             version=1,
         )
         directory.put_group(db, group)
-        names = [name for name in (group.id, group.external_id, group.display_name) if name]
-        outer = directory.take_pending(db, origin.source, names, now)
+        outer = directory.take_pending(db, origin.source, group.id, _names(group), now)
         for waited in outer:
             directory.add_member(db, waited, group.id, "Group", now)
         directory.touch_groups(db, outer, now)
         self.bindings.bind_by_name(db, group)
         self._audit(db, origin, "group.created", group.display_name, {"id": group.id})
-        _, touched = self._add(db, group, members, now)
+        _, touched = self._add(db, group, self._meant(db, group, members), now)
         self.people.look_again(db, touched, Cause(origin, f"{origin.source} created group {group.display_name}"))
         return group
 
@@ -286,12 +287,10 @@ class Intake:
         """
         if members is None:
             return self.change_members(db, group, (), (), origin, facts=facts)
-        wanted = set(members)
         have = {row.member_id for row in directory.members(db, group.id)}
         directory.clear_pending(db, group.id)
-        gone = [member for member in sorted(have) if member not in wanted]
-        fresh = [member for member in dict.fromkeys(members) if member not in have]
-        return self.change_members(db, group, fresh, gone, origin, facts=facts)
+        fresh = self._meant(db, group, [value for value in members if value not in have])
+        return self._change(db, group, fresh, sorted(have.difference(members)), origin, facts)
 
     def change_members(
         self,
@@ -303,14 +302,23 @@ class Intake:
         *,
         facts: GroupFacts | None = None,
     ) -> Group:
-        """Add and remove members, whatever is there already; an id nobody knows waits 24 h for its user.
+        """Add and remove members, whatever is there already; whoever is in both stays.
+
+        A member is named by its id, its externalId, or its userName or displayName; what nobody is called waits 24 h
+        for its user.
 
         Raises:
             NameTaken: `facts` renames the group to a name that is in use.
         """
+        return self._change(db, group, self._meant(db, group, add), remove, origin, facts)
+
+    def _change(
+        self, db: Db, group: Group, add: Meant, remove: Sequence[str], origin: Origin, facts: GroupFacts | None
+    ) -> Group:
+        """Do so; nobody is removed who is also added."""
         now = self._now()
         renamed, winners = self._rename(db, group, facts, origin, now)
-        removed, losers = self._remove(db, group, remove, now)
+        removed, losers = self._remove(db, group, remove, _ids(add), now)
         added, more = self._add(db, group, add, now)
         winners |= more
         if not removed and not added:
@@ -378,39 +386,50 @@ class Intake:
         made = self.bindings.bind_by_name(db, renamed)
         return renamed, set(directory.persons_under(db, group.id)) if made else set()
 
-    def _add(self, db: Db, group: Group, values: Sequence[str], now: float) -> tuple[int, set[str]]:
+    def _meant(self, db: Db, group: Group, values: Sequence[str]) -> Meant:
+        """Return whom these values of members mean, each once."""
+        return {value: directory.find_member(db, group.source, group.id, value) for value in dict.fromkeys(values)}
+
+    def _add(self, db: Db, group: Group, members: Meant, now: float) -> tuple[int, set[str]]:
         """Add members; return how many rows that made and which persons it reaches."""
         rows, touched = 0, set[str]()
-        for value in values:
-            user = directory.user(db, group.source, value)
-            self._newest_word_on_member(db, group, user, value, now)
-            if user is None and directory.group(db, group.source, value) is None:
+        for value, member in members.items():
+            if member is None:
                 directory.add_pending(db, group.source, group.id, value, now)
-            elif directory.add_member(db, group.id, value, "User" if user else "Group", now):
+                continue
+            if member.id != value:
+                directory.remove_pending(db, group.id, value)
+            self._newest_word_on_member(db, group, member, now)
+            if directory.add_member(db, group.id, member.id, member.type, now):
                 rows += 1
                 if self.rules.share(group.source):
-                    polled.forget_ended(db, group.id, value)
-                touched |= {user.person_id} if user else set(directory.persons_under(db, value))
+                    polled.forget_ended(db, group.id, member.id)
+                touched |= self._reached(db, member)
         return rows, touched
 
-    def _remove(self, db: Db, group: Group, values: Sequence[str], now: float) -> tuple[int, set[str]]:
-        """Remove members; return how many rows that ended and which persons it reaches."""
+    def _remove(
+        self, db: Db, group: Group, values: Sequence[str], kept: frozenset[str], now: float
+    ) -> tuple[int, set[str]]:
+        """Remove members, `kept` aside; return how many rows that ended and which persons it reaches."""
         rows, touched = 0, set[str]()
         for value in values:
             directory.remove_pending(db, group.id, value)
-            if directory.remove_member(db, group.id, value):
+            named = directory.find_member(db, group.source, group.id, value)
+            member = named or directory.Member(value, "", None)
+            if member.id not in kept and directory.remove_member(db, group.id, member.id):
                 rows += 1
-                user = directory.user(db, group.source, value)
-                self._newest_word_on_member(db, group, user, value, now)
+                self._newest_word_on_member(db, group, member, now)
                 if self.rules.share(group.source):
-                    polled.note_ended(db, group.id, value, now)
-                touched |= {user.person_id} if user else set(directory.persons_under(db, value))
+                    polled.note_ended(db, group.id, member.id, now)
+                touched |= self._reached(db, member)
         return rows, touched
 
-    def _newest_word_on_member(self, db: Db, group: Group, user: User | None, value: str, now: float) -> None:
+    def _newest_word_on_member(self, db: Db, group: Group, member: directory.Member, now: float) -> None:
         if self.rules.share(group.source):
-            reached = [user.person_id] if user is not None else directory.persons_under(db, value)
-            self.newest_word(db, group.source, reached, now)
+            self.newest_word(db, group.source, self._reached(db, member), now)
+
+    def _reached(self, db: Db, member: directory.Member) -> set[str]:
+        return {member.person_id} if member.person_id else set(directory.persons_under(db, member.id))
 
     def _is_mapped(self, db: Db, group: Group) -> bool:
         """Tell whether a group, or one it is nested in, is bound to something."""
@@ -432,9 +451,14 @@ def _facts_of(user: User) -> UserFacts:
     return UserFacts(user.user_name, user.external_id, user.active, user.email, user.display_name, user.doc)
 
 
-def _names(user: User) -> list[str]:
-    """Return what a push may have called this user before it was here."""
-    return [name for name in (user.id, user.external_id, user.user_name) if name]
+def _names(made: User | Group) -> list[str]:
+    """Return what a push may have called a user or group before it was here."""
+    name = made.user_name if isinstance(made, User) else made.display_name
+    return [one for one in dict.fromkeys((made.id, made.external_id, name, fold(name))) if one]
+
+
+def _ids(members: Meant) -> frozenset[str]:
+    return frozenset(member.id for member in members.values() if member is not None)
 
 
 def _changed(before: User, after: User) -> list[str]:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from idsync.scim.attributes import Catalogue, Target
@@ -26,17 +26,33 @@ _ENTRY = frozenset({"value", "type", "$ref", "display"})
 
 @dataclass(frozen=True)
 class GroupChange:
-    """What a PATCH of a group comes to: `everyone` is the whole new list, or None when members come and go singly."""
+    """What a PATCH of a group comes to: `everyone` is the whole new list, or None when members come and go singly.
+
+    `steps` is how it comes to that, operation by operation.
+    """
 
     add: tuple[str, ...] = ()
     remove: tuple[str, ...] = ()
     everyone: tuple[str, ...] | None = None
     display_name: str | None = None
     external_id: str | None = None
+    steps: tuple[tuple[str, tuple[str, ...]], ...] = field(default=(), compare=False)
 
     @property
     def renames(self) -> bool:
         return self.display_name is not None or self.external_id is not None
+
+    def in_terms_of(self, meaning: Callable[[str], str]) -> GroupChange:
+        """Return the same change with each member under one name: the last word on them counts, whatever they are called.
+
+        Where all operations do the same, their order says nothing and the names are left to the intake.
+        """
+        if len({op for op, _ in self.steps}) < 2:
+            return self
+        tally = _Tally()
+        for op, values in self.steps:
+            tally.count(op, [meaning(value) for value in values])
+        return replace(tally.change(), display_name=self.display_name, external_id=self.external_id)
 
 
 class _Tally:
@@ -46,8 +62,18 @@ class _Tally:
         self.everyone: dict[str, None] | None = None
         self.last: dict[str, bool] = {}
         self.named: dict[str, str] = {}
+        self.steps: list[tuple[str, tuple[str, ...]]] = []
 
-    def add(self, ids: Sequence[str]) -> None:
+    def count(self, op: str, ids: Sequence[str]) -> None:
+        self.steps.append((op, tuple(ids)))
+        if op == "add":
+            self._add(ids)
+        elif op == "remove":
+            self._remove(ids)
+        else:
+            self._replace(ids)
+
+    def _add(self, ids: Sequence[str]) -> None:
         for one in ids:
             if self.everyone is not None:
                 self.everyone[one] = None
@@ -55,14 +81,15 @@ class _Tally:
                 self.last.pop(one, None)
                 self.last[one] = True
 
-    def remove(self, one: str) -> None:
-        if self.everyone is not None:
-            self.everyone.pop(one, None)
-        else:
-            self.last.pop(one, None)
-            self.last[one] = False
+    def _remove(self, ids: Sequence[str]) -> None:
+        for one in ids:
+            if self.everyone is not None:
+                self.everyone.pop(one, None)
+            else:
+                self.last.pop(one, None)
+                self.last[one] = False
 
-    def replace(self, ids: Sequence[str]) -> None:
+    def _replace(self, ids: Sequence[str]) -> None:
         self.everyone = dict.fromkeys(ids)
         self.last.clear()
 
@@ -73,6 +100,7 @@ class _Tally:
             everyone=None if self.everyone is None else tuple(self.everyone),
             display_name=self.named.get("displayName"),
             external_id=self.named.get("externalId"),
+            steps=tuple(self.steps),
         )
 
 
@@ -108,7 +136,7 @@ def _remove_one(tally: _Tally, literal: str) -> bool:
     try:
         one = json.loads(literal)
         one.encode()
-        tally.remove(one)
+        tally.count("remove", [one])
     except ValueError:
         return False
     return True
@@ -117,12 +145,12 @@ def _remove_one(tally: _Tally, literal: str) -> bool:
 def _count_members(tally: _Tally, name: Any, value: Any, *, given: bool) -> bool:
     if name == "remove":
         if not given:
-            tally.replace(())
+            tally.count("replace", ())
         return not given
     ids = _ids(value)
     if ids is None or name not in ("add", "replace"):
         return False
-    (tally.add if name == "add" else tally.replace)(ids)
+    tally.count(name, ids)
     return True
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from idsync.model import Group, Membership, Observation, User, fold
 from idsync.store import called
@@ -357,7 +357,51 @@ def drop_members(db: Db, group_id: str) -> None:
     db.execute("DELETE FROM pending_members WHERE group_id = :group", group=group_id)
 
 
-# -- ids nobody knows yet -----------------------------------------------------------------------------------------
+# -- whom a source means by the value of a member ---------------------------------------------------------------------
+
+
+class Member(NamedTuple):
+    """A live user or group of a source; `person_id` is None for a group."""
+
+    id: str
+    type: str
+    person_id: str | None
+
+
+def _called(user: str, group: str) -> str:
+    """Return the query for the live users and groups of a source of whom these conditions hold."""
+    live = "source = :source AND deleted_at IS NULL"
+    return (
+        f"SELECT id, 'User' AS type, person_id FROM users WHERE {user} AND {live}"  # noqa: S608
+        f" UNION ALL SELECT id, 'Group', NULL FROM groups WHERE {group} AND {live}"
+    )
+
+
+_BY_ID = f"{_called('id = :value', 'id = :value')} LIMIT 1"
+_BY_NAME = tuple(
+    f"SELECT * FROM ({_called(user, group)}) WHERE id <> :group LIMIT 2"  # noqa: S608
+    for user, group in (
+        ("external_id = :value", "external_id = :value"),
+        ("user_name_key = :key", "display_key = :key"),
+    )
+)
+"""What a member may be called beside its id, in this order."""
+
+
+def find_member(db: Db, source: str, group_id: str, value: str) -> Member | None:
+    """Return whom a group of a source lists as `value`: by id, else externalId, else userName or displayName.
+
+    Another source's records are as good as unknown, and a name of two records means neither. A group does not mean
+    itself by its own name.
+    """
+    row = db.one(_BY_ID, source=source, value=value)
+    found = [] if row is None else [row]
+    for query in _BY_NAME if row is None else ():
+        found = found or [*db.all(query, source=source, group=group_id, value=value, key=fold(value))]
+    return Member(found[0]["id"], found[0]["type"], found[0]["person_id"]) if len(found) == 1 else None
+
+
+# -- names nobody has yet -----------------------------------------------------------------------------------------
 
 
 def add_pending(db: Db, source: str, group_id: str, value: str, at: float) -> None:
@@ -379,17 +423,26 @@ def clear_pending(db: Db, group_id: str) -> None:
     db.execute("DELETE FROM pending_members WHERE group_id = :group", group=group_id)
 
 
-def take_pending(db: Db, source: str, values: Sequence[str], now: float) -> list[str]:
-    """Return and forget the groups that waited for any of these ids; drop what has waited too long."""
+def take_pending(db: Db, source: str, member_id: str, names: Sequence[str], now: float) -> list[str]:
+    """Return and forget the groups that waited for one of these names, now that it means this record.
+
+    What has waited too long is dropped.
+    """
     db.execute("DELETE FROM pending_members WHERE seen_at < :old", old=now - PENDING_FOR)
-    groups: list[str] = []
-    for value in values:
-        rows = db.all(
-            "SELECT group_id FROM pending_members WHERE source = :source AND value = :value", source=source, value=value
-        )
-        groups += [row["group_id"] for row in rows]
-        db.execute("DELETE FROM pending_members WHERE source = :source AND value = :value", source=source, value=value)
-    return groups
+    values = {f"v{number}": name for number, name in enumerate(names)}
+    rows = db.all(
+        "SELECT group_id, value FROM pending_members WHERE source = :source"  # noqa: S608
+        f" AND value IN ({', '.join(f':{name}' for name in values)})",
+        source=source,
+        **values,
+    )
+    groups: dict[str, None] = {}
+    for row in rows:
+        meant = find_member(db, source, row["group_id"], row["value"])
+        if meant is not None and meant.id == member_id:
+            remove_pending(db, row["group_id"], row["value"])
+            groups[row["group_id"]] = None
+    return list(groups)
 
 
 def pending_of(db: Db, group_id: str) -> list[str]:

@@ -135,6 +135,7 @@ class Handler(ScimHandler):
             )
             raise PayloadTooLargeException(detail=detail)
         self.storage.show_waiting(current)
+        patch_op = self.storage.by_id(current, patch_op)
         if self.service.apply_patch(current, patch_op, conditions) is None:
             current = self.storage.get(resource_type, resource_id)
             self.storage.show_waiting(current)

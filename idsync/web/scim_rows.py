@@ -32,6 +32,7 @@ from idsync.scim.documents import (
 from idsync.scim.provider import MAX_PAGE, PAGE, SMALL_GROUP
 from idsync.store import directory
 from idsync.store.db import Db, Row
+from idsync.web.scim_members import Meanings
 from idsync.web.scim_messages import Call, Reply
 from idsync.web.scim_search import Search, find
 from idsync.web.scim_search import count as count_rows
@@ -322,6 +323,7 @@ def change_group(db: Db, intake: Intake, call: Call, change: hot.GroupChange) ->
     call.conditions.check(etag(group.version), "PATCH")
     named = {"displayName": change.display_name, "externalId": change.external_id}
     facts = group_facts({**group.doc, **{name: value for name, value in named.items() if value is not None}})
+    change = change.in_terms_of(Meanings(db, call.source, group.id))
     with unique_names():
         if change.everyone is not None:
             made = intake.replace_group(db, group, facts, change.everyone, call.origin)

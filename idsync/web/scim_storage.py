@@ -35,6 +35,7 @@ from idsync.scim import sql
 from idsync.scim.documents import etag, group_facts, kept_hidden, member_ids, moment, user_facts, visible
 from idsync.store import directory
 from idsync.store.db import Db
+from idsync.web.scim_members import Meanings, by_id
 from idsync.web.scim_search import Search, find, paginate
 
 T = TypeVar("T")
@@ -354,6 +355,12 @@ class DirectoryStorage(ScimStorage):
         self._seen[resource.id] = {one["value"] for one in listed}, set(waiting)
         if waiting:
             resource.members = [*listed, *({"value": one, "display": WAITING} for one in waiting)]
+
+    def by_id(self, resource: Any, patch_op: Any) -> Any:
+        """Put a PATCH of a group in terms of the ids its members are shown by."""
+        if resource.meta.resource_type != "Group":
+            return patch_op
+        return by_id(patch_op, Meanings(self.db, self.source, resource.id))
 
     def delete(self, resource_type: ResourceType, resource_id: str, *, expected_version: str | None = None) -> None:
         """Hand a removal to the intake."""

@@ -33,7 +33,9 @@ OWN = {
 }
 NEW = (("<u5>", "<u6>"), ("<g3>", "<g4>"))
 NOBODY = "2a5e1c3e-4f3b-4dbe-8dfa-000000000000"
-IDS = ("<u0>", "<u1>", "<u2>", "<u3>", "<u4>", "<u5>", "<g0>", "<g1>", "<g2>", "<g3>", "later", "dee", "e2", NOBODY)
+IDS = ("<u0>", "<u1>", "<u2>", "<u3>", "<u4>", "<u5>", "<g0>", "<g1>", "<g2>", "<g3>", "later", "dee", "e2", NOBODY,
+       "e1", "ann", "ANN", "bob", "Data", "web")  # fmt: skip
+"""What members are called: ids, and names that some of them have."""
 LOGINS = ("ann", "ANN", "bob", "cy", "dee", "later", "straße", "STRASSE", "дима", "Zoë", "Zoe\u0308", 'q"\\')
 GROUPS = ("Data", "data", "Web", "Ops", "later", "Größe", "GRÖSSE")
 EXTERNALS = ("e1", "E1", "e2", "ü")

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from support.endpoint import GROUP, Client
+from support.endpoint import GROUP, PATCH_OP, Client
 
 
 def name() -> str:
@@ -18,6 +18,15 @@ def name() -> str:
 @pytest.fixture
 def people(okta: Client) -> list[str]:
     return [okta.user(name())["id"] for _ in range(3)]
+
+
+CALLED = ("id", "externalId", "userName")
+"""What a client may call a member; what it reads back is the id."""
+
+
+def known(client: Client) -> dict[str, Any]:
+    made: dict[str, Any] = client.user(name(), externalId=name())
+    return made
 
 
 REMOVALS: dict[str, dict[str, Any]] = {
@@ -33,10 +42,13 @@ REMOVALS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.parametrize("called", CALLED)
 @pytest.mark.parametrize("spelling", REMOVALS)
-def test_exactly_the_named_member_leaves(okta: Client, people: list[str], spelling: str) -> None:
+def test_exactly_the_named_member_leaves(okta: Client, people: list[str], spelling: str, called: str) -> None:
+    leaver = known(okta)
+    people[1] = leaver["id"]
     group = okta.group(name(), *people)
-    removal = json.loads(json.dumps(REMOVALS[spelling]).replace("ID", people[1]))
+    removal = json.loads(json.dumps(REMOVALS[spelling]).replace("ID", leaver[called]))
     got = okta.patch(f"/Groups/{group['id']}", {"op": "Remove", **removal})
     assert got.status == 200
     assert okta.members(group["id"]) == {people[0], people[2]}
@@ -81,6 +93,83 @@ def test_the_last_word_on_a_member_counts(okta: Client, people: list[str]) -> No
         {"op": "add", "path": "members", "value": [{"value": people[0]}]},
     )
     assert okta.members(group["id"]) == {people[0]}
+
+
+@pytest.mark.parametrize("source", ["okta", "exact"])
+@pytest.mark.parametrize("called", CALLED[1:])
+def test_a_member_is_the_same_by_whatever_it_is_called(served: Any, source: str, called: str) -> None:
+    """A strict source goes through the core, the other one through the short cuts."""
+    client: Client = served.clients[source]
+    user = known(client)
+    one, other = {"value": user[called]}, {"value": user["id"]}
+    group = client.group(name(), user[called])
+    assert [entry["value"] for entry in group["members"]] == [user["id"]]
+    path, version = f"/Groups/{group['id']}", group["meta"]["version"]
+    for listed in ([one], [other], [one, other]):
+        whole = {"schemas": [GROUP], "displayName": group["displayName"], "members": listed}
+        assert client.send("PUT", path, whole).headers["etag"] == version
+    add, add_id = ({"op": "add", "path": "members", "value": [entry]} for entry in (one, other))
+    remove, remove_id = ({"op": "remove", "path": f'members[value eq "{entry["value"]}"]'} for entry in (one, other))
+    replace = {"op": "replace", "path": "members", "value": [one]}
+    others, not_it, it = (
+        {"op": "remove", "path": f"members[{text.format(user[called])}]"}
+        for text in ('value ne "{}"', 'not (value eq "{}")', 'type eq "User" and VALUE eq "{}"')
+    )
+    whole_object = {"op": "replace", "value": {"members": [one]}}
+    for operations, stays in (
+        ([add, remove_id], False),
+        ([add_id], True),
+        ([remove_id, add], True),
+        ([remove, add_id], True),
+        ([add_id, remove], False),
+        ([replace, remove_id], False),
+        ([whole_object, remove_id], False),
+        ([whole_object], True),
+        ([remove_id, replace, add], True),
+        ([remove], False),
+        ([replace], True),
+        ([others], True),
+        ([not_it], True),
+        ([it], False),
+    ):
+        assert client.patch(path, *operations).status == 200
+        assert client.members(group["id"]) == ({user["id"]} if stays else set()), operations
+
+
+@pytest.mark.parametrize("source", ["okta", "exact"])
+def test_a_name_that_waits_can_be_taken_back_although_it_means_somebody_by_now(served: Any, source: str) -> None:
+    client: Client = served.clients[source]
+    user, group = known(client), client.group(name())
+    twin = client.user(name(), externalId=user["externalId"])
+    path, listed = f"/Groups/{group['id']}", [{"value": user["externalId"]}]
+    client.patch(path, {"op": "add", "path": "members", "value": listed})
+    client.send("DELETE", f"/Users/{twin['id']}")
+    assert client.members(group["id"]) == set()
+    other = {"op": "add", "path": "members", "value": [{"value": name()}]}
+    client.patch(path, other, {"op": "remove", "path": f'members[value eq "{user["externalId"]}"]'})
+    client.send("DELETE", f"/Users/{user['id']}")
+    client.user(name(), externalId=user["externalId"])
+    assert client.members(group["id"]) == set()
+
+
+def test_members_named_in_a_bulk_request(okta: Client) -> None:
+    user, group = known(okta), okta.group(name())
+    made = {"method": "POST", "path": "/Users", "bulkId": "new", "data": {"userName": name()}}
+
+    def changed(op: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "method": "PATCH",
+            "path": f"/Groups/{group['id']}",
+            "data": {"schemas": [PATCH_OP], "Operations": [op]},
+        }
+
+    both = [{"value": "bulkId:new"}, {"value": user["externalId"]}]
+    added = changed({"op": "add", "path": "members", "value": both})
+    removed = changed({"op": "remove", "path": f'members[value eq "{user["userName"]}"]'})
+    bulk = {"schemas": ["urn:ietf:params:scim:api:messages:2.0:BulkRequest"], "Operations": [made, added, removed]}
+    told = okta.send("POST", "/Bulk", bulk).json["Operations"]
+    assert [one["status"] for one in told] == ["201", "200", "200"]
+    assert okta.members(group["id"]) == {told[0]["location"].rpartition("/")[2]}
 
 
 def test_an_unknown_member_does_not_cost_the_others_their_place(okta: Client, people: list[str]) -> None:

@@ -42,8 +42,12 @@ def test_records_of_another_source_cannot_be_changed(
     assert "taken-over" not in okta.get(path).raw.decode()
 
 
-def test_a_member_of_another_source_is_not_taken_in(okta: Client, entra: Client, theirs: dict[str, Any]) -> None:
-    group = entra.group(f"borrowed-{theirs['name']}", theirs["user"])
+@pytest.mark.parametrize("called", ["user", "name"])
+def test_a_member_of_another_source_is_not_taken_in(
+    okta: Client, entra: Client, theirs: dict[str, Any], called: str
+) -> None:
+    """`name` is their externalId and their userName."""
+    group = entra.group(f"borrowed-{theirs['name']}", theirs[called])
     assert entra.members(group["id"]) == set()
     assert [one["value"] for one in okta.get(f"/Users/{theirs['user']}").json["groups"]] == [theirs["group"]]
 

@@ -163,10 +163,12 @@ def test_an_unknown_member_in_a_new_group_does_not_keep_the_others_out(world: Wo
     assert (world.members(data), world.teams(ada)) == ({ada.id}, {"data"})
 
 
-def test_a_member_of_another_source_is_unknown(world: World, data: Group) -> None:
-    eve = world.user("eve", source="entra")
-    world.add(data, eve)
+@pytest.mark.parametrize("called", ["id", "external_id", "user_name"])
+def test_a_member_of_another_source_is_unknown(world: World, data: Group, called: str) -> None:
+    eve = world.user("eve", source="entra", external="e-1")
+    world.add(data, getattr(eve, called))
     assert (world.members(data), world.teams(eve)) == (set(), set())
+    assert world.waiting(data) == [getattr(eve, called)]
 
 
 def test_a_member_that_joins_late_raises_the_version_of_the_group(world: World, data: Group) -> None:
@@ -180,6 +182,104 @@ def test_a_member_that_is_deleted_raises_the_version_of_the_group(world: World, 
     before = world.add(data, ada).version
     world.delete(ada)
     assert world.version(data) > before
+
+
+# -- members by what their source calls them ---------------------------------------------------------------------------
+
+
+NAMED = pytest.mark.parametrize("value", ["e-1", "ada", "ADA"], ids=["external id", "userName", "other letters"])
+
+
+@NAMED
+def test_a_member_comes_stays_and_goes_by_another_name_than_its_id(world: World, data: Group, value: str) -> None:
+    ada = world.user("ada", external="e-1")
+    world.add(data, value)
+    assert (world.members(data), world.teams(ada), world.waiting(data)) == ({ada.id}, {"data"}, [])
+    world.add(data, "later")
+    before = world.version(data)
+    for listed in ([value], [ada.id], [value, ada.id], ["e-1", "ada"]):
+        world.replace_group(data, listed)
+    assert (world.members(data), world.version(data), world.left(ada)) == ({ada.id}, before, None)
+    world.remove(data, value)
+    assert (world.members(data), world.departure(ada).evidence) == (set(), Evidence.GROUP_LOSS)
+
+
+@NAMED
+def test_a_list_takes_out_whom_it_does_not_name_and_nobody_else(world: World, data: Group, value: str) -> None:
+    ada, bob = world.user("ada", data, external="e-1"), world.user("bob", data)
+    cy = world.user("cy")
+    world.replace_group(data, [value, "cy"])
+    assert world.members(data) == {ada.id, cy.id}
+    assert (world.left(ada), world.teams(cy), world.departure(bob).evidence) == (None, {"data"}, Evidence.GROUP_LOSS)
+
+
+@pytest.mark.parametrize("value", ["e-1", "ada"], ids=["external id", "userName"])
+def test_who_was_named_before_they_were_here_can_be_taken_out_by_that_name(
+    world: World, data: Group, value: str
+) -> None:
+    world.replace_group(data, [value])
+    ada = world.user("ada", external="e-1")
+    world.replace_group(data, [value])
+    assert (world.members(data), world.left(ada)) == ({ada.id}, None)
+    world.remove(data, value)
+    assert (world.members(data), world.departure(ada).evidence) == (set(), Evidence.GROUP_LOSS)
+
+
+def test_who_is_taken_out_by_one_name_and_put_in_by_another_stays(world: World, data: Group) -> None:
+    ada = world.user("ada", data, external="e-1")
+    before = world.version(data)
+    world.swap(data, ["e-1"], ["ada", ada])
+    assert (world.members(data), world.version(data), world.left(ada)) == ({ada.id}, before, None)
+
+
+def test_a_name_that_waited_for_one_of_two_is_dropped_with_its_member(world: World, data: Group) -> None:
+    """It means somebody again once the other is gone; nothing of it is left to bring them back later."""
+    ada, bob = world.user("ada", external="e-1"), world.user("bob", external="e-1")
+    world.add(data, "e-1")
+    world.delete(bob)
+    assert (world.members(data), world.waiting(data)) == (set(), ["e-1"])
+    world.add(data, "e-1")
+    assert (world.members(data), world.waiting(data)) == ({ada.id}, [])
+
+
+def test_a_group_is_a_member_by_its_name_as_well(world: World, data: Group) -> None:
+    ada = world.user("ada")
+    world.add(data, "inner")
+    inner = world.group("Inner", "ada")
+    assert (world.members(inner), world.members(data), world.teams(ada)) == ({ada.id}, {inner.id}, {"data"})
+    world.remove(data, "INNER")
+    assert (world.members(data), world.departure(ada).evidence) == (set(), Evidence.GROUP_LOSS)
+
+
+def test_a_group_does_not_mean_itself_by_its_own_name(world: World) -> None:
+    group = world.group("ada", "ada")
+    ada = world.user("ada")
+    assert world.members(group) == {ada.id}
+
+
+def test_an_id_goes_before_an_external_id_and_that_before_a_user_name(world: World, data: Group) -> None:
+    ada = world.user("ada")
+    bob = world.user("bob", external=ada.id)
+    world.user("e-1")
+    cy = world.user("cy", external="e-1")
+    world.add(data, ada.id, "e-1")
+    assert world.members(data) == {ada.id, cy.id}
+    world.delete(ada)
+    world.add(data, ada.id)
+    assert world.members(data) == {bob.id, cy.id}
+
+
+@pytest.mark.parametrize("value", ["e-1", "twin"], ids=["two users", "a user and a group"])
+def test_a_name_of_two_is_nobodys_name(world: World, data: Group, value: str) -> None:
+    """Neither comes nor goes by it, nor does a third who is called so while it waits."""
+    world.user("twin", external="e-1")
+    world.group("Twin")
+    bob = world.user("bob", external="e-1")
+    world.add(data, value, bob)
+    world.user("cy", external="e-1")
+    assert (world.members(data), world.waiting(data)) == ({bob.id}, [value])
+    world.remove(data, value)
+    assert (world.members(data), world.waiting(data)) == ({bob.id}, [])
 
 
 # -- groups in groups -----------------------------------------------------------------------------------------------

@@ -120,6 +120,9 @@ class World:
     def remove(self, group: Group, *members: User | Group | str) -> Group:
         return self._members(group, [], ids(members))
 
+    def swap(self, group: Group, add: Sequence[User | Group | str], remove: Sequence[User | Group | str]) -> Group:
+        return self._members(group, ids(add), ids(remove))
+
     def _members(self, group: Group, add: Sequence[str], remove: Sequence[str]) -> Group:
         origin = self.origin(group.source)
         return self.write(lambda db: self.intake.change_members(db, self._now(db, group), add, remove, origin))
@@ -201,6 +204,9 @@ class World:
 
     def members(self, group: Group) -> set[str]:
         return {row.member_id for row in directory.members(self.db, group.id)}
+
+    def waiting(self, group: Group) -> list[str]:
+        return directory.pending_of(self.db, group.id)
 
     def version(self, group: Group) -> int:
         return self._now(self.db, group).version
