@@ -26,6 +26,9 @@ async def main(settings: str) -> None:
 
 
 async def _do(core: Core, order: str) -> dict[str, Any]:
+    if order == "teams":
+        await core.reconciler.apply()
+        return {}
     if order == "settle":
         while not all(job.waiting and not job.leased for job in jobs.all_jobs(core.store.reader())):
             await core.engine.progress(0.2)

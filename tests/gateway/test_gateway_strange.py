@@ -267,7 +267,7 @@ class TestWire:
 
     @pytest.mark.parametrize(("too_many", "found"), [(0, True), (1, False)])
     def test_an_answer_about_one_thing_is_read_up_to_a_mebibyte(self, too_many: int, found: bool) -> None:
-        row = json.dumps({"token": "k", "key_alias": "a"}).encode()
+        row = json.dumps({"key": "k", "info": {"token": "k", "key_alias": "a"}}).encode()
         body = row + b" " * (1024 * 1024 - len(row) + too_many)
         answers = web.Response(body=body, content_type="application/json")
         with nullcontext() if found else pytest.raises(BadAnswer):
