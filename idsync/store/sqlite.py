@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import fcntl
 import importlib.resources
-import itertools
-import math
 import os
 import queue
 import sqlite3
@@ -17,7 +15,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -28,14 +26,15 @@ from sqlite_utils.migrations import Migrations
 
 from idsync.errors import StoreBusy, StoreError
 from idsync.store.db import Db, Row
+from idsync.store.queued import Queue, Work
 from idsync.store.upgrade import AFTER
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
 BATCH = 64
 """Most transactions that share one fsync."""
-HEAD_START = 500
-"""How many pieces of work that were queued before may be overtaken by one whose answer somebody waits for."""
+FOLLOWERS = 8
+"""How many other pieces of work may still join a transaction after one whose answer somebody waits for."""
 WAL_LIMIT = 64 * 1024 * 1024
 """Bytes to which SQLite's log is cut once no reader needs what is in it."""
 IDLE = 5.0
@@ -184,21 +183,6 @@ class FileLock:
             self._fd = None
 
 
-@dataclass(order=True)
-class _Work:
-    """A write in the queue: the lowest `rank` is next, of two alike the older."""
-
-    rank: float
-    number: int
-    run: Callable[[Db], Any] = field(compare=False)
-    future: Future[Any] = field(compare=False)
-    urgent: bool = field(compare=False, default=False)
-
-
-def _nothing(_db: Db) -> None:
-    """Be the stop mark's work."""
-
-
 class SqliteStore:
     """The store of one process: a writer thread and read-only connections.
 
@@ -210,8 +194,7 @@ class SqliteStore:
         self.path = path_of(url)
         self._idle = idle
         self._lock = FileLock(self.path)
-        self._queue: queue.PriorityQueue[_Work] = queue.PriorityQueue()
-        self._numbers = itertools.count()
+        self._queue = Queue()
         self._thread: threading.Thread | None = None
         self._readers = threading.local()
         self._opened: list[sqlite3.Connection] = []
@@ -264,7 +247,7 @@ class SqliteStore:
         with self._guard:
             thread, self._thread = self._thread, None
             if thread is not None:
-                self._queue.put(_Work(math.inf, next(self._numbers), _nothing, Future()))
+                self._queue.end()
         if thread is not None:
             thread.join()
         with self._guard:
@@ -287,8 +270,7 @@ class SqliteStore:
             if self._thread is None:
                 future.set_exception(StoreError("the store is closed"))
             else:
-                number = next(self._numbers)
-                self._queue.put(_Work(number - HEAD_START * urgent, number, run, future, urgent))
+                self._queue.put(run, future, urgent=urgent)
         return future
 
     def write(self, run: Callable[[Db], T]) -> T:
@@ -316,13 +298,12 @@ class SqliteStore:
         tidy = True
         while True:
             try:
-                first = self._queue.get(timeout=None if tidy else self._idle)
+                if not self._queue.wait(None if tidy else self._idle):
+                    break
             except queue.Empty:
                 tidy = self._checkpoint(connection)
                 continue
-            if first.rank == math.inf:
-                break
-            self._commit_batch(db, first)
+            self._commit_batch(db, self._queue)
             tidy = False
         self._truncate(connection)
         connection.close()
@@ -351,20 +332,23 @@ class SqliteStore:
             return False
         return not busy
 
-    def _commit_batch(self, db: SqliteDb, first: _Work) -> None:
-        """Run what is queued inside one transaction."""
-        taken = [first]
-        done: list[tuple[_Work, Any]] = []
+    def _commit_batch(self, db: SqliteDb, waiting: Queue) -> None:
+        """Run what is waiting inside one transaction."""
+        taken: list[Work] = []
+        done: list[tuple[Work, Any]] = []
         try:
             db.connection.execute("BEGIN IMMEDIATE")
-            self._run_one(db, first, done)
-            while (following := self._next(taken)) is not None:
-                taken.append(following)
-                self._run_one(db, following, done)
+            followers, somebody_waits = FOLLOWERS, False
+            while len(taken) < BATCH and (work := waiting.take(only_urgent=followers == 0)) is not None:
+                taken.append(work)
+                self._run_one(db, work, done)
+                somebody_waits = somebody_waits or work.urgent
+                followers -= somebody_waits and not work.urgent
             db.connection.execute("COMMIT")
         except sqlite3.Error as error:
             if not db.connection.in_transaction:
-                self._take_the_rest(taken)
+                while (following := waiting.take()) is not None:  # not even BEGIN: all that waits is refused together
+                    taken.append(following)
             self._undo(db, error, taken)
             return
         hooks, db.hooks = db.hooks, []
@@ -376,28 +360,7 @@ class SqliteStore:
             except Exception:
                 log.exception("store.hook_failed")  # what is on disk stays; whoever was to be woken looks by itself
 
-    def _take_the_rest(self, taken: list[_Work]) -> None:
-        """When not even BEGIN was possible, all that waits is refused together."""
-        while (following := self._next([])) is not None:
-            taken.append(following)
-
-    def _next(self, taken: Sequence[_Work]) -> _Work | None:
-        """Return what else goes into this transaction; None when it is time to commit.
-
-        Where somebody waits for the commit, only others who do may still join it.
-        """
-        if len(taken) >= BATCH:
-            return None
-        try:
-            following = self._queue.get_nowait()
-        except queue.Empty:
-            return None
-        if following.rank == math.inf or (taken and taken[-1].urgent and not following.urgent):
-            self._queue.put(following)
-            return None
-        return following
-
-    def _run_one(self, db: SqliteDb, work: _Work, done: list[tuple[_Work, Any]]) -> None:
+    def _run_one(self, db: SqliteDb, work: Work, done: list[tuple[Work, Any]]) -> None:
         if not work.future.set_running_or_notify_cancel():
             return  # whoever asked has gone away before it began
         hooks = len(db.hooks)
@@ -415,7 +378,7 @@ class SqliteStore:
             db.connection.execute("RELEASE work")
             done.append((work, result))
 
-    def _undo(self, db: SqliteDb, error: sqlite3.Error, taken: list[_Work]) -> None:
+    def _undo(self, db: SqliteDb, error: sqlite3.Error, taken: list[Work]) -> None:
         db.hooks.clear()
         if db.connection.in_transaction:
             db.connection.execute("ROLLBACK")

@@ -37,7 +37,8 @@ from idsync.sandbox.journal import Entry, Journal
 from idsync.sandbox.server import App, Options
 from idsync.store import jobs
 from idsync.store.db import Db
-from idsync.store.sqlite import SqliteDb, SqliteStore, _Work
+from idsync.store.queued import Queue
+from idsync.store.sqlite import SqliteDb, SqliteStore
 from support.directory import Directory
 from support.gateway import Gateway
 from support.settings import write_settings
@@ -124,7 +125,9 @@ class _PromptStore(SqliteStore):
 
     def submit(self, run: Callable[[Db], T], *, urgent: bool = False) -> Future[T]:
         future: Future[T] = Future()
-        self._commit_batch(self._given.result(), _Work(0, 0, run, future, urgent))
+        alone = Queue()
+        alone.put(run, future, urgent=urgent)
+        self._commit_batch(self._given.result(), alone)
         return future
 
 
