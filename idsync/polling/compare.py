@@ -29,7 +29,7 @@ from idsync.store.polled import Known
 
 @dataclass
 class Findings:
-    """What differs. `nominated` maps the external ids of users to look up to the groups to ask about.
+    """What differs. `groups` are those to write, with who joins; `nominated` maps the external ids of users to look up to the groups to ask about.
 
     `absent` are those nominated because something was missing, which a look may contradict.
     """
@@ -143,11 +143,15 @@ def _compare_group(
     if group is not None:
         for external_id in _told_elsewhere(db, rules, source, group.id, seen) - members.keys():
             found.nominate(external_id, [seen.external_id])
-    joins = seen.members - members.keys()
-    for external_id in joins - known.keys() - found.users.keys() - found.unknown.keys() - found.ignored:
-        if external_id not in found.nominated:
+    joins = [external_id for external_id in seen.members if external_id not in members]
+    ours = {external_id for external_id in joins if external_id in known or external_id in found.users}
+    for external_id in joins:
+        decided = external_id in ours or external_id in found.unknown or external_id in found.ignored
+        if not decided and external_id not in found.nominated:
             found.nominate(external_id, [seen.external_id])
-    found.groups.append((seen, joins & (known.keys() | found.users.keys())))
+    renamed = group is None or group.display_name != seen.display_name
+    if ours or renamed or rules.share(source):
+        found.groups.append((seen, frozenset(ours)))
 
 
 def _told_elsewhere(db: Db, rules: Rules, source: str, group_id: str, seen: SeenGroup) -> set[str]:
