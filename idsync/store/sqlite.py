@@ -225,6 +225,7 @@ class SqliteStore:
                 raise
             msg = f"cannot open the store {self.path}: {error}"
             raise StoreError(msg) from error
+        self._queue = Queue()
         self._thread = threading.Thread(target=self._work, args=(connection,), name="idsync-writer", daemon=True)
         self._thread.start()
 
