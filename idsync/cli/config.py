@@ -22,7 +22,8 @@ def config() -> None:
 def check(ctx: click.Context, start: bool, as_json: bool) -> int:
     """Report everything that is wrong, each problem with its path, and what is accepted but not carried out yet."""
     from idsync.app import start_problems
-    from idsync.config import notes
+    from idsync.clock import SystemClock
+    from idsync.config import expired, notes
 
     try:
         found = loaded(ctx)
@@ -35,7 +36,7 @@ def check(ctx: click.Context, start: bool, as_json: bool) -> int:
         problems_told = [{"path": path, "what": what} for path, what in error.problems]
         show({"ok": False, "problems": problems_told, "notes": []})
         return error.exit_code
-    told = notes(found.config)
+    told = [*notes(found.config), *expired(found.config, SystemClock().now())]
     if as_json:
         show({"ok": True, "problems": [], "notes": [{"path": path, "what": what} for path, what in told]})
         return 0

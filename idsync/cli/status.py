@@ -15,11 +15,13 @@ from idsync.cli.client import JSON, ago, reading, say, settings, show
 def status(ctx: click.Context, as_json: bool) -> int:
     """Sources and their freshness, open jobs, holds, conflicts, the last pass, time to revoke (p50, p99)."""
     from idsync.clock import SystemClock
+    from idsync.config import expired
     from idsync.status import status_of
 
-    config = settings(ctx)
+    config, now = settings(ctx), SystemClock().now()
     with reading(config) as db:
-        view = status_of(db, sorted(config.source_names), config.polled, SystemClock().now())
+        view = status_of(db, sorted(config.source_names), config.polled, now)
+    view["expired_protections"] = [f"{path}: {what}" for path, what in expired(config, now)]
     if as_json:
         show(view)
     else:
@@ -67,5 +69,7 @@ def _print(view: dict[str, Any]) -> None:
         say(f"job {job['user']}: {job['lane']}, {job['state']}, {job['attempts']} failed tries{why}")
     for hold in view["holds"]:
         say(f"HOLD {hold['id']}: {hold['reason']} ({hold['people']} person(s)); idsync holds show {hold['id']}")
+    for protection in view["expired_protections"]:
+        say(f"note: {protection}")
     for conflict in view["conflicts"]:
         say(f"CONFLICT {conflict['detail']}\n  -> {conflict['remedy']}")

@@ -3,7 +3,7 @@
 Precedence: `IDSYNC_*` in the environment, then the file, then the defaults. `origins` remembers which one it was.
 """
 
-from idsync.config.checks import notes
+from idsync.config.checks import expired, notes
 from idsync.config.loading import Loaded, load
 from idsync.config.secrets import AdminKey, SecretFile, admin_key, read_secret, start_problems
 from idsync.config.showing import shown
@@ -18,6 +18,7 @@ __all__ = [
     "ScimSource",
     "SecretFile",
     "admin_key",
+    "expired",
     "load",
     "notes",
     "read_secret",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from urllib.parse import urlsplit
 
+from idsync.clock import end_of_day
 from idsync.config.tables import Config, GraphSource, OktaSource, ScimSource
 from idsync.model import DRILL
 
@@ -47,6 +48,15 @@ def notes(config: Config) -> list[tuple[str, str]]:
         (f"teams.{team.alias}.on_member_departure", f'"rotate" {said}')
         for team in config.teams
         if team.on_member_departure == "rotate"
+    ]
+
+
+def expired(config: Config, now: float) -> list[tuple[str, str]]:
+    """Return the protections that shield nobody any more."""
+    return [
+        (f"protected.{entry.match}", f"expired on {entry.expires}: shields nobody any more ({entry.reason})")
+        for entry in config.protected
+        if entry.expires is not None and end_of_day(entry.expires) <= now
     ]
 
 
