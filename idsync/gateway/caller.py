@@ -140,6 +140,10 @@ class Caller:
         """Whether the gateway seems to be down; single calls find out when it is back."""
         return self._gate.probing
 
+    def give_way_to(self, is_busy: Callable[[], bool]) -> None:
+        """Make only a few calls side by side while this is true."""
+        self._slots.is_busy = is_busy
+
     def closed_for(self) -> float:
         """Return the seconds until it makes sense to call again; 0.0 when that is at once."""
         return self._gate.closed_for()

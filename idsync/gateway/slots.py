@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from types import TracebackType
@@ -20,6 +20,8 @@ DELETE: Final = 2
 TIDY: Final = 3
 PROVE: Final = 4
 OTHER: Final = 5
+FEW = 2
+"""Calls that run side by side while pushes are being answered: the pushes take no longer for it all together."""
 urgency: ContextVar[int] = ContextVar("idsync_gateway_urgency", default=OTHER)
 """How urgent the calls made here are; tasks inherit it. Keys die before anything is tidied or looked at again."""
 _together: ContextVar[bool] = ContextVar("idsync_gateway_together", default=False)
@@ -30,8 +32,13 @@ class Slots:
 
     def __init__(self, count: int) -> None:
         self._free = count
+        self._kept_free = count // 4
+        """Slots that calls which end nobody's access leave free: what they cost, a push beside them waits for."""
+        self._all = count
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
         self._counter = 0
+        self.is_busy: Callable[[], bool] = lambda: False
+        """Whether somebody else waits for this process now: then only a few calls run side by side."""
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
@@ -53,7 +60,7 @@ class Slots:
                 _together.reset(token)
 
     async def __aenter__(self) -> None:
-        if self._free > 0:
+        if self._admits(urgency.get()):
             self._free -= 1
             return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -71,10 +78,18 @@ class Slots:
     ) -> None:
         self._hand_on()
 
+    def _admits(self, urgent: int) -> bool:
+        """Tell whether one more call may be made. Of none under way there may always be one, so nothing waits for ever."""
+        kept_free = self._kept_free if urgent >= TIDY else 0
+        if self._all - self._free >= FEW and self.is_busy():
+            return False
+        return self._free > kept_free
+
     def _hand_on(self) -> None:
-        while self._waiting:
+        """Give a slot back, and let in whoever may have one now; the most urgent stand first."""
+        self._free += 1
+        while self._waiting and (self._waiting[0][2].done() or self._admits(self._waiting[0][0])):
             _, _, turn = heapq.heappop(self._waiting)
             if not turn.done():
+                self._free -= 1
                 turn.set_result(None)
-                return
-        self._free += 1

@@ -54,6 +54,11 @@ class Turnstile:
         self._inside = 0
         self._flooded = False
 
+    @property
+    def inside(self) -> int:
+        """How many requests are being served or wait for it."""
+        return self._inside
+
     @asynccontextmanager
     async def room(self, headers: Mapping[str, str]) -> AsyncIterator[None]:
         """Wait until there is room for a body; small ones always have it.

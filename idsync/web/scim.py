@@ -117,6 +117,11 @@ class ScimApp:
         for threads in (self._bulk_threads, self._change_threads, self._threads):
             threads.shutdown(wait=True)
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether some request is being served now."""
+        return any(turnstile.inside for turnstile in self._turnstiles.values())
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
