@@ -66,8 +66,8 @@ def _keep(folder: Path) -> int:
         click.echo(f"  curl -s -X POST {stage.scim_url}/Users -H 'Authorization: Bearer {token}' \\")
         click.echo(f"       -H 'Content-Type: application/scim+json' -d '{body}'")
         click.echo("")
-        click.echo("Ctrl-C ends it.")
         try:
+            click.echo("Ctrl-C ends it.")
             signal.pause()
         except KeyboardInterrupt:
             click.echo("stopping")

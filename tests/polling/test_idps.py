@@ -160,8 +160,7 @@ FAULTS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("fault", FAULTS)
-@pytest.mark.parametrize("path", [0, 1])
+@pytest.mark.parametrize(("fault", "path"), [(fault, number % 2) for number, fault in enumerate(FAULTS)])
 def test_no_fault_of_a_listing_removes_anybody(gateway: Gateway, site: Site, home: Home, fault: str, path: int) -> None:
     leo = leaver(gateway, home)
     site.break_with(site.pages[path], **FAULTS[fault])
