@@ -7,7 +7,6 @@ import contextlib
 import gc
 import signal
 import socket
-import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -31,10 +30,6 @@ DRAIN = 20.0
 
 DRILL_LOOKED_AT = 60.0
 """Seconds between two looks whether a drill is due, or whether one that was cut off has left something."""
-
-SWITCH = 0.0001
-"""Seconds after which a thread gives way to another. The writer asks for its turn after every statement: at Python's 5 ms
-a push beside a busy engine waits for the loop thread once a statement."""
 
 TOKENS_NOTED = 60.0
 """Seconds between two notes of when tokens were used."""
@@ -102,7 +97,6 @@ class Daemon:
             for source in self.config.sources.every:
                 self._poll_regularly(core.poller, source, metronome)
             metronome.start()
-            sys.setswitchinterval(SWITCH)
             gc.collect()
             gc.freeze()  # what is loaded by now stays: a full collection would look at all of it, and pushes would wait
             self._ready = True
