@@ -33,8 +33,6 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 BATCH = 64
 """Most transactions that share one fsync."""
-FOLLOWERS = 8
-"""How many other pieces of work may still join a transaction after one whose answer somebody waits for."""
 WAL_LIMIT = 64 * 1024 * 1024
 """Bytes to which SQLite's log is cut once no reader needs what is in it."""
 IDLE = 5.0
@@ -339,12 +337,11 @@ class SqliteStore:
         done: list[tuple[Work, Any]] = []
         try:
             db.connection.execute("BEGIN IMMEDIATE")
-            followers, somebody_waits = FOLLOWERS, False
-            while len(taken) < BATCH and (work := waiting.take(only_urgent=followers == 0)) is not None:
+            somebody_waits = False  # for this commit: then only others who do may still join it
+            while len(taken) < BATCH and (work := waiting.take(only_urgent=somebody_waits)) is not None:
                 taken.append(work)
                 self._run_one(db, work, done)
                 somebody_waits = somebody_waits or work.urgent
-                followers -= somebody_waits and not work.urgent
             db.connection.execute("COMMIT")
         except sqlite3.Error as error:
             if not db.connection.in_transaction:
