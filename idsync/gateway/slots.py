@@ -88,7 +88,7 @@ class Slots:
     def _hand_on(self) -> None:
         """Give a slot back, and let in whoever may have one now; the most urgent stand first."""
         self._free += 1
-        while self._waiting and (self._waiting[0][2].done() or self._admits(self._waiting[0][0])):
+        while self._waiting and self._admits(self._waiting[0][0]):
             _, _, turn = heapq.heappop(self._waiting)
             if not turn.done():
                 self._free -= 1
