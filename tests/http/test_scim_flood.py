@@ -55,7 +55,7 @@ def test_a_flood_is_answered_429_and_the_others_are_served(tmp_path: Path) -> No
 
     async def flood() -> None:
         gate = threading.Event()  # the disk takes its time
-        served.store.submit(lambda db: gate.wait(60))
+        served.store.submit(lambda db: gate.wait(60), urgent=True)
         stuck = [Request(served, "okta") for _ in range(SERVING + WAITING)]
         for number, request in enumerate(stuck):
             request.body(b'{"userName": "u%d"}' % number)
