@@ -11,7 +11,6 @@ import heapq
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from types import TracebackType
 from typing import Final
 
 FENCE: Final = 0
@@ -20,8 +19,10 @@ DELETE: Final = 2
 TIDY: Final = 3
 PROVE: Final = 4
 OTHER: Final = 5
-FEW = 2
-"""Calls that run side by side while pushes are being answered: the pushes take no longer for it all together."""
+FEWEST = 2
+"""Calls that may always run side by side while pushes are answered."""
+PACE = 200.0
+"""Calls a second that are let run all the same, however slow the gateway is: a push waits for our work, not for its."""
 urgency: ContextVar[int] = ContextVar("idsync_gateway_urgency", default=OTHER)
 """How urgent the calls made here are; tasks inherit it. Keys die before anything is tidied or looked at again."""
 _together: ContextVar[bool] = ContextVar("idsync_gateway_together", default=False)
@@ -31,14 +32,15 @@ class Slots:
     """A semaphore whose waiters are served by urgency. For one event loop."""
 
     def __init__(self, count: int) -> None:
-        self._free = count
+        self._all = self._free = count
         self._kept_free = count // 4
         """Slots that calls which end nobody's access leave free: what they cost, a push beside them waits for."""
-        self._all = count
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
         self._counter = 0
+        self._seconds = 0.0
+        """How long a slot is held, on the average of late."""
         self.is_busy: Callable[[], bool] = lambda: False
-        """Whether somebody else waits for this process now: then only a few calls run side by side."""
+        """Whether pushes are being answered: then only as many calls run as keep the pace."""
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
@@ -46,50 +48,54 @@ class Slots:
         if _together.get():
             yield
             return
-        async with self:
+        async with self._held():
             yield
 
     @asynccontextmanager
     async def together(self) -> AsyncIterator[None]:
         """Hold one slot for several calls, one after the other, so that none of ours comes in between."""
-        async with self:
+        async with self._held():
             token = _together.set(True)
             try:
                 yield
             finally:
                 _together.reset(token)
 
-    async def __aenter__(self) -> None:
-        if self._admits(urgency.get()):
-            self._free -= 1
-            return
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    @asynccontextmanager
+    async def _held(self) -> AsyncIterator[None]:
+        loop = asyncio.get_running_loop()
+        turn: asyncio.Future[None] = loop.create_future()
         self._counter += 1
         heapq.heappush(self._waiting, (urgency.get(), self._counter, turn))
+        self._let_in()
         try:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
-                self._hand_on()
+                self._give_back()
             raise
+        began = loop.time()
+        try:
+            yield
+        finally:
+            self._seconds += (loop.time() - began - self._seconds) / 16
+            self._give_back()
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._hand_on()
-
-    def _admits(self, urgent: int) -> bool:
-        """Tell whether one more call may be made. Of none under way there may always be one, so nothing waits for ever."""
-        kept_free = self._kept_free if urgent >= TIDY else 0
-        if self._all - self._free >= FEW and self.is_busy():
-            return False
-        return self._free > kept_free
-
-    def _hand_on(self) -> None:
-        """Give a slot back, and let in whoever may have one now; the most urgent stand first."""
+    def _give_back(self) -> None:
         self._free += 1
+        self._let_in()
+
+    def _let_in(self) -> None:
+        """Let in whoever may have a slot now, the most urgent first, then the oldest: nobody is passed by."""
         while self._waiting and self._admits(self._waiting[0][0]):
             _, _, turn = heapq.heappop(self._waiting)
             if not turn.done():
                 self._free -= 1
                 turn.set_result(None)
+
+    def _admits(self, urgent: int) -> bool:
+        """Tell whether one more call may be made. Some may always run, and each that ends looks again."""
+        kept_free = self._kept_free if urgent >= TIDY else 0
+        if self._all - self._free >= max(FEWEST, PACE * self._seconds) and self.is_busy():
+            return False
+        return self._free > kept_free

@@ -6,9 +6,18 @@ import asyncio
 
 import pytest
 
-from idsync.gateway.slots import BLOCK, FENCE, FEW, PROVE, TIDY, Slots, urgency
+from idsync.gateway.slots import BLOCK, FENCE, FEWEST, PROVE, TIDY, Slots, urgency
 
 COUNT = 8
+
+
+class Skipping(asyncio.SelectorEventLoop):
+    """A loop whose time can be moved on."""
+
+    skipped = 0.0
+
+    def time(self) -> float:
+        return super().time() + self.skipped
 
 
 async def hold(slots: Slots, urgent: int, inside: list[int], release: asyncio.Event) -> None:
@@ -43,13 +52,51 @@ def test_few_calls_run_while_somebody_waits_and_all_run_in_the_end() -> None:
         slots = Slots(COUNT)
         slots.is_busy = lambda: True
         inside, release, tasks = await crowd(slots, *[PROVE] * 10, *[FENCE] * 10)
-        assert len(inside) == FEW
+        assert len(inside) == FEWEST
         release.set()
         await asyncio.gather(*tasks)
         assert len(inside) == 20
-        assert set(inside[FEW : FEW + 10]) == {FENCE}, "a fence goes before what waited longer"
+        assert set(inside[FEWEST : FEWEST + 10]) == {FENCE}, "a fence goes before what waited longer"
 
     asyncio.run(run())
+
+
+def test_a_fence_that_waits_is_not_passed_by_what_comes_later() -> None:
+    """Pushes end while no call does: the next to come lets in who waited, not itself."""
+
+    async def run() -> None:
+        slots, pushes = Slots(COUNT), [True]
+        slots.is_busy = lambda: bool(pushes)
+        inside, release, tasks = await crowd(slots, *[PROVE] * FEWEST, *[FENCE] * 20)
+        assert inside == [PROVE] * FEWEST
+        pushes.clear()
+        tasks.append(asyncio.create_task(hold(slots, PROVE, inside, release)))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert inside[FEWEST:] == [FENCE] * (COUNT - FEWEST)
+        release.set()
+        await asyncio.gather(*tasks)
+
+    asyncio.run(run())
+
+
+def test_a_slow_gateway_is_called_side_by_side_however_many_push() -> None:
+    """There the calls cost time and hardly any work: giving way would only keep leavers waiting."""
+
+    async def run() -> None:
+        slots, loop = Slots(COUNT), asyncio.get_running_loop()
+        assert isinstance(loop, Skipping)
+        for _ in range(40):
+            async with slots.turn():
+                loop.skipped += 0.05
+        slots.is_busy = lambda: True
+        inside, release, tasks = await crowd(slots, *[FENCE] * 20)
+        assert len(inside) == COUNT
+        release.set()
+        await asyncio.gather(*tasks)
+
+    with asyncio.Runner(loop_factory=Skipping) as runner:
+        runner.run(run())
 
 
 def test_one_who_goes_away_keeps_no_slot() -> None:
