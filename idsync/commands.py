@@ -60,7 +60,7 @@ class Commands:
             "unlink": self._writing(self.control.unlink),
             "token.new": self.new_token,
             "token.revoke": self.revoke_token,
-            "holds.approve": self._writing(self.control.approve),
+            "holds.approve": self.approve,
             "holds.reject": self._writing(self.control.reject),
             "freeze": self._writing(self.control.freeze),
             "thaw": self._writing(self.control.thaw),
@@ -94,6 +94,21 @@ class Commands:
         """Without a daemon nobody else does the work; with one, it is woken by the commit."""
         if self.alone:
             await self.engine.run_until_idle()
+
+    # -- holds ----------------------------------------------------------------------------------------------------
+
+    async def approve(self, *, hold_id: str, checksum: str, by: str) -> dict[str, Any]:
+        """Let go what a hold kept back; whoever polling found is looked up by id once more before.
+
+        Raises:
+            NotFound: no such open hold.
+            HeldByGuard: the hold, or what the source says of somebody in it, is not as it was shown.
+            IncompleteSource: the source did not answer; nothing was done.
+        """
+        self.control.as_shown(self.store.reader(), hold_id, checksum)
+        await self.poller.confirm(hold_id)
+        result: dict[str, Any] = await self._writing(self.control.approve)(hold_id=hold_id, checksum=checksum, by=by)
+        return result
 
     # -- tokens ---------------------------------------------------------------------------------------------------
 

@@ -192,11 +192,7 @@ class Control:
             NotFound: no such open hold.
             HeldByGuard: the hold has changed since; look again.
         """
-        hold = self._open_hold(db, hold_id)
-        held = ledger.items(db, hold.id)
-        if checksum != ledger.checksum(held):
-            msg = f"hold {hold.id} has changed since checksum {checksum} was shown; run `idsync holds show {hold.id}`"
-            raise HeldByGuard(msg)
+        hold, held = self.as_shown(db, hold_id, checksum)
         now = self.clock.now()
         ledger.decide_hold(db, hold.id, "approved", by, now)
         origin = Origin("cli", by, now)
@@ -205,6 +201,20 @@ class Control:
             self._polls.approve(db, hold.id, person_id, origin)
         note(db, self.clock, origin, "hold.approved", hold.kind, {"hold": hold.id, "items": len(held)})
         return {"id": hold.id, "released": len(held)}
+
+    def as_shown(self, db: Db, hold_id: str, checksum: str) -> tuple[ledger.Hold, list[ledger.HoldItem]]:
+        """Return an open hold and what it keeps back, as long as that is what the checksum was shown with.
+
+        Raises:
+            NotFound: no such open hold.
+            HeldByGuard: the hold has changed since; look again.
+        """
+        hold = self._open_hold(db, hold_id)
+        held = ledger.items(db, hold.id)
+        if checksum != ledger.checksum(held):
+            msg = f"hold {hold.id} has changed since checksum {checksum} was shown; run `idsync holds show {hold.id}`"
+            raise HeldByGuard(msg)
+        return hold, held
 
     def _let_go(self, db: Db, person_id: str, hold_id: str, origin: Origin) -> None:
         now = self.clock.now()

@@ -2,7 +2,7 @@
 
 what is listed                                 | what is known                | what follows
 -----------------------------------------------+------------------------------+----------------------------------------
-present                                        | nothing                      | taken in
+present                                        | nothing                      | taken in (*)
 present                                        | present, other names         | taken in
 present                                        | left or suspended            | looked up: they may be back
 left, suspended                                | present                      | looked up
@@ -11,6 +11,9 @@ left, suspended                                | the same, but has access     | 
 unknown                                        | anything                     | counted; nothing is given, nothing taken
 not listed, in a listing of everybody          | in a group, or has access    | looked up
 not in a group that was listed                 | a member, by any source      | looked up
+anything                                       | a loss of theirs is held     | looked up: they may be back
+
+(*) Changes are told of everybody in the directory: strangers are taken in only when a listed group has them.
 """
 
 from __future__ import annotations
@@ -52,32 +55,30 @@ class Findings:
 def compare(db: Db, rules: Rules, listing: Snapshot | Changes, accounts: Collection[str] = ()) -> Findings:
     """Return what a listing differs in. `accounts` are the SSO ids of gateway accounts that nobody is linked to."""
     source, everybody = listing.source, isinstance(listing, Snapshot)
-    named = None if everybody else _named(listing)
-    known = polled.known_users(db, source, named)
+    members = frozenset().union(*(group.members for group in listing.groups.values()))
+    told = listing.look_up if isinstance(listing, Changes) else frozenset[str]()
+    named = None if everybody else {*listing.users, *members, *told}
+    known = polled.known_users(db, source, None if named is None else sorted(named))
     busy = set(people.persons_with_access(db))
     found = Findings()
     for external_id, seen in listing.users.items():
-        _compare_user(db, rules, source, seen, known.get(external_id), busy, accounts, found)
+        ours = everybody or external_id in known or external_id in members
+        if ours or _is_known_beside(db, rules, source, external_id):  # changes are told of the whole directory
+            _compare_user(db, rules, source, seen, known.get(external_id), busy, accounts, found)
     if everybody:
         _find_missing(db, listing.users, known, busy, found)
-        for held in polled.held_losses(db, source=source):
+    for held in polled.held_losses(db, source=source):
+        if named is None or held.external_id in named or listing.groups.keys() & held.loss["ended"]:
             found.nominate(held.external_id)
     for group in listing.groups.values():
         _compare_group(db, rules, source, group, known, found)
-    told = listing.look_up if isinstance(listing, Changes) else frozenset[str]()
     for external_id in (*polled.absent(db, source), *sorted(told)):
         if external_id in known or external_id in found.nominated or _is_known_beside(db, rules, source, external_id):
             found.nominate(external_id)
     for external_id in list(found.nominated):
         if external_id in known:
-            found.nominate(external_id, _groups_of(db, known[external_id]))
+            found.nominate(external_id, groups_of(db, known[external_id]))
     return found
-
-
-def _named(listing: Snapshot | Changes) -> list[str]:
-    members = {member for group in listing.groups.values() for member in group.members}
-    look_up = listing.look_up if isinstance(listing, Changes) else frozenset()
-    return sorted({*listing.users, *members, *look_up})
 
 
 def _compare_user(
@@ -123,12 +124,13 @@ def _find_missing(
     for external_id, before in known.items():
         if external_id in listed or before.observation is not Observation.PRESENT:
             continue
-        if before.person_id in busy or _groups_of(db, before):
+        if before.person_id in busy or groups_of(db, before):
             found.nominate(external_id)
             found.absent.add(external_id)
 
 
-def _groups_of(db: Db, user: Known) -> set[str]:
+def groups_of(db: Db, user: Known) -> set[str]:
+    """Return the groups (external ids) a user is known to be in, directly."""
     return {group.external_id for group in directory.direct_groups(db, user.id) if group.external_id}
 
 

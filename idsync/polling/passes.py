@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections import Counter
-from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol, TypeVar
@@ -17,25 +16,21 @@ from typing import Any, Protocol, TypeVar
 import structlog
 
 from idsync.clock import Clock
-from idsync.errors import CursorLost, IdsyncError, IncompleteSource
-from idsync.intake.polls import DENIALS, Effect, Loss, Polls
-from idsync.model import Observation, Origin
-from idsync.plan import Limits, Toll, over_limits
+from idsync.errors import CursorLost, HeldByGuard, IdsyncError
+from idsync.intake.polls import Loss, Polls
+from idsync.model import Origin
+from idsync.plan import Limits
 from idsync.policy import GroupSpec, Rules
-from idsync.polling.compare import Findings, compare
+from idsync.polling.compare import Findings, compare, groups_of
+from idsync.polling.looks import Looked, Looks
+from idsync.polling.losses import DAY, Losses, Taken, in_parts
 from idsync.polling.progress import Told
-from idsync.snapshot import Changes, Look, PolledSource, Progress, Seen, Snapshot, Wanted
-from idsync.store import directory, facts, ledger, people, polled
+from idsync.snapshot import Changes, PolledSource, Progress, Snapshot, Wanted
+from idsync.store import directory, facts, people, polled
 from idsync.store.db import Db
+from idsync.store.polled import HeldLoss
 
 T = TypeVar("T")
-DAY = 86400.0
-AT_A_TIME = 200
-"""Rows written in one transaction: a push that arrives meanwhile waits for one of them."""
-LOOKS = 4
-"""Looks by id that are under way at the same time; the source's own limits go before this."""
-CONTRADICTIONS = 3
-"""Looks that contradict a listing, and are most of them, from which on it is taken for one that was narrowed."""
 PART_LIVES = 6 * 3600.0
 """Seconds for which what a listing under way has read is still used after a restart."""
 
@@ -46,21 +41,6 @@ class Telemetry(Protocol):
     """What is counted of polls."""
 
     def polled(self, source: str, kind: str, result: str, seconds: float) -> None: ...
-
-
-@dataclass(frozen=True)
-class Taken:
-    """One loss that a poll has found. `state` is done, held, kept (somebody rejected it) or planned (a dry run)."""
-
-    user: str
-    external_id: str
-    person_id: str
-    why: str
-    departs: bool
-    teams: tuple[str, ...]
-    state: str
-    reason: str = ""
-    hold_id: str = ""
 
 
 @dataclass
@@ -82,26 +62,6 @@ class Outcome:
     problem: str = ""
 
 
-@dataclass
-class _Looked:
-    """What the looks by id have shown."""
-
-    losses: list[Loss] = field(default_factory=list)
-    back: dict[str, Seen] = field(default_factory=dict)
-    joins: dict[str, set[str]] = field(default_factory=dict)
-    kept: set[str] = field(default_factory=set)
-    unknown: dict[str, str] = field(default_factory=dict)
-    waiting: list[str] = field(default_factory=list)
-
-
-class Undone(Exception):
-    """Ends a trial: what was written is undone."""
-
-    def __init__(self, effects: list[Effect]) -> None:
-        self.effects = effects
-        super().__init__()
-
-
 class Poller:
     """Polls the configured sources, each by one poll at a time."""
 
@@ -120,7 +80,7 @@ class Poller:
         self._store = store
         self._polls = polls
         self._rules = rules
-        self._limits = limits
+        self._losses = Losses(store, polls, limits, clock)
         self.sources = sources
         self._clock = clock
         self._telemetry = telemetry
@@ -231,8 +191,8 @@ class Poller:
         began = self._clock.monotonic()
         try:
             outcome: Outcome = await poll()
-        except IdsyncError as error:
-            why = str(error)
+        except Exception as error:
+            why = str(error) if isinstance(error, IdsyncError) else f"a fault of idsync: {type(error).__name__}"
             self._telemetry.polled(name, kind, type(error).__name__, self._clock.monotonic() - began)
             log.error("source.failed", source=name, poll=kind, error=why, note="nothing was removed")
             if not dry_run:
@@ -267,7 +227,7 @@ class Poller:
         dry_run: bool = False,
     ) -> Outcome:
         found = await asyncio.to_thread(lambda: compare(self._store.reader(), self._rules, listing, accounts))
-        looked = await self._look_up(source, found, dry_run)
+        looked = await Looks(self._store, source, dry_run=dry_run).up(found.nominated, found.absent)
         outcome = Outcome(
             source.name, kind, listing.at, len(listing.users), len(found.users) + len(looked.back),
             sum(len(joins) for _, joins in found.groups), len(found.ignored), found.unknown | looked.unknown, looked.waiting,
@@ -283,7 +243,7 @@ class Poller:
         name: str,
         listing: Snapshot | Changes,
         found: Findings,
-        looked: _Looked,
+        looked: Looked,
         outcome: Outcome,
         *,
         act: bool,
@@ -293,7 +253,7 @@ class Poller:
         movers = {loss.user.external_id for loss in looked.losses} & (found.joiners | looked.joins.keys())
         if act:
             await self._gain(name, found, looked, origin, only=movers)
-        outcome.losses = await self._lose(name, looked, origin, act=act)
+        outcome.losses = await self._losses.take(name, looked, origin, act=act)
         if act:
             await self._gain(name, found, looked, origin, only=None)
         names = {user.external_id: user.user_name for user in listing.users.values()}
@@ -301,174 +261,59 @@ class Poller:
             (names.get(one, one), group.display_name) for group, joins in found.groups for one in joins
         )
 
-    # -- looking up -------------------------------------------------------------------------------------------------
+    # -- before a hold is approved --------------------------------------------------------------------------------------
 
-    async def _look_up(self, source: PolledSource, found: Findings, dry_run: bool) -> _Looked:
-        """Read everybody who may lose something by id.
+    async def confirm(self, hold_id: str) -> None:
+        """Look everybody up again from whom a hold would take something: what was seen may be days old.
 
         Raises:
-            IncompleteSource: most looks contradict the listing, so it was not whole.
+            HeldByGuard: somebody stands otherwise now; the hold has been brought up to date.
+            IncompleteSource: a source did not answer, so nothing can be approved now.
         """
-        looked = _Looked()
-        against = Counter[bool]()
-        turn = asyncio.Semaphore(LOOKS)
+        by_source: dict[str, list[HeldLoss]] = {}
+        for held in polled.held_losses(self._store.reader(), hold_id=hold_id):
+            by_source.setdefault(held.source, []).append(held)
+        for name, losses in sorted(by_source.items()):
+            if name not in self.sources:
+                msg = f"hold {hold_id} was made for source {name}, which is not configured; `idsync holds reject {hold_id}`"
+                raise HeldByGuard(msg)
+            async with self._turns[name]:
+                changed = await self._changed(name, losses)
+            if changed:
+                msg = (
+                    f"the world has changed: {name} says something else now of {', '.join(changed)};"
+                    f" run `idsync holds show {hold_id}`"
+                )
+                raise HeldByGuard(msg)
 
-        async def one(external_id: str, groups: Collection[str]) -> None:
-            async with turn:
-                _refuse_a_narrowed_listing(source.name, against)
-                look = await source.look_up(external_id, sorted(groups))
-            against[self._sort(look, groups, looked)] += external_id in found.absent
-            if external_id in looked.waiting:
-                await self._wait_for_another_word(source, look, looked, dry_run)
-
-        await _all(one(external_id, groups) for external_id, groups in sorted(found.nominated.items()))
-        _refuse_a_narrowed_listing(source.name, against)
-        return looked
-
-    @staticmethod
-    def _sort(look: Look, groups: Collection[str], looked: _Looked) -> bool:
-        """Put a look where it belongs; return whether it contradicts what nominated the user."""
-        user = look.user
-        if user.observation is Observation.UNKNOWN:
-            looked.unknown[user.external_id] = user.why
-        elif user.observation is Observation.ABSENT:
-            looked.waiting.append(user.external_id)
-        elif user.observation in DENIALS:
-            looked.losses.append(Loss(user))
-        else:
-            looked.back[user.external_id] = user
-            ended = sorted(set(groups) - look.groups) if look.groups is not None else []
-            if look.groups:
-                looked.joins[user.external_id] = set(look.groups)
-            if ended:
-                looked.losses.append(Loss(user, tuple(ended)))
-            else:
-                looked.kept.add(user.external_id)
-                return True
-        return False
-
-    async def _wait_for_another_word(self, source: PolledSource, look: Look, looked: _Looked, dry_run: bool) -> None:
-        """Believe that somebody is gone: at once, or when the source has said so as often as it has to."""
-        external_id = look.user.external_id
-        before = polled.known_users(self._store.reader(), source.name, [external_id]).get(external_id)
-        times = source.patience
-        if source.patience > 1 and (before is None or before.observation is Observation.PRESENT) and not dry_run:
-            times = await self._write(lambda db: polled.note_absent(db, source.name, external_id, look.user.at))
-        if times >= source.patience:
-            looked.waiting.remove(external_id)
-            looked.losses.append(Loss(look.user))
-
-    # -- losses -----------------------------------------------------------------------------------------------------
-
-    async def _lose(self, name: str, looked: _Looked, origin: Origin, *, act: bool) -> list[Taken]:
-        losses = sorted(looked.losses, key=lambda loss: loss.user.external_id)
-        effects = [effect for some in _some(losses) for effect in await self._try(name, some, origin)]
-        weighed = await self._write(lambda db: self._weigh(db, name, losses, effects, origin, looked.kept, act))
-        if act:
-            doing = [loss for loss, taken in zip(losses, weighed, strict=True) if taken.state == "done"]
-            for some in _some(doing):
-                await self._write(partial(self._do, name=name, losses=some, origin=origin))
-        return sorted((t for t in weighed if t.departs or t.teams), key=lambda taken: (taken.user, taken.external_id))
-
-    async def _try(self, name: str, losses: Sequence[Loss], origin: Origin) -> list[Effect]:
-        """Find out what losses take by writing them down and undoing it: there is no second way to decide."""
-
-        def trial(db: Db) -> None:
-            raise Undone([self._polls.lose(db, name, loss, origin) for loss in losses])
-
-        try:
-            await self._write(trial)
-        except Undone as undone:
-            return undone.effects
-        return []
-
-    def _weigh(
-        self,
-        db: Db,
-        name: str,
-        losses: Sequence[Loss],
-        effects: Sequence[Effect],
-        origin: Origin,
-        kept: Collection[str],
-        act: bool,
-    ) -> list[Taken]:
-        """Say what becomes of each loss, and write the holds. A hold that is open takes no more; later leavers join another."""
-        held_now = {held.external_id: held for held in polled.held_losses(db, source=name)}
-        fresh = [e for loss, e in zip(losses, effects, strict=True) if loss.user.external_id not in held_now]
-        tolls = [Toll(e.person_id, e.departs, e.teams) for e in fresh if e.departs or e.teams]
-        taken = polled.lost_since(db, name, self._clock.now() - DAY)
-        over = over_limits(
-            tolls, self._limits, had=polled.with_access(db, name), taken=taken, sizes=polled.team_sizes(db)
-        )
-        is_open = any(hold.kind.startswith(f"poll:{name}:") for hold in ledger.holds(db))
-        weighed = []
-        for loss, effect in zip(losses, effects, strict=True):
-            before = held_now.get(loss.user.external_id)
-            reason = over.get(effect.person_id, "")
-            if not reason and is_open and effect.departs:
-                reason = f"a hold of {name} is open: what polling finds meanwhile waits as well"
-            weighed.append(self._judge(db, name, loss, effect, before, reason, is_open, origin, act))
-        for external_id in sorted(held_now.keys() & kept):
-            if act:
-                self._polls.release(db, name, external_id, origin, "came back")
-        return weighed
-
-    def _judge(
-        self,
-        db: Db,
-        name: str,
-        loss: Loss,
-        effect: Effect,
-        before: polled.HeldLoss | None,
-        reason: str,
-        is_open: bool,
-        origin: Origin,
-        act: bool,
-    ) -> Taken:
-        taken = Taken(
-            effect.label,
-            loss.user.external_id,
-            effect.person_id,
-            loss.why,
-            effect.departs,
-            tuple(sorted(effect.teams)),
-            "done",
-        )
-        if not effect.departs and not effect.teams:
-            if before is not None and act:
-                self._polls.release(db, name, loss.user.external_id, origin, "has nothing to lose any more")
-            return taken
-        if before is not None:
-            hold = ledger.hold(db, before.hold_id)
-            same = Loss.from_json(before.loss).version == loss.version
-            if hold is not None and hold.state == "rejected" and same:
-                return replace(taken, state="kept", reason="the hold was rejected", hold_id=hold.id)
-            if hold is not None and hold.state != "open":
-                polled.drop_held(db, name, loss.user.external_id)
-            reason = hold.reason if hold is not None and hold.state == "open" else reason
-        if not reason:
-            return taken
-        if not act:
-            return replace(taken, state="held", reason=reason)
-        kind = f"poll:{name}:later" if is_open else f"poll:{name}:first"
-        hold_id = self._polls.hold(db, name, loss, effect, kind, f"{name}: {reason}")
-        if before is None:
-            log.error("loss.held", source=name, user=effect.label, hold=hold_id, reason=reason)
-        return replace(taken, state="held", reason=reason, hold_id=hold_id)
-
-    def _do(self, db: Db, name: str, losses: Sequence[Loss], origin: Origin) -> None:
-        for loss in losses:
-            self._polls.count(db, name, self._polls.lose(db, name, loss, origin))
-            polled.forget_absent(db, name, loss.user.external_id)
+    async def _changed(self, name: str, losses: Sequence[HeldLoss]) -> list[str]:
+        """Return whom a source speaks of otherwise than when their losses were held, once the holds say so too."""
+        found = Findings()
+        db = self._store.reader()
+        before = {held.external_id: Loss.from_json(held.loss) for held in losses}
+        known = polled.known_users(db, name, sorted(before))
+        for external_id, loss in before.items():
+            found.nominate(external_id, loss.ended)
+            if external_id in known:
+                found.nominate(external_id, groups_of(db, known[external_id]))
+        at = self._clock.now()
+        looked = await Looks(self._store, self.sources[name]).up(found.nominated)
+        now = {loss.user.external_id: loss.version for loss in looked.losses}
+        changed = [one for one, loss in sorted(before.items()) if now.get(one) != loss.version]
+        if changed:
+            origin = Origin(name, "poll", at)
+            await self._losses.take(name, looked, origin, act=True)
+            await self._gain(name, found, looked, origin, only=None)
+        return [before[one].user.user_name for one in changed]
 
     # -- gains ------------------------------------------------------------------------------------------------------
 
     async def _gain(
-        self, name: str, found: Findings, looked: _Looked, origin: Origin, *, only: Collection[str] | None
+        self, name: str, found: Findings, looked: Looked, origin: Origin, *, only: Collection[str] | None
     ) -> None:
         """Take in who is new, back, or in another group; `only` these, or everybody (None)."""
         users = [*found.users.values(), *looked.back.values()]
-        for some in _some([user for user in users if only is None or user.external_id in only]):
+        for some in in_parts([user for user in users if only is None or user.external_id in only]):
             await self._write(partial(self._polls.take_in, source=name, users=some, origin=origin))
         for group, joins in found.groups:
             chosen = sorted(joins if only is None else joins & set(only))
@@ -479,7 +324,7 @@ class Poller:
             )
             if only is not None and not chosen and not more:
                 continue
-            for joining in _some([*chosen, *(one for one in more if one not in joins)]) or [[]]:
+            for joining in in_parts([*chosen, *(one for one in more if one not in joins)]) or [[]]:
                 work = partial(self._polls.take_in_group, source=name, group=group, joins=joining, origin=origin)
                 await self._write(work)
 
@@ -532,32 +377,8 @@ class _NoParts:
     def put(self, _name: str, _text: str) -> None: ...
 
 
-def _refuse_a_narrowed_listing(name: str, against: Counter[bool]) -> None:
-    if against[True] >= CONTRADICTIONS and against[True] > against[False]:
-        msg = (
-            f"{name}: {against[True]} of {against.total()} people who were missing from its listing are there when looked"
-            " up by id; the listing was not whole (was the role of idsync's service app narrowed?)"
-        )
-        raise IncompleteSource(msg)
-
-
-async def _all(works: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """Wait for all; the first error ends the others and is raised as it is."""
-    tasks = [asyncio.create_task(work) for work in works]
-    try:
-        await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
 def _put_fact(db: Db, *, name: str, value: Any, at: float) -> None:
     facts.put(db, name, value, at)
-
-
-def _some(items: Sequence[T]) -> Iterable[Sequence[T]]:
-    return [items[start : start + AT_A_TIME] for start in range(0, len(items), AT_A_TIME)]
 
 
 def _joined(earlier: Outcome, later: Outcome) -> Outcome:

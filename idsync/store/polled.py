@@ -174,6 +174,11 @@ def note_absent(db: Db, source: str, external_id: str, at: float) -> int:
         id=external_id,
         at=at,
     )
+    return times_absent(db, source, external_id)
+
+
+def times_absent(db: Db, source: str, external_id: str) -> int:
+    """Return how often a source has said that there is no such user."""
     row = db.one(
         "SELECT times FROM absences WHERE source = :source AND external_id = :id", source=source, id=external_id
     )

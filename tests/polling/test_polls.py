@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from support.directory import mail
 from support.fixtures import Opener
-from support.gateway import Gateway
+from support.gateway import Gateway, Holder
 from support.home import Home
 from support.polled import Polled
 
-from idsync.errors import IncompleteSource, SourceRefused, SourceUnreachable
+from idsync.errors import HeldByGuard, IncompleteSource, SourceRefused, SourceUnreachable
 from idsync.model import Observation
-from idsync.store import directory, facts, journal, ledger, polled
+from idsync.store import directory, facts, journal, ledger, people, polled
 
 TEAM = ("ann", "bob", "cy", "dee", "eve", "fay", "gus", "hal", "ida", "jan", "kim", "leo")
 OKTA = {"okta": [{"name": "poll", "idp": "okta", "org_url": "https://a.okta.com", "api_token_file": "token"}]}
@@ -397,3 +397,104 @@ def test_names_that_change_places_are_told_apart_by_their_ids(gateway: Gateway, 
     assert (known["x-ann"].user_name, known["x-bob"].user_name) == (mail("bob"), mail("ann"))
     assert ledger.departures(home.db) == []
     assert journal.head(home.db)[0] > 0
+
+
+# -- a hold, and a world that goes on ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def held(gateway: Gateway, opened: Opener, okta: Polled) -> tuple[Home, Holder, ledger.Hold]:
+    """Leo and two others are held, and what listed them is over."""
+    home = start(opened, okta)
+    leo = crew(gateway, home)["leo"]
+    for login in ("leo", "bob", "cy"):
+        okta.become(login, Observation.INACTIVE)
+    home.poll("poll")
+    okta.changed.clear()
+    okta.told.clear()
+    [hold] = ledger.holds(home.db)
+    return home, leo, hold
+
+
+@pytest.mark.parametrize("kind", ["recent", "events"])
+def test_whoever_comes_back_is_let_go_by_the_next_poll_of_any_kind(
+    gateway: Gateway, held: tuple[Home, Holder, ledger.Hold], okta: Polled, kind: str
+) -> None:
+    home, leo, hold = held
+    okta.become("leo", Observation.PRESENT)
+    home.poll("poll", kind)
+    names = {people.person(home.db, item.person_id).label for item in ledger.items(home.db, hold.id)}  # type: ignore[union-attr]
+    assert names == {mail("bob"), mail("cy")}
+    home.approve(hold)
+    home.wait_until_quiet()
+    gateway.assert_at_work(leo, "data", "web")
+    assert home.state("bob") in ("verified", "settled")
+
+
+def test_nobody_is_taken_who_came_back_after_the_last_poll(
+    gateway: Gateway, held: tuple[Home, Holder, ledger.Hold], okta: Polled
+) -> None:
+    home, leo, hold = held
+    okta.become("leo", Observation.PRESENT)
+    with pytest.raises(HeldByGuard, match=f"something else now of {mail('leo')}"):
+        home.approve(hold)
+    home.wait_until_quiet()
+    assert not ledger.departures(home.db), "nothing of it was done"
+    home.approve(hold)
+    home.wait_until_quiet()
+    gateway.assert_at_work(leo, "data", "web")
+    assert home.state("bob") in ("verified", "settled")
+
+
+@pytest.mark.parametrize("answer", ["none", "unknown", "another source"])
+def test_what_cannot_be_confirmed_cannot_be_approved(
+    gateway: Gateway, held: tuple[Home, Holder, ledger.Hold], okta: Polled, answer: str
+) -> None:
+    home, leo, hold = held
+    if answer == "none":
+        okta.error = SourceUnreachable("poll: no answer")
+    elif answer == "unknown":
+        okta.become("leo", Observation.UNKNOWN)
+    else:
+        del home.core.poller.sources["poll"]  # type: ignore[attr-defined]
+    with pytest.raises((IncompleteSource, HeldByGuard)):
+        home.approve(hold)
+    home.wait_until_quiet()
+    gateway.assert_at_work(leo, "data", "web")
+    assert [entry.id for entry in ledger.holds(home.db)] == [hold.id]
+
+
+# -- what a poll is told and what it makes of it -----------------------------------------------------------------------------
+
+
+def test_changes_of_strangers_leave_nothing_behind(gateway: Gateway, opened: Opener, okta: Polled) -> None:
+    home = start(opened, okta)
+    crew(gateway, home)
+    okta.hire("stranger")
+    okta.hire("joiner", "Web")
+    home.poll("poll", "recent")
+    assert directory.user_by_name(home.db, "poll", mail("stranger")) is None
+    assert directory.user_by_name(home.db, "poll", mail("joiner")) is not None
+
+
+def test_a_fault_of_our_own_is_counted_as_well(gateway: Gateway, opened: Opener, okta: Polled) -> None:
+    home = start(opened, okta)
+    leo = crew(gateway, home)["leo"]
+    okta.become("leo", Observation.INACTIVE)
+    okta.error = ZeroDivisionError("secret text")
+    with pytest.raises(ZeroDivisionError):
+        home.poll("poll")
+    assert facts.get(home.db, "source_errors:poll") == 1
+    assert facts.get(home.db, "source_problem:poll") == "a fault of idsync: ZeroDivisionError"
+    gateway.assert_at_work(leo, "data", "web")
+
+
+def test_a_dry_run_waits_for_a_second_word_like_the_poll_itself(gateway: Gateway, opened: Opener, okta: Polled) -> None:
+    okta.patience = 2
+    home = start(opened, okta, sources=GRAPH)
+    crew(gateway, home)
+    okta.become("leo", Observation.ABSENT)
+    for _ in range(2):
+        assert home.poll("poll", dry_run=True).losses == [], "the first word; a dry run does not count"
+    home.poll("poll")
+    assert [loss.user for loss in home.poll("poll", dry_run=True).losses] == [mail("leo")]

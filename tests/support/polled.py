@@ -7,7 +7,7 @@ import time
 from collections.abc import Collection
 from dataclasses import replace
 
-from idsync.errors import CursorLost, IncompleteSource
+from idsync.errors import CursorLost
 from idsync.model import Observation
 from idsync.snapshot import Changes, Finished, Look, Parts, Progress, Seen, SeenGroup, Snapshot, Wanted, unheard
 
@@ -24,7 +24,7 @@ class Polled:
         self.groups: dict[str, set[str]] = {}
         self.hidden: set[str] = set()
         """Whom listings leave out although they are there."""
-        self.error: IncompleteSource | None = None
+        self.error: Exception | None = None
         self.looked_up: list[str] = []
         self.asked_at: float | None = None
         """When the requests of the next listing were sent (now, if None)."""
