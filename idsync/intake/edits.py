@@ -393,13 +393,13 @@ class Intake:
     def _add(self, db: Db, group: Group, members: Meant, now: float) -> tuple[int, set[str]]:
         """Add members; return how many rows that made and which persons it reaches."""
         rows, touched = 0, set[str]()
+        self._newest_word_on(db, group, [member for member in members.values() if member is not None], now)
         for value, member in members.items():
             if member is None:
                 directory.add_pending(db, group.source, group.id, value, now)
                 continue
             if member.id != value:
                 directory.remove_pending(db, group.id, value)
-            self._newest_word_on_member(db, group, member, now)
             if directory.add_member(db, group.id, member.id, member.type, now):
                 rows += 1
                 if self.rules.share(group.source):
@@ -412,21 +412,27 @@ class Intake:
     ) -> tuple[int, set[str]]:
         """Remove members, `kept` aside; return how many rows that ended and which persons it reaches."""
         rows, touched = 0, set[str]()
-        for value in values:
-            directory.remove_pending(db, group.id, value)
-            named = directory.find_member(db, group.source, group.id, value)
-            member = named or directory.Member(value, "", None)
+        leaving = [self._leaving(db, group, value) for value in values]
+        self._newest_word_on(db, group, [member for member in leaving if member.id not in kept], now)
+        for member in leaving:
             if member.id not in kept and directory.remove_member(db, group.id, member.id):
                 rows += 1
-                self._newest_word_on_member(db, group, member, now)
                 if self.rules.share(group.source):
                     polled.note_ended(db, group.id, member.id, now)
                 touched |= self._reached(db, member)
         return rows, touched
 
-    def _newest_word_on_member(self, db: Db, group: Group, member: directory.Member, now: float) -> None:
+    def _leaving(self, db: Db, group: Group, value: str) -> directory.Member:
+        """Return the member that a value of a removal means; nobody waits any more to become it."""
+        directory.remove_pending(db, group.id, value)
+        named = directory.find_member(db, group.source, group.id, value)
+        return named or directory.Member(value, "", None)
+
+    def _newest_word_on(self, db: Db, group: Group, members: Iterable[directory.Member], now: float) -> None:
+        """Let one request be the newest word on all its members, before any of it is written down."""
         if self.rules.share(group.source):
-            self.newest_word(db, group.source, self._reached(db, member), now)
+            for member in members:
+                self.newest_word(db, group.source, self._reached(db, member), now)
 
     def _reached(self, db: Db, member: directory.Member) -> set[str]:
         return {member.person_id} if member.person_id else set(directory.persons_under(db, member.id))
