@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,8 @@ from idsync.snapshot import PolledSource
 if TYPE_CHECKING:
     from idsync.scim.extensions import Extension
     from idsync.sources.graph.settings import Credential
+
+Sleep = Callable[[float], Awaitable[None]]
 
 log = structlog.get_logger(__name__)
 
@@ -77,8 +80,13 @@ def limits_of(config: Config) -> Limits:
     return Limits(guard.max_departures, guard.max_fraction, guard.max_team_loss)
 
 
-def sources_of(config: Config, clock: Clock, metrics: Metrics | None = None) -> dict[str, PolledSource]:
-    """Build the polled sources; nothing is asked of them yet. Their libraries are loaded only where they are used."""
+def sources_of(
+    config: Config, clock: Clock, metrics: Metrics | None = None, *, sleep: Sleep = asyncio.sleep
+) -> dict[str, PolledSource]:
+    """Build the polled sources; nothing is asked of them yet. Their libraries are loaded only where they are used.
+
+    `sleep` waits between tries; tests bring one that does not.
+    """
     found: dict[str, PolledSource] = {}
     for okta in config.sources.okta:
         from idsync.sources.okta.source import OktaSettings, OktaSource
@@ -94,7 +102,7 @@ def sources_of(config: Config, clock: Clock, metrics: Metrics | None = None) -> 
             rate_share=okta.rate_share,
             ca_file=config.http.ca_file,
         )
-        found[okta.name] = OktaSource(org, clock, _observer(okta.name, metrics))
+        found[okta.name] = OktaSource(org, clock, _observer(okta.name, metrics), sleep)
     for graph in config.sources.graph:
         from idsync.sources.graph.source import GraphSettings, GraphSource
 
@@ -108,7 +116,7 @@ def sources_of(config: Config, clock: Clock, metrics: Metrics | None = None) -> 
             app_id=graph.app_id,
             ca_file=config.http.ca_file,
         )
-        found[graph.name] = GraphSource(tenant, clock, _observer(graph.name, metrics))
+        found[graph.name] = GraphSource(tenant, clock, _observer(graph.name, metrics), sleep=sleep)
     return found
 
 

@@ -79,7 +79,7 @@ def site(request: pytest.FixtureRequest, gateway: Gateway) -> Site:
 @pytest.fixture
 def home(site: Site, opened: Opener, tmp_path: Path) -> Home:
     sources = {site.kind: [site.table(tmp_path)]}
-    return opened(scim={"sources": []}, sources=sources, policy={"group_loss_delete_after": "0s"})
+    return opened(scim={"sources": []}, sources=sources, hasty=True, policy={"group_loss_delete_after": "0s"})
 
 
 def leaver(gateway: Gateway, home: Home) -> Holder:

@@ -33,6 +33,7 @@ class Opener:
         working: bool = True,
         engine: EngineSettings | None = None,
         polled: Mapping[str, PolledSource] | None = None,
+        hasty: bool = False,
         clock: Clock | None = None,
         **changed: Any,
     ) -> Home:
@@ -40,7 +41,7 @@ class Opener:
         changed["routero"] = {"dialect": self._dialect, **changed.get("routero", {})}
         self.settings = write_settings(self._folder, self._gateway.url, admin_key=self._gateway.admin_key, **changed)
         return self._stack.enter_context(
-            Home(self.settings, working=working, engine=engine, polled=polled, clock=clock)
+            Home(self.settings, working=working, engine=engine, polled=polled, hasty=hasty, clock=clock)
         )
 
     def close(self) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Self, TypeVar
 
 from idsync import config
 from idsync.app import Core, opened
+from idsync.app.parts import sources_of
 from idsync.clock import Clock
 from idsync.control import find_person
 from idsync.engine.desk import EngineSettings
@@ -28,8 +29,15 @@ T = TypeVar("T")
 PATIENCE = 30.0
 
 
+async def _at_once(_seconds: float) -> None:
+    await asyncio.sleep(0)
+
+
 class Home:
-    """An opened core. `working`: its engine runs all the time; otherwise only in `work_off`."""
+    """An opened core. `working`: its engine runs all the time; otherwise only in `work_off`.
+
+    `hasty`: polled sources do not wait between two tries.
+    """
 
     def __init__(
         self,
@@ -38,10 +46,12 @@ class Home:
         working: bool = True,
         engine: EngineSettings | None = None,
         polled: Mapping[str, PolledSource] | None = None,
+        hasty: bool = False,
         clock: Clock | None = None,
     ) -> None:
         self._settings = settings
         self._polled = polled
+        self._hasty = hasty
         self._clock = clock
         self._working = working
         self._engine = engine
@@ -69,6 +79,8 @@ class Home:
         self._stopping = asyncio.Event()
         try:
             more: dict[str, Any] = {} if self._polled is None else {"sources": lambda *_: self._polled}
+            if self._hasty:
+                more = {"sources": partial(sources_of, sleep=_at_once)}
             async with opened(config.load(str(self._settings), {}).config, clock=self._clock, **more) as core:
                 await self._serve(core)
         except BaseException as error:
