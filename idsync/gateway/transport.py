@@ -7,7 +7,6 @@ environment not used, bodies read up to a limit.
 from __future__ import annotations
 
 import json
-import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -16,8 +15,9 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
-from idsync.errors import ConfigError, Transient
+from idsync.errors import Transient
 from idsync.gateway.answers import Answer
+from idsync.outbound import read, trust, why
 
 CONNECT_TIMEOUT = 5.0
 READ_TIMEOUT = 5.0
@@ -90,12 +90,12 @@ class Transport:
                 timeout=self._times(patient),
                 trace_request_ctx=attempt,
             ) as response:
-                taken = await _read(response, limit)
+                taken = await read(response, limit)
                 return Answer(response.status, response.headers, taken[:limit], complete=len(taken) <= limit)
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
-            raise NoAnswer(_why(error), stale=attempt.reused) from None
+            raise NoAnswer(why(error, "the gateway"), stale=attempt.reused) from None
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise NoAnswer(_why(error)) from None
+            raise NoAnswer(why(error, "the gateway")) from None
 
     def _times(self, patient: bool) -> aiohttp.ClientTimeout:
         return aiohttp.ClientTimeout(
@@ -103,46 +103,6 @@ class Transport:
             sock_connect=min(CONNECT_TIMEOUT, self._timeout),
             sock_read=self._timeout if patient else min(READ_TIMEOUT, self._timeout),
         )
-
-
-def trust(ca_file: str) -> ssl.SSLContext | bool:
-    """Return what to verify certificates with: the system's authorities, and those of `ca_file` if it is given.
-
-    Raises:
-        ConfigError: the file cannot be read or holds no certificate.
-    """
-    if not ca_file:
-        return True
-    context = ssl.create_default_context()
-    try:
-        context.load_verify_locations(cafile=ca_file)
-    except (OSError, ssl.SSLError):
-        raise ConfigError([("ca_file", "cannot be read as PEM certificates")]) from None
-    return context
-
-
-async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
-    """Read the body, at most one byte more than `limit`; what is left over ends with the connection."""
-    chunks, left = [], limit + 1
-    while chunk := await response.content.read(left):  # of nothing more to read, nothing comes
-        chunks.append(chunk)
-        left -= len(chunk)
-    return b"".join(chunks)
-
-
-def _why(error: Exception) -> str:
-    """Say in our own words what happened; foreign words may hold addresses and more."""
-    if isinstance(error, aiohttp.ConnectionTimeoutError):
-        return "no connection to the gateway in time"
-    if isinstance(error, TimeoutError):
-        return "no answer from the gateway in time"
-    if isinstance(error, (aiohttp.ClientConnectorCertificateError, aiohttp.ClientSSLError)):
-        return "the gateway's certificate is not trusted (http.ca_file adds an authority)"
-    if isinstance(error, aiohttp.ClientConnectorError):
-        return "no connection to the gateway"
-    if isinstance(error, aiohttp.ClientPayloadError):
-        return "the gateway's answer broke off"
-    return "the gateway closed the connection without an answer"
 
 
 def _reuse_trace() -> aiohttp.TraceConfig:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from idsync.errors import IncompleteSource
 from idsync.intake.polls import DENIALS, Loss
 from idsync.model import Observation
+from idsync.side_by_side import side_by_side
 from idsync.snapshot import Look, PolledSource, Seen
 from idsync.store import polled
 from idsync.store.db import Db
@@ -50,17 +51,16 @@ class Looks:
         """
         looked = Looked()
         against = Counter[bool]()
-        turn = asyncio.Semaphore(AT_ONCE)
 
-        async def one(external_id: str, groups: Collection[str]) -> None:
-            async with turn:
-                _refuse_a_narrowed_listing(self._source.name, against)
-                look = await self._source.look_up(external_id, sorted(groups))
+        async def one(external_id: str) -> None:
+            groups = nominated[external_id]
+            _refuse_a_narrowed_listing(self._source.name, against)
+            look = await self._source.look_up(external_id, sorted(groups))
             against[_sort(look, groups, looked)] += external_id in absent
             if external_id in looked.waiting:
                 await self._wait_for_another_word(look, looked)
 
-        await _all(one(external_id, groups) for external_id, groups in sorted(nominated.items()))
+        await side_by_side(sorted(nominated), one, AT_ONCE)
         _refuse_a_narrowed_listing(self._source.name, against)
         return looked
 
@@ -112,14 +112,3 @@ def _refuse_a_narrowed_listing(name: str, against: Counter[bool]) -> None:
             " up by id; the listing was not whole (was the role of idsync's service app narrowed?)"
         )
         raise IncompleteSource(msg)
-
-
-async def _all(works: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """Wait for all; the first error ends the others and is raised as it is."""
-    tasks = [asyncio.create_task(work) for work in works]
-    try:
-        await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

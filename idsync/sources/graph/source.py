@@ -17,15 +17,15 @@ a group whose members are hidden                       | IncompleteSource, Sourc
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 import structlog
 
 from idsync.clock import Clock
 from idsync.errors import CursorLost, IncompleteSource
 from idsync.model import Observation
+from idsync.side_by_side import side_by_side
 from idsync.snapshot import Changes, Finished, Look, Parts, Progress, Seen, SeenGroup, Snapshot, Wanted, unheard
 from idsync.sources.graph.client import Call, GraphClient, Sleep
 from idsync.sources.graph.delta import GROUP_CHANGES, Cursor, Item, Round, made_for
@@ -61,8 +61,6 @@ __all__ = [
     "GraphSource",
     "ManagedIdentity",
 ]
-
-T = TypeVar("T")
 
 YOUNG = 3600.0
 """Seconds in which a 404 may mean that not every copy of the directory has heard of a user yet."""
@@ -198,7 +196,7 @@ class GraphSource:
             progress(what, len(listed), len(groups))
             progress("users", len(users), None)
 
-        await _each(sorted(set(groups) - set(listed)), read, self._settings.concurrency)
+        await side_by_side(sorted(set(groups) - set(listed)), read, self._settings.concurrency)
         return listed
 
     async def _population(
@@ -450,20 +448,3 @@ def _turned_round(nested: Mapping[str, frozenset[str]]) -> dict[str, frozenset[s
         for one in inner:
             outer.setdefault(one, set()).add(group)
     return {inner: frozenset(groups) for inner, groups in outer.items()}
-
-
-async def _each(items: Iterable[T], work: Callable[[T], Awaitable[None]], at_once: int) -> None:
-    """Do the work for every item; the first failure ends the others and is raised."""
-    left = iter(items)
-
-    async def worker() -> None:
-        for item in left:
-            await work(item)
-
-    tasks = [asyncio.create_task(worker()) for _ in range(at_once)]
-    try:
-        await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

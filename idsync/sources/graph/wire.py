@@ -6,14 +6,14 @@ certificate settings of the environment not used, bodies read up to a limit.
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import aiohttp
 from yarl import URL
 
-from idsync.errors import ConfigError, IncompleteSource, SourceUnreachable
+from idsync.errors import IncompleteSource, SourceUnreachable
+from idsync.outbound import read, trust, why
 
 CONNECT_TIMEOUT = 10.0
 LONGEST = 32 * 1024 * 1024
@@ -37,7 +37,7 @@ class Wire:
             total=timeout, sock_connect=min(CONNECT_TIMEOUT, timeout), sock_read=timeout
         )
         self._connections = connections
-        self._trusted = _trust(ca_file)
+        self._trusted = trust(ca_file)
         self._session: aiohttp.ClientSession | None = None
 
     async def close(self) -> None:
@@ -61,10 +61,13 @@ class Wire:
                 allow_redirects=False,
                 timeout=self._timeout,
             ) as response:
-                taken = await _read(response)
+                taken = await read(response, LONGEST)
+                if len(taken) > LONGEST:
+                    msg = f"an answer is longer than {LONGEST} bytes"
+                    raise IncompleteSource(msg)
                 return Reply(response.status, response.headers, taken)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            raise SourceUnreachable(_why(error)) from None
+            raise SourceUnreachable(why(error)) from None
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -75,40 +78,3 @@ class Wire:
                 skip_auto_headers=["Content-Type"],
             )
         return self._session
-
-
-def _trust(ca_file: str) -> ssl.SSLContext | bool:
-    if not ca_file:
-        return True
-    context = ssl.create_default_context()
-    try:
-        context.load_verify_locations(cafile=ca_file)
-    except (OSError, ssl.SSLError):
-        raise ConfigError([("ca_file", "cannot be read as PEM certificates")]) from None
-    return context
-
-
-async def _read(response: aiohttp.ClientResponse) -> bytes:
-    chunks, left = [], LONGEST + 1
-    while chunk := await response.content.read(left):
-        chunks.append(chunk)
-        left -= len(chunk)
-    if left <= 0:
-        msg = f"an answer is longer than {LONGEST} bytes"
-        raise IncompleteSource(msg)
-    return b"".join(chunks)
-
-
-def _why(error: Exception) -> str:
-    """Say in our own words what happened; foreign words may hold addresses and more."""
-    if isinstance(error, aiohttp.ConnectionTimeoutError):
-        return "no connection in time"
-    if isinstance(error, TimeoutError):
-        return "no answer in time"
-    if isinstance(error, (aiohttp.ClientConnectorCertificateError, aiohttp.ClientSSLError)):
-        return "its certificate is not trusted (http.ca_file adds an authority)"
-    if isinstance(error, aiohttp.ClientConnectorError):
-        return "no connection"
-    if isinstance(error, aiohttp.ClientPayloadError):
-        return "the answer broke off"
-    return "the connection was closed without an answer"

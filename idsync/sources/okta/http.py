@@ -7,7 +7,6 @@ configuration of the environment not used, bodies read up to a limit, and no cre
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -17,7 +16,8 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from idsync.clock import Clock
-from idsync.errors import ConfigError, IncompleteSource, SourceUnreachable
+from idsync.errors import IncompleteSource, SourceUnreachable
+from idsync.outbound import read, trust, why
 from idsync.sources.okta.limits import Bucket, Sleep, date_of
 from idsync.sources.pager import Answer, is_within
 
@@ -160,7 +160,7 @@ class Wire:
                     answer = await self._send(request, endpoint)
                 except (aiohttp.ClientError, TimeoutError, OSError) as error:
                     self._observe(endpoint, "none", self._clock.monotonic() - started)
-                    return None, _why(error)
+                    return None, why(error)
                 self._observe(endpoint, str(answer.status), self._clock.monotonic() - started)
                 bucket.learn(answer.headers)
                 self._compare_clocks(answer)
@@ -177,7 +177,7 @@ class Wire:
             data=request.form,
             allow_redirects=False,
         ) as response:
-            taken = await _read(response, self._most_bytes)
+            taken = await read(response, self._most_bytes)
             if len(taken) > self._most_bytes:
                 msg = f"{self.name}: {endpoint}: an answer of more than {self._most_bytes} bytes"
                 raise IncompleteSource(msg)
@@ -208,42 +208,3 @@ class Wire:
         said = date_of(answer.headers)
         if said is not None:
             self._ahead = said - answer.at
-
-
-def trust(ca_file: str) -> ssl.SSLContext | bool:
-    """Return what to verify certificates with: the system's authorities, and those of `ca_file` if it is given.
-
-    Raises:
-        ConfigError: the file cannot be read or holds no certificate.
-    """
-    if not ca_file:
-        return True
-    context = ssl.create_default_context()
-    try:
-        context.load_verify_locations(cafile=ca_file)
-    except (OSError, ssl.SSLError):
-        raise ConfigError([("ca_file", "cannot be read as PEM certificates")]) from None
-    return context
-
-
-async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
-    chunks, left = [], limit + 1
-    while chunk := await response.content.read(left):
-        chunks.append(chunk)
-        left -= len(chunk)
-    return b"".join(chunks)
-
-
-def _why(error: Exception) -> str:
-    """Say in our own words what happened; foreign words may hold addresses and more."""
-    if isinstance(error, aiohttp.ConnectionTimeoutError):
-        return "no connection in time"
-    if isinstance(error, TimeoutError):
-        return "no answer in time"
-    if isinstance(error, (aiohttp.ClientConnectorCertificateError, aiohttp.ClientSSLError)):
-        return "the certificate is not trusted (http.ca_file adds an authority)"
-    if isinstance(error, aiohttp.ClientConnectorError):
-        return "no connection"
-    if isinstance(error, aiohttp.ClientPayloadError):
-        return "the answer broke off"
-    return "the connection was closed without an answer"

@@ -67,15 +67,6 @@ CURSOR_LIFE = 80 * 86_400.0
 """Seconds after which a cursor is given up: Okta keeps the log for 90 days and does not say what it has dropped."""
 
 
-@dataclass(frozen=True)
-class Hints:
-    """What a round of events says should be looked at. `app`: whether our app is still there."""
-
-    users: frozenset[str] = frozenset()
-    groups: frozenset[str] = frozenset()
-    app: bool = False
-
-
 @dataclass
 class Round:
     """Collects the hints of one round, page by page. `matter`: ids of groups; None: not known, so all of them."""

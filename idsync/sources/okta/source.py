@@ -17,6 +17,7 @@ from urllib.parse import quote, urlsplit
 from idsync.clock import Clock, rfc3339
 from idsync.errors import ConfigError, CursorLost, IncompleteSource, SourceRefused
 from idsync.model import Observation
+from idsync.side_by_side import side_by_side
 from idsync.snapshot import (
     Changes,
     Finished,
@@ -36,7 +37,6 @@ from idsync.sources.okta.log import LogCursor, Round, first_address, limit_of
 from idsync.sources.okta.parts import Kept
 from idsync.sources.okta.records import NOT_FOUND, GroupRow, group_of, id_of, page_of, says_not_found, seen_of
 from idsync.sources.pager import Answer, is_within, read_all, whole_json
-from idsync.sources.side_by_side import side_by_side
 
 SCOPES = ("okta.users.read", "okta.groups.read", "okta.logs.read")
 APPS_SCOPE = "okta.apps.read"
