@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -17,6 +18,71 @@ from idsync.store.db import Db
 
 REVOKE_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 14400)
 CALL_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+POLL_BUCKETS = (0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600)
+
+
+class _Departures:
+    """What the engine measures."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        counter = partial(Counter, registry=registry)
+        seconds = partial(Histogram, registry=registry, buckets=REVOKE_BUCKETS)
+        self.to_verified = seconds("idsync_time_to_revoke_seconds", "Request received to verified", ["source"])
+        self.to_stage = seconds(
+            "idsync_revocation_stage_seconds", "Request received to this stage of a departure", ["stage"]
+        )
+        self.verified = counter("idsync_departures", "Departures verified, by evidence", ["evidence"])
+        self.read_backs = counter("idsync_verification", "Read-backs at the gateway, by result", ["result"])
+        self.reasserted = counter(
+            "idsync_security_events", "What came back of a departed person and was ended again, by kind", ["kind"]
+        )
+
+
+class _Rims:
+    """What is asked of idsync, and what it asks of the gateway."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        counter = partial(Counter, registry=registry)
+        seconds = partial(Histogram, registry=registry, buckets=CALL_BUCKETS)
+        self.scim = counter("idsync_scim_requests", "SCIM requests", ["method", "resource", "code"])
+        self.scim_time = seconds(
+            "idsync_scim_request_duration_seconds", "Time to answer a SCIM request", ["method", "resource"]
+        )
+        self.gateway = counter("idsync_gateway_requests", "Calls to the gateway", ["endpoint", "code"])
+        self.gateway_time = seconds("idsync_gateway_request_duration_seconds", "Time of a gateway call", ["endpoint"])
+
+
+class _Sources:
+    """What is measured of the identity providers, whether they push or are polled."""
+
+    def __init__(self, registry: CollectorRegistry, db: Db) -> None:
+        counter, gauge = partial(Counter, registry=registry), partial(Gauge, registry=registry)
+        seconds = partial(Histogram, registry=registry)
+        self.success = gauge(
+            "idsync_source_last_success_timestamp_seconds",
+            "Last request of a pushing source that was served, or last poll that was whole",
+            ["source"],
+        )
+        self.errors = gauge(
+            "idsync_source_consecutive_errors",
+            "Failed in a row: requests of a pushing source through our fault, or polls",
+            ["source"],
+        )
+        self.polls = counter(
+            "idsync_polls", "Polls of a source, by kind and how they ended", ["source", "kind", "result"]
+        )
+        self.poll_time = seconds(
+            "idsync_poll_duration_seconds", "Length of a poll", ["source", "kind"], buckets=POLL_BUCKETS
+        )
+        self.asked = counter("idsync_source_requests", "Requests to a polled source", ["source", "endpoint", "code"])
+        self.asked_time = seconds(
+            "idsync_source_request_duration_seconds", "Length of a request to a polled source", ["source"]
+        )
+        for source, (at, _) in facts.under(db, "source_success:").items():
+            self.success.labels(source).set(float(at))
+            self.errors.labels(source).set(0)
+        for source, (errors, _) in facts.under(db, "source_errors:").items():
+            self.errors.labels(source).set(int(errors))
 
 
 class Metrics:
@@ -25,152 +91,67 @@ class Metrics:
     def __init__(self, db: Callable[[], Db], now: Callable[[], float], gateway: str = "") -> None:
         """`gateway` is the name under which the store keeps what was learnt of the gateway."""
         self.registry = CollectorRegistry()
-        self._revoke = Histogram(
-            "idsync_time_to_revoke_seconds",
-            "Request received to verified",
-            ["source"],
-            buckets=REVOKE_BUCKETS,
-            registry=self.registry,
-        )
-        self._stage = Histogram(
-            "idsync_revocation_stage_seconds",
-            "Request received to this stage of a departure",
-            ["stage"],
-            buckets=REVOKE_BUCKETS,
-            registry=self.registry,
-        )
-        self._departures = Counter(
-            "idsync_departures", "Departures verified, by evidence", ["evidence"], registry=self.registry
-        )
-        self._scim = Counter(
-            "idsync_scim_requests", "SCIM requests", ["method", "resource", "code"], registry=self.registry
-        )
-        self._scim_time = Histogram(
-            "idsync_scim_request_duration_seconds",
-            "Time to answer a SCIM request",
-            ["method", "resource"],
-            buckets=CALL_BUCKETS,
-            registry=self.registry,
-        )
-        self._gateway = Counter(
-            "idsync_gateway_requests", "Calls to the gateway", ["endpoint", "code"], registry=self.registry
-        )
-        self._gateway_time = Histogram(
-            "idsync_gateway_request_duration_seconds",
-            "Time of a gateway call",
-            ["endpoint"],
-            buckets=CALL_BUCKETS,
-            registry=self.registry,
-        )
-        self._verification = Counter(
-            "idsync_verification", "Read-backs at the gateway, by result", ["result"], registry=self.registry
-        )
-        self._reasserted = Counter(
-            "idsync_security_events",
-            "What came back of a departed person and was ended again, by kind",
-            ["kind"],
-            registry=self.registry,
-        )
-        info = Gauge("idsync_build_info", "What is running", ["version", "python"], registry=self.registry)
-        info.labels(__version__, platform.python_version()).set(1)
+        self._now = now
+        self._departures = _Departures(self.registry)
+        self._rims = _Rims(self.registry)
+        self._sources = _Sources(self.registry, db())
         self.chain_ok = Gauge(
             "idsync_audit_chain_ok", "1: the audit chain was whole when last checked", registry=self.registry
         )
-        self._source_success = Gauge(
-            "idsync_source_last_success_timestamp_seconds",
-            "Last request of a pushing source that was served, or last poll that was whole",
-            ["source"],
-            registry=self.registry,
-        )
-        self._source_errors = Gauge(
-            "idsync_source_consecutive_errors",
-            "Failed in a row: requests of a pushing source through our fault, or polls",
-            ["source"],
-            registry=self.registry,
-        )
-        self._polls = Counter(
-            "idsync_polls",
-            "Polls of a source, by kind and how they ended",
-            ["source", "kind", "result"],
-            registry=self.registry,
-        )
-        self._poll_time = Histogram(
-            "idsync_poll_duration_seconds",
-            "Length of a poll",
-            ["source", "kind"],
-            buckets=(0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600),
-            registry=self.registry,
-        )
-        self._asked = Counter(
-            "idsync_source_requests",
-            "Requests to a polled source",
-            ["source", "endpoint", "code"],
-            registry=self.registry,
-        )
-        self._asked_time = Histogram(
-            "idsync_source_request_duration_seconds",
-            "Length of a request to a polled source",
-            ["source"],
-            registry=self.registry,
-        )
-        self._now = now
-        for source, (at, _) in facts.under(db(), "source_success:").items():
-            self._source_success.labels(source).set(float(at))
-            self._source_errors.labels(source).set(0)
-        for source, (errors, _) in facts.under(db(), "source_errors:").items():
-            self._source_errors.labels(source).set(int(errors))
+        info = Gauge("idsync_build_info", "What is running", ["version", "python"], registry=self.registry)
+        info.labels(__version__, platform.python_version()).set(1)
         self.registry.register(_StoreCollector(db, now, gateway))
 
     # -- what the engine reports ------------------------------------------------------------------------------------
 
     def stage(self, stage: str, seconds: float) -> None:
-        self._stage.labels(stage).observe(max(0.0, seconds))
+        self._departures.to_stage.labels(stage).observe(max(0.0, seconds))
 
     def reasserted(self, kinds: Sequence[str]) -> None:
         for kind in kinds:
-            self._reasserted.labels(kind).inc()
+            self._departures.reasserted.labels(kind).inc()
 
     def revoked(self, source_kind: str, evidence: str, seconds: float) -> None:
-        self._revoke.labels(source_kind).observe(max(0.0, seconds))
-        self._departures.labels(evidence).inc()
+        self._departures.to_verified.labels(source_kind).observe(max(0.0, seconds))
+        self._departures.verified.labels(evidence).inc()
 
     def verification(self, result: str) -> None:
-        self._verification.labels(result).inc()
+        self._departures.read_backs.labels(result).inc()
 
     def source_contact(self, source: str, code: int) -> None:
         """Note a request of a source: served, or failed through our fault (5xx). A drill's source is nobody's."""
         if source == DRILL:
             return
         if code >= 500:
-            self._source_errors.labels(source).inc()
+            self._sources.errors.labels(source).inc()
         else:
-            self._source_errors.labels(source).set(0)
-            self._source_success.labels(source).set(self._now())
+            self._sources.errors.labels(source).set(0)
+            self._sources.success.labels(source).set(self._now())
 
     def polled(self, source: str, kind: str, result: str, seconds: float) -> None:
         """Note a poll: `result` is ok, or the class of the error it ended with."""
-        self._polls.labels(source, kind, result).inc()
-        self._poll_time.labels(source, kind).observe(seconds)
+        self._sources.polls.labels(source, kind, result).inc()
+        self._sources.poll_time.labels(source, kind).observe(seconds)
         if result == "ok":
-            self._source_errors.labels(source).set(0)
-            self._source_success.labels(source).set(self._now())
+            self._sources.errors.labels(source).set(0)
+            self._sources.success.labels(source).set(self._now())
         else:
-            self._source_errors.labels(source).inc()
+            self._sources.errors.labels(source).inc()
 
     def source_request(self, source: str, endpoint: str, code: str, seconds: float) -> None:
         """Note a request to a polled source; `endpoint` is a template without ids, `code` "error" for no answer."""
-        self._asked.labels(source, endpoint, code).inc()
-        self._asked_time.labels(source).observe(seconds)
+        self._sources.asked.labels(source, endpoint, code).inc()
+        self._sources.asked_time.labels(source).observe(seconds)
 
     # -- what the rims report -----------------------------------------------------------------------------------------
 
     def scim_request(self, method: str, resource: str, code: int, seconds: float) -> None:
-        self._scim.labels(method, resource, str(code)).inc()
-        self._scim_time.labels(method, resource).observe(seconds)
+        self._rims.scim.labels(method, resource, str(code)).inc()
+        self._rims.scim_time.labels(method, resource).observe(seconds)
 
     def gateway_call(self, endpoint: str, code: int | str, seconds: float) -> None:
-        self._gateway.labels(endpoint, str(code)).inc()
-        self._gateway_time.labels(endpoint).observe(seconds)
+        self._rims.gateway.labels(endpoint, str(code)).inc()
+        self._rims.gateway_time.labels(endpoint).observe(seconds)
 
     def text(self) -> bytes:
         """Return the exposition text (prometheus.io/docs/instrumenting/exposition_formats)."""

@@ -7,6 +7,7 @@ import json
 import logging
 import re
 import time
+from abc import ABC, abstractmethod
 from typing import Any
 
 from starlette.types import Receive, Scope, Send
@@ -25,7 +26,7 @@ JSON = dict[str, Any]
 _SECRETS = re.compile(rb"((?:client_secret|client_assertion|assertion)=)[^&]*")
 
 
-class Service:
+class Service(ABC):
     """An ASGI application. Handlers run without a break, so every call is atomic."""
 
     logged: tuple[str, ...] = ()  # the headers the request log shows
@@ -43,38 +44,41 @@ class Service:
 
     # what a provider has to say
 
+    @abstractmethod
     def answer(self, request: Request, entry: Entry) -> Reply:
         """The honest answer. Raises Refusal."""
-        raise NotImplementedError
 
+    @abstractmethod
     def error(self, status: int, request: Request) -> Reply:
         """What this provider says with such a status."""
-        raise NotImplementedError
 
+    @abstractmethod
     def throttled(self, kind: str, request: Request) -> Reply:
-        raise NotImplementedError
+        """What it says to one who asks too often ("rate") or too much at once ("concurrency")."""
 
+    @abstractmethod
     def page_of(self, request: Request) -> int:
         """Which page of a listing is asked for; 1 without a continuation."""
-        raise NotImplementedError
 
+    @abstractmethod
     def listing(self, reply: Reply, request: Request) -> Listing | None:
         """The answer taken apart; None if it is no listing."""
-        raise NotImplementedError
 
+    @abstractmethod
     def act(self, given: JSON) -> Any:
         """Do something to the directory. Raises ValueError."""
-        raise NotImplementedError
 
+    @abstractmethod
     def seed(self, given: JSON) -> Any:
-        raise NotImplementedError
+        """Fill the directory."""
 
+    @abstractmethod
     def state(self) -> JSON:
-        raise NotImplementedError
+        """Everything there is, shortly."""
 
+    @abstractmethod
     def start_over(self) -> None:
         """Forget all there is and all that was set."""
-        raise NotImplementedError
 
     # the pipeline
 
