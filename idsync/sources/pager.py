@@ -17,11 +17,13 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 from urllib.parse import urlsplit
 
 from idsync.errors import IncompleteSource, SourceRefused, SourceUnreachable
 from idsync.snapshot import Finished
+
+T = TypeVar("T")
 
 MOST_PAGES = 20_000
 """Pages after which a listing is not believed any more: 4 million users of 200 each."""
@@ -43,6 +45,14 @@ class Page:
 
     rows: list[Any]
     following: str | None
+
+
+@dataclass(frozen=True)
+class Listed(Generic[T]):
+    """A finished listing, by id."""
+
+    rows: dict[str, T]
+    finished: Finished
 
 
 Fetch = Callable[[str], Awaitable[Answer]]

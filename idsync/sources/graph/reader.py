@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from idsync.errors import IncompleteSource
@@ -28,7 +28,7 @@ from idsync.sources.graph.rows import (
     seen_of,
 )
 from idsync.sources.graph.settings import GraphSettings
-from idsync.sources.pager import Answer, Page, read_all, text
+from idsync.sources.pager import Answer, Listed, Page, read_all, text
 
 T = TypeVar("T")
 Parse = Callable[[Mapping[str, Any], float], T | None]
@@ -40,14 +40,6 @@ FEW = 2_000
 """Users up to which it is cheaper to ask for each, 20 in a batch, than to list the whole tenant."""
 AT_ONCE = 20
 """Groups that checkMemberGroups takes (learn.microsoft.com/graph/api/directoryobject-checkmembergroups)."""
-
-
-@dataclass(frozen=True)
-class Listed(Generic[T]):
-    """A finished listing, by id."""
-
-    rows: dict[str, T]
-    finished: Finished
 
 
 @dataclass(frozen=True)

@@ -27,19 +27,17 @@ from idsync.errors import CursorLost, IncompleteSource
 from idsync.model import Observation
 from idsync.side_by_side import side_by_side
 from idsync.snapshot import Changes, Finished, Look, Parts, Progress, Seen, SeenGroup, Snapshot, Wanted, unheard
-from idsync.sources.graph.client import Call, GraphClient, Sleep
+from idsync.sources.graph.check import check
+from idsync.sources.graph.client import GraphClient, Sleep
 from idsync.sources.graph.delta import GROUP_CHANGES, Cursor, Item, Round, made_for
-from idsync.sources.graph.parts import Kept
+from idsync.sources.graph.memory import Memory
 from idsync.sources.graph.reader import (
-    READ_APPS,
-    READ_HIDDEN,
     READ_MEMBERS,
     READ_USERS,
-    Listed,
     Reader,
     is_nowhere,
 )
-from idsync.sources.graph.rows import USER, Found, page_of
+from idsync.sources.graph.rows import USER, Found
 from idsync.sources.graph.settings import (
     Certificate,
     ClientSecret,
@@ -50,7 +48,8 @@ from idsync.sources.graph.settings import (
 )
 from idsync.sources.graph.tokens import Observe, Tokens
 from idsync.sources.graph.wire import Wire
-from idsync.sources.pager import text
+from idsync.sources.kept import Kept
+from idsync.sources.pager import Listed, text
 
 __all__ = [
     "Certificate",
@@ -62,8 +61,6 @@ __all__ = [
     "ManagedIdentity",
 ]
 
-YOUNG = 3600.0
-"""Seconds in which a 404 may mean that not every copy of the directory has heard of a user yet."""
 FRESH = 60.0
 """Seconds for which one reading of the application's assignments serves several looks."""
 MANY = 50
@@ -103,9 +100,7 @@ class GraphSource:
         self._tokens = Tokens(settings, self._wire, clock, observe)
         self._client = GraphClient(settings, self._wire, self._tokens, clock, observe, sleep)
         self._reader = Reader(settings, self._client)
-        self._known: set[str] | None = None
-        self._young: dict[str, float] = {}
-        self._removed: dict[str, float] = {}
+        self._memory = Memory(clock)
         self._assigned: tuple[float, float, frozenset[str]] | None = None
         self._hidden: dict[str, str] = {}
 
@@ -120,7 +115,9 @@ class GraphSource:
     async def snapshot(self, wanted: Wanted, parts: Parts, progress: Progress = unheard) -> Snapshot:
         """List everybody and every wanted group; changes that come meanwhile are told by the snapshot's cursor."""
         kept = Kept(parts, made_for(self._settings, wanted), self._clock.now())
-        links = kept.links or await self._begin(kept)
+        if kept.noted is None:
+            await self._begin(kept)
+        users_link, groups_link = kept.noted
         if len(wanted.names | wanted.ids | wanted.bound) > MANY:
             self._client.units.tenant_has(await self._reader.user_count())
         groups, proof = await self._visible(wanted)
@@ -128,7 +125,11 @@ class GraphSource:
         listed = await self._members(groups, kept, progress, direct=False)
         users = _newest(listed.values())
         cursor = Cursor(
-            made_for(self._settings, wanted), *links, watched=frozenset(groups), nested=_turned_round(nested)
+            made_for(self._settings, wanted),
+            users_link,
+            groups_link,
+            watched=frozenset(groups),
+            nested=_turned_round(nested),
         )
         if self._settings.app_id:
             population = await self._population(users, kept, progress)
@@ -144,10 +145,10 @@ class GraphSource:
         )
         kept.end()
         progress("users", len(users), len(users))
-        self._remember(users)
+        self._memory.listed(users)
         return found
 
-    async def _begin(self, kept: Kept) -> tuple[str, str]:
+    async def _begin(self, kept: Kept) -> None:
         """Take the delta links that changes go on from, before anything is listed: so nothing falls in between."""
         began = self._clock.now()
         base = self._settings.base
@@ -159,8 +160,7 @@ class GraphSource:
         except CursorLost:
             msg = f"{self.name}: Graph gives no delta link to begin with"
             raise IncompleteSource(msg) from None
-        kept.begin(users, groups, began)
-        return users, groups
+        kept.begin(began, [users, groups])
 
     async def _visible(self, wanted: Wanted) -> tuple[dict[str, Found], tuple[Finished, ...]]:
         """Return the wanted groups, all the bound ones among them."""
@@ -247,9 +247,9 @@ class GraphSource:
         seen_groups = {id_: _group(found[id_], listed[id_], members) for id_ in found}
         inside = {one for group in seen_groups.values() for one in group.members}
         ask |= {id_ for id_ in inside & set(told) if told[id_].observation != members[id_].observation}
-        ask |= self._note_removals(users.items)
+        ask |= self._memory.removals(users.items)
         changed = told | {id_: members[id_] for id_ in inside - set(told)}
-        self._note_young(told if self._known is None else told.keys() | inside)
+        self._memory.told(told, inside)
         return Changes(
             source=self.name,
             at=began,
@@ -337,8 +337,7 @@ class GraphSource:
             return Seen(external_id, external_id, Observation.UNKNOWN, "404 that is not Graph's own", at)
         if await self._reader.is_in_bin(external_id):
             return Seen(external_id, external_id, Observation.INACTIVE, "soft-deleted", at)
-        first = self._young.get(external_id)
-        if first is not None and self._clock.now() - first < YOUNG and external_id not in self._removed:
+        if self._memory.is_young(external_id):
             return Seen(external_id, external_id, Observation.UNKNOWN, "404 so soon after the user appeared", at)
         return Seen(
             external_id, external_id, Observation.ABSENT, "404 Request_ResourceNotFound, not in deletedItems", at
@@ -352,72 +351,11 @@ class GraphSource:
             self._assigned = (now, min(one.at for one in population.proof), frozenset(population.users))
         return self._assigned[1], self._assigned[2]
 
-    # -- what is remembered between calls -------------------------------------------------------------------------
-
-    def _remember(self, users: Mapping[str, Seen]) -> None:
-        if self._known is not None:
-            self._note_young(users.keys() - self._known)
-        self._known = set(users)
-
-    def _note_young(self, ids: Iterable[str]) -> None:
-        """Note who was seen for the first time; in memory only: a restart forgets it, and patience stays."""
-        now = self._clock.now()
-        self._young = {id_: at for id_, at in self._young.items() if now - at < YOUNG}
-        for id_ in ids:
-            if id_ not in (self._known or ()):
-                self._young.setdefault(id_, now)
-
-    def _note_removals(self, items: Mapping[str, Item]) -> set[str]:
-        """Return who is said to be removed, within the last hour too: by id, some copy may still show them."""
-        now = self._clock.now()
-        self._removed = {id_: at for id_, at in self._removed.items() if now - at < YOUNG}
-        again = set(self._removed)
-        for id_, item in items.items():
-            if item.removed:
-                self._removed[id_] = now
-            else:
-                self._removed.pop(id_, None)
-        return again & set(self._removed)
-
     # -- permissions ----------------------------------------------------------------------------------------------
 
     async def check(self) -> list[tuple[str, bool, str]]:
         """Try the credential, then each permission by the smallest request that needs it."""
-        try:
-            await self._tokens.get()
-        except IncompleteSource as trouble:
-            return [("credential", False, str(trouble))]
-        tried = [("credential", True, "")]
-        for permission, path, property_ in self._needed():
-            tried.append((permission, *await self._try(permission, path, property_)))
-        for id_, name in sorted(self._hidden.items()):
-            try:
-                await self._reader.see_hidden(id_, name)
-                tried.append((READ_HIDDEN, True, ""))
-            except IncompleteSource as trouble:
-                tried.append((READ_HIDDEN, False, str(trouble)))
-        return tried
-
-    def _needed(self) -> list[tuple[str, str, str]]:
-        needed = [
-            (READ_USERS, "users?$top=1&$select=id,accountEnabled", "accountEnabled"),
-            (READ_MEMBERS, "groups?$top=1&$select=id,displayName", "displayName"),
-        ]
-        if self._settings.app_id:
-            needed.append(
-                (READ_APPS, f"servicePrincipals/{self._settings.app_id}/appRoleAssignedTo?$top=1", "principalId")
-            )
-        return needed
-
-    async def _try(self, permission: str, path: str, property_: str) -> tuple[bool, str]:
-        call = Call(f"{self._settings.base}/{path}", f"{self.name}: {path.split('?')[0]}", "check", permission)
-        try:
-            page, _ = page_of(await self._client.send(call), call)
-        except IncompleteSource as trouble:
-            return False, str(trouble)
-        if page.rows and not (isinstance(page.rows[0], dict) and page.rows[0].get(property_) is not None):
-            return False, f"{call.what}: {property_} is not shown: grant {permission} (application) and admin consent"
-        return True, ""
+        return await check(self._settings, self._tokens, self._client, self._reader, self._hidden)
 
 
 def _group(group: Found, listed: Listed[Seen], users: Mapping[str, Seen]) -> SeenGroup:

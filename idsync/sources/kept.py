@@ -1,4 +1,4 @@
-"""What a long listing of Microsoft Graph has read so far, kept so that a restart goes on instead of beginning anew."""
+"""What a long listing has read so far, kept so that a restart goes on instead of beginning anew."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from idsync.model import Observation
 from idsync.snapshot import Finished, Parts, Seen
-from idsync.sources.graph.reader import Listed
+from idsync.sources.pager import Listed
 
 BEGAN = "began"
 OLDEST = 6 * 3600.0
@@ -17,31 +17,28 @@ OLDEST = 6 * 3600.0
 
 
 class Kept:
-    """The parts of one listing: the delta links it began with, and every group that was read to its end.
+    """The parts of one listing: what was `noted` when it began (None: it begins now), and all that was read to its end.
 
-    A user is written once, with the first group that shows them like that: most are in several.
+    A user is written once, with the first part that shows them like that: most are in several.
     """
 
     def __init__(self, parts: Parts, made_for: str, now: float) -> None:
+        """`made_for` is what is listed, and how; what was kept of another listing is not used."""
         self._parts = parts
         self._made_for = made_for
         self._written: dict[str, Seen] = {}
-        self.links = self._go_on(now)
-
-    def _go_on(self, now: float) -> tuple[str, str] | None:
+        self.noted: Any = None
         told = _json(self._parts.get(BEGAN))
         try:
-            fits = told["for"] == self._made_for and now - OLDEST < told["at"] <= now
-            self._run = str(told["run"])
-            return (str(told["users"]), str(told["groups"])) if fits else None
+            if told["for"] == made_for and now - OLDEST < told["at"] <= now:
+                self._run, self.noted = [made_for, told["at"]], told["noted"]
         except (KeyError, TypeError):
-            return None
+            pass
 
-    def begin(self, users: str, groups: str, now: float) -> None:
-        """Note where changes go on from; whatever was kept before does not count any more."""
-        self._run = f"{now}"
-        said = {"for": self._made_for, "at": now, "run": self._run, "users": users, "groups": groups}
-        self._parts.put(BEGAN, json.dumps(said))
+    def begin(self, now: float, noted: Any) -> None:
+        """Note what the end will need; whatever was kept before does not count any more."""
+        self._run, self.noted = [self._made_for, now], noted
+        self._parts.put(BEGAN, json.dumps({"for": self._made_for, "at": now, "noted": noted}))
 
     def end(self) -> None:
         """Let the next listing begin anew."""
@@ -49,7 +46,7 @@ class Kept:
 
     def put(self, name: str, listed: Listed[Seen]) -> None:
         new = [seen for seen in listed.rows.values() if not self._has(seen)]
-        self._written |= {seen.external_id: seen for seen in new}
+        self._written |= listed.rows
         done = listed.finished
         said = {
             "run": self._run,
@@ -64,7 +61,7 @@ class Kept:
         return there is not None and replace(there, at=seen.at) == seen
 
     def load(self, names: Iterable[str]) -> dict[str, Listed[Seen]]:
-        """Return the groups that were read before, by the name of their part; what does not fit is read again."""
+        """Return the parts that were read before, by name; what does not fit is read again."""
         told = {}
         for name in names:
             said = _json(self._parts.get(name))
