@@ -79,7 +79,7 @@ class Reader:
     def _note_visible(self, seen: Iterable[str]) -> None:
         self._visible.update(dict.fromkeys(seen, self._clock.monotonic() + TRUSTED_FOR))
 
-    # -- listings ----------------------------------------------------------------------------------------------------
+    # -- listings -----------------------------------------------------------------------------------------------------
 
     async def wanted_groups(self, wanted: Wanted) -> tuple[list[GroupRow], Finished]:
         """List all groups and return those that matter, by id.
@@ -206,7 +206,7 @@ class Reader:
         url = self._wire.base + address if address.startswith("/") else address
         return await self._wire.get(url, endpoint, self._credential, _LEAN if endpoint in _OF_USERS else None)
 
-    # -- the app -----------------------------------------------------------------------------------------------------
+    # -- the app ------------------------------------------------------------------------------------------------------
 
     async def app_is_active(self, *, anew: bool = False) -> None:
         """Make sure that the app is there: without it nobody is assigned, which says nothing about anybody.

@@ -75,7 +75,7 @@ class OktaSource:
     async def close(self) -> None:
         await self._wire.close()
 
-    # -- everything -----------------------------------------------------------------------------------------------------
+    # -- everything ---------------------------------------------------------------------------------------------------
 
     async def snapshot(self, wanted: Wanted, parts: Parts, progress: Progress = unheard) -> Snapshot:
         sent = self._clock.now()
@@ -113,7 +113,7 @@ class OktaSource:
         kept.end()
         return Snapshot(self.name, users, groups, tuple(proof), _Since(self._base, kept.noted).written())
 
-    # -- what has changed -----------------------------------------------------------------------------------------------
+    # -- what has changed ---------------------------------------------------------------------------------------------
 
     async def changes(self, wanted: Wanted, cursor: str) -> Changes:
         since = _Since.read(cursor, self._base, self.name).at
@@ -188,7 +188,7 @@ class OktaSource:
             raise IncompleteSource(msg)
         return page.following, full
 
-    # -- one person -----------------------------------------------------------------------------------------------------
+    # -- one person ---------------------------------------------------------------------------------------------------
 
     async def look_up(self, external_id: str, groups: Collection[str]) -> Look:
         if not _ID.fullmatch(external_id):
