@@ -28,16 +28,17 @@ class Kept:
         self._made_for = made_for
         self._written: dict[str, Seen] = {}
         self.noted: Any = None
+        self._began = 0.0
         told = _json(self._parts.get(BEGAN))
         try:
             if told["for"] == made_for and now - OLDEST < told["at"] <= now:
-                self._run, self.noted = [made_for, told["at"]], told["noted"]
+                self._began, self.noted = told["at"], told["noted"]
         except (KeyError, TypeError):
             pass
 
     def begin(self, now: float, noted: Any) -> None:
         """Note what the end will need; whatever was kept before does not count any more."""
-        self._run, self.noted = [self._made_for, now], noted
+        self._began, self.noted = now, noted
         self._parts.put(BEGAN, json.dumps({"for": self._made_for, "at": now, "noted": noted}))
 
     def end(self) -> None:
@@ -49,7 +50,7 @@ class Kept:
         self._written |= listed.rows
         done = listed.finished
         said = {
-            "run": self._run,
+            "began": self._began,
             "finished": [done.what, done.at, done.rows, done.pages],
             "members": list(listed.rows),
             "seen": [astuple(seen) for seen in new],
@@ -65,7 +66,7 @@ class Kept:
         told = {}
         for name in names:
             said = _json(self._parts.get(name))
-            if isinstance(said, dict) and said.get("run") == self._run:
+            if isinstance(said, dict) and said.get("began") == self._began:
                 told[name] = said
         try:
             for seen in sorted((_seen(row) for said in told.values() for row in said["seen"]), key=lambda one: one.at):
