@@ -15,6 +15,7 @@
      |   +- CursorLost              it has forgotten where we were: read everything anew
      +- StoreBusy                   exit 7: another process holds the store
      +- StoreError                  exit 1: the store cannot be used (newer schema, read-only, full)
+     +- SinkFailed                  exit 1: a sink has not taken a secret, or nobody knows; the old key stays
      +- GatewayError                what the gateway made of a call
          +- Transient               try again later: no answer, 429, 5xx, an edge's HTML
          |   +- Throttled           and not before `retry_after` seconds
@@ -123,6 +124,10 @@ class StoreBusy(IdsyncError):
 
 class StoreError(IdsyncError):
     """The store cannot be used."""
+
+
+class SinkFailed(IdsyncError):
+    """A sink has not taken the secret, or nobody knows whether it has."""
 
 
 class GatewayError(IdsyncError):

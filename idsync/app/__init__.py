@@ -2,7 +2,15 @@
 
 from idsync.app.core import Core, alone, opened
 from idsync.app.daemon import Daemon
-from idsync.app.parts import gateway_of, gateway_settings, rules_of, sources_of, start_problems, wanted_teams
+from idsync.app.parts import (
+    gateway_of,
+    gateway_settings,
+    rules_of,
+    sinks_of,
+    sources_of,
+    start_problems,
+    wanted_teams,
+)
 
 __all__ = [
     "Core",
@@ -12,6 +20,7 @@ __all__ = [
     "gateway_settings",
     "opened",
     "rules_of",
+    "sinks_of",
     "sources_of",
     "start_problems",
     "wanted_teams",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,12 +14,15 @@ from pydantic import SecretStr
 from idsync import config as configuration
 from idsync.clock import Clock, end_of_day
 from idsync.config import Config
+from idsync.config import Sink as SinkEntry
 from idsync.errors import ConfigError
 from idsync.gateway.client import Gateway, GatewaySettings
 from idsync.metrics import Metrics
 from idsync.model import DRILL
 from idsync.plan import Limits, WantedTeam
 from idsync.policy import GroupSpec, Protection, Rule, Rules
+from idsync.sinks.base import Sink
+from idsync.sinks.file import FileSink
 from idsync.snapshot import PolledSource
 
 if TYPE_CHECKING:
@@ -211,3 +214,16 @@ def extensions_of(config: Config) -> list[Extension]:
     if problems:
         raise ConfigError(problems)
     return found
+
+
+def sinks_of(entries: Sequence[SinkEntry], ca_file: str = "") -> dict[str, Sink]:
+    """Build the sinks by name; nothing is asked of them yet. `ca_file` counts for those that have none of their own."""
+    return {entry.name: _sink(entry, entry.ca_file or ca_file) for entry in entries}
+
+
+def _sink(entry: SinkEntry, ca_file: str) -> Sink:
+    match entry.kind:
+        case "file":
+            return FileSink(entry.name, entry.path, int(entry.mode, 8))
+        case other:
+            raise ConfigError([(f"sinks.{entry.name}.kind", f"{other} is not here yet ({ca_file})")])

@@ -7,7 +7,7 @@ from idsync.config.checks import expired, notes
 from idsync.config.loading import Loaded, load
 from idsync.config.secrets import AdminKey, SecretFile, admin_key, read_secret, start_problems
 from idsync.config.showing import shown
-from idsync.config.tables import Config, GraphSource, OktaSource, ScimSource
+from idsync.config.tables import Config, GraphSource, OktaSource, ScimSource, Sink
 
 __all__ = [
     "AdminKey",
@@ -17,6 +17,7 @@ __all__ = [
     "OktaSource",
     "ScimSource",
     "SecretFile",
+    "Sink",
     "admin_key",
     "expired",
     "load",

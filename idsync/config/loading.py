@@ -23,6 +23,7 @@ LISTS_BY_NAME = {
     ("sources", "graph"): "name",
     ("teams",): "alias",
     ("roles",): "role",
+    ("sinks",): "name",
 }
 """Tables that are lists in the file; the environment addresses an entry by this field."""
 
@@ -100,6 +101,8 @@ SECRETS = {
     ("sources", "okta", "private_key"): "private_key_file, or the environment",
     ("sources", "okta", "api_token"): "api_token_file, or the environment",
     ("sources", "graph", "client_secret"): "client_secret_file, or the environment",
+    ("sinks", "token"): "token_file, or the environment",
+    ("sinks", "secret_id"): "secret_id_file, or the environment",
 }
 """Keys that hold a secret themselves, and what to use instead of writing it down."""
 

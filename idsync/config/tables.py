@@ -178,6 +178,31 @@ class Team(Table):
         return self.id or self.alias
 
 
+class Sink(Table):
+    """A place that new secrets are delivered to; which keys belong to which kind is in `config/sinks.py`."""
+
+    name: NonEmpty
+    kind: Literal["file", "command", "vault", "kubernetes"]
+    path: str = ""
+    mode: Literal["0600", "0640"] = "0600"
+    command: tuple[NonEmpty, ...] = ()
+    environment: tuple[NonEmpty, ...] = ()
+    url: str = ""
+    mount: NonEmpty = "secret"
+    field: NonEmpty = "key"
+    namespace: str = ""
+    token_file: str = ""
+    token: SecretStr | None = None
+    role_id: str = ""
+    secret_id_file: str = ""
+    secret_id: SecretStr | None = None
+    auth_mount: NonEmpty = "approle"
+    secret: str = ""
+    api_url: str = ""
+    ca_file: str = ""
+    timeout: Seconds = Field(default=10.0, gt=0)
+
+
 class Role(Table):
     role: NonEmpty
     groups: tuple[NonEmpty, ...] = ()
@@ -204,6 +229,7 @@ class Config(Table):
     drill: Drill = Drill()
     teams: tuple[Team, ...] = ()
     roles: tuple[Role, ...] = ()
+    sinks: tuple[Sink, ...] = ()
     protected: tuple[Protected, ...] = ()
 
     @property
