@@ -12,6 +12,7 @@ from idsync.config import Config
 from idsync.errors import IncompleteSource, StoreError
 from idsync.gateway.client import Gateway
 from idsync.gateway.trial import try_key
+from idsync.sinks.base import Sink
 from idsync.snapshot import PolledSource
 from idsync.store import facts, verdicts
 from idsync.store.db import Db
@@ -91,6 +92,14 @@ async def source(polled: PolledSource) -> list[Check]:
     return [
         Check("source", ok, f"{polled.name}: {what}" + (f": {why}" if why else ""), {"source": polled.name})
         for what, ok, why in tried
+    ]
+
+
+async def sink(asked: Sink) -> list[Check]:
+    """Ask one sink what would keep it from taking a secret."""
+    says = await asked.check()
+    return [
+        Check("sink", not says, f"{asked.name}: {what}", {"sink": asked.name}) for what in says or ["can take a secret"]
     ]
 
 

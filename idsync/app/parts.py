@@ -22,7 +22,10 @@ from idsync.model import DRILL
 from idsync.plan import Limits, WantedTeam
 from idsync.policy import GroupSpec, Protection, Rule, Rules
 from idsync.sinks.base import Sink
+from idsync.sinks.command import CommandSink
 from idsync.sinks.file import FileSink
+from idsync.sinks.kubernetes import KubernetesSettings, KubernetesSink
+from idsync.sinks.vault import AppRole, Token, VaultSettings, VaultSink
 from idsync.snapshot import PolledSource
 
 if TYPE_CHECKING:
@@ -222,8 +225,31 @@ def sinks_of(entries: Sequence[SinkEntry], ca_file: str = "") -> dict[str, Sink]
 
 
 def _sink(entry: SinkEntry, ca_file: str) -> Sink:
+    token = _secret(entry.token_file, entry.token)
     match entry.kind:
         case "file":
             return FileSink(entry.name, entry.path, int(entry.mode, 8))
-        case other:
-            raise ConfigError([(f"sinks.{entry.name}.kind", f"{other} is not here yet ({ca_file})")])
+        case "command":
+            return CommandSink(entry.name, entry.command, entry.environment, entry.timeout)
+        case "vault":
+            vault = VaultSettings(
+                entry.url, entry.mount, entry.path, entry.field, entry.namespace, ca_file, entry.timeout
+            )
+            secret_id = configuration.SecretFile(entry.secret_id_file, entry.secret_id)
+            return VaultSink(
+                entry.name, vault, Token(token) if token else AppRole(entry.role_id, secret_id, entry.auth_mount)
+            )
+        case "kubernetes":
+            cluster = KubernetesSettings(
+                entry.secret, entry.field, entry.namespace, entry.api_url, ca_file, entry.timeout
+            )
+            return KubernetesSink(entry.name, cluster, token)
+
+
+def sink_problems(config: Config) -> list[tuple[str, str]]:
+    """Return what can be seen of the sinks without asking anybody. None of it keeps the daemon from starting."""
+    problems = configuration.sink_file_problems(config)
+    for name, sink in sinks_of(config.sinks, config.http.ca_file).items():
+        if isinstance(sink, FileSink | CommandSink):
+            problems += [(f"sinks.{name}", what) for what in sink.problems()]
+    return problems

@@ -15,19 +15,21 @@ def config() -> None:
 
 @config.command()
 @click.option(
-    "--start", is_flag=True, help="Also ask whether the daemon could start: secrets readable, a source there."
+    "--start",
+    is_flag=True,
+    help="Also ask whether the daemon could start: secrets readable, a source there, sinks ready.",
 )
 @JSON
 @click.pass_context
 def check(ctx: click.Context, start: bool, as_json: bool) -> int:
     """Report everything that is wrong, each problem with its path, and what is accepted but not carried out yet."""
-    from idsync.app import start_problems
+    from idsync.app import sink_problems, start_problems
     from idsync.clock import SystemClock
     from idsync.config import expired, notes
 
     try:
         found = loaded(ctx)
-        problems = start_problems(found.config) if start else []
+        problems = [*start_problems(found.config), *sink_problems(found.config)] if start else []
         if problems:
             raise ConfigError(problems)
     except ConfigError as error:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def doctor(ctx: click.Context, as_json: bool) -> int:
     """Ask the gateway what it can do; say what drills have shown, and how long a deleted key may live.
 
-    Also checks the configuration, the store, the replicas, and each permission of polled sources. Changes nothing. Exit code 1 when something is wrong.
+    Also checks the configuration, the store, the replicas, each permission of polled sources, and every sink. Changes nothing. Exit code 1 when something is wrong.
     """
     from idsync.doctor import configuration
 
@@ -42,7 +42,7 @@ def doctor(ctx: click.Context, as_json: bool) -> int:
 
 async def _examine(config: Config) -> list[Check]:
     from idsync import doctor as ask
-    from idsync.app import gateway_of, gateway_settings, sources_of, start_problems
+    from idsync.app import gateway_of, gateway_settings, sinks_of, sources_of, start_problems
     from idsync.clock import SystemClock
     from idsync.store import facts
 
@@ -62,6 +62,8 @@ async def _examine(config: Config) -> list[Check]:
             for polled in sources_of(config, clock).values():
                 checks += await ask.source(polled)
                 await polled.close()
+        for sink in sinks_of(config.sinks, config.http.ca_file).values():
+            checks += await ask.sink(sink)
         return checks + ask.measured(db, config, gateway_settings(config).name, clock.now())
 
 

@@ -23,6 +23,7 @@ COMMANDS = {
     "status": ("status", "Sources, jobs, holds, conflicts, the last pass, time to revoke."),
     "departures": ("departures", "The ledger of departures and their receipts."),
     "keys": ("keys", "Keys that work on although somebody who may know them has left."),
+    "sinks": ("sinks", "The places that new secrets are delivered to: try them without a real key."),
     "holds": ("holds", "What a guard keeps back until a person decides."),
     "freeze": ("freeze", "Stop polled departures and grants; revocations asked for go on."),
     "thaw": ("thaw", "Let polled departures and grants go on."),

@@ -5,8 +5,9 @@ Precedence: `IDSYNC_*` in the environment, then the file, then the defaults. `or
 
 from idsync.config.checks import expired, notes
 from idsync.config.loading import Loaded, load
-from idsync.config.secrets import AdminKey, SecretFile, admin_key, read_secret, start_problems
+from idsync.config.secrets import AdminKey, SecretFile, admin_key, read_secret, sink_file_problems, start_problems
 from idsync.config.showing import shown
+from idsync.config.sinks import place_of, sink_varies
 from idsync.config.tables import Config, GraphSource, OktaSource, ScimSource, Sink
 
 __all__ = [
@@ -22,7 +23,10 @@ __all__ = [
     "expired",
     "load",
     "notes",
+    "place_of",
     "read_secret",
     "shown",
+    "sink_file_problems",
+    "sink_varies",
     "start_problems",
 ]

@@ -67,6 +67,7 @@ def _check_names(config: Config) -> list[tuple[str, str]]:
         ("teams", [team.alias for team in config.teams]),
         ("teams (id)", [team.team_id for team in config.teams]),
         ("roles", [role.role for role in config.roles]),
+        ("sinks", [sink.name for sink in config.sinks]),
     ):
         problems += [(f"{path}.{name}", "named twice") for name in sorted({n for n in names if names.count(n) > 1})]
     for path, source in _sources(config):
@@ -90,7 +91,7 @@ def _check_polled(config: Config) -> list[tuple[str, str]]:
     problems = []
     for okta in config.sources.okta:
         path = f"sources.okta.{okta.name}"
-        problems += _address(f"{path}.org_url", okta.org_url, "the org's address, like https://example.okta.com")
+        problems += address(f"{path}.org_url", okta.org_url, "the org's address, like https://example.okta.com")
         given = _given(okta, "private_key", "api_token")
         problems += _one_of(path, given, "private_key_file (with client_id), or api_token_file")
         if "private_key" in given and not okta.client_id:
@@ -100,8 +101,8 @@ def _check_polled(config: Config) -> list[tuple[str, str]]:
             problems.append((f"{path}.log_every", f"at least {MOST_OFTEN:g}s: Okta allows few log requests a minute"))
     for graph in config.sources.graph:
         path = f"sources.graph.{graph.name}"
-        problems += _address(f"{path}.authority", graph.authority, "like https://login.microsoftonline.com")
-        problems += _address(f"{path}.graph_url", graph.graph_url, "like https://graph.microsoft.com")
+        problems += address(f"{path}.authority", graph.authority, "like https://login.microsoftonline.com")
+        problems += address(f"{path}.graph_url", graph.graph_url, "like https://graph.microsoft.com")
         given = _given(graph, "client_secret", "certificate", "federated_token")
         given += ["managed_identity"] if graph.managed_identity else []
         credentials = "client_secret_file, certificate_file, federated_token_file or managed_identity = true"
@@ -123,7 +124,7 @@ def _one_of(path: str, given: list[str], credentials: str) -> list[tuple[str, st
     return [(path, f"give one credential: {credentials}" + (f"; not {' and '.join(given)}" if given else ""))]
 
 
-def _address(path: str, url: str, like: str) -> list[tuple[str, str]]:
+def address(path: str, url: str, like: str) -> list[tuple[str, str]]:
     if not url:
         return [(path, f"missing; {like}")]
     return [(path, what) for what in _url_problems(url)]
@@ -145,14 +146,14 @@ def _check_urls(config: Config) -> list[tuple[str, str]]:
     for path, url in [("routero.base_url", config.routero.base_url), *_replicas(config)]:
         if url:
             problems += [(path, what) for what in _url_problems(url)]
-    if not _is_web_address(config.server.public_url):
+    if not _is_webaddress(config.server.public_url):
         problems.append(("server.public_url", "must be the http(s) address the identity provider uses"))
     if not config.store.url.startswith("sqlite:///"):
         problems.append(("store.url", "must be sqlite:////absolute/path.db in this release"))
     return problems
 
 
-def _is_web_address(url: str) -> bool:
+def _is_webaddress(url: str) -> bool:
     try:
         parts = urlsplit(url)
     except ValueError:

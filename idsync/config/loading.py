@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from idsync.config.checks import cross_checks
+from idsync.config.sinks import sink_checks
 from idsync.config.tables import Config
 from idsync.errors import ConfigError
 
@@ -53,7 +54,7 @@ def load(path: str | None = None, environ: Mapping[str, str] | None = None) -> L
         config = Config.model_validate(tree)
     except ValidationError as error:
         raise ConfigError(problems + [_told(entry) for entry in error.errors()]) from None
-    problems += cross_checks(config)
+    problems += [*cross_checks(config), *sink_checks(config)]
     if problems:
         raise ConfigError(problems)
     return Loaded(config, file, origins)

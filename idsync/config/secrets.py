@@ -88,6 +88,21 @@ def start_problems(config: Config) -> list[tuple[str, str]]:
     return problems
 
 
+def sink_file_problems(config: Config) -> list[tuple[str, str]]:
+    """Return which files of the sinks cannot be read. Nobody's access depends on them, so the daemon starts without."""
+    problems: list[tuple[str, str]] = []
+    for sink in config.sinks:
+        for key in ("token_file", "secret_id_file"):
+            try:
+                if file := getattr(sink, key):
+                    read_secret(file)
+            except ConfigError as error:
+                problems += [(f"sinks.{sink.name}.{key}", what) for _, what in error.problems]
+        if sink.ca_file and not Path(sink.ca_file).is_file():
+            problems.append((f"sinks.{sink.name}.ca_file", "no such file"))
+    return problems
+
+
 def _secret_files(config: Config) -> list[tuple[str, str]]:
     """Return the files that hold secrets of sources, each with the path of its setting."""
     named = [(f"scim.sources.{source.name}.token_file", source.token_file) for source in config.scim.sources]

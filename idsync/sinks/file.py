@@ -42,16 +42,16 @@ class FileSink:
     def problems(self) -> list[str]:
         """Look at the folder without writing."""
         target = Path(placed(self._path, TRIAL, TRIAL))
+        folder = next(place for place in target.parents if place == self._base() or place.exists())
         try:
-            folder = self._base() if target.parent != self._base() and not target.parent.exists() else target.parent
             _refuse_open(folder)
-            if not os.access(folder, os.W_OK | os.X_OK):
-                return [f"{folder} cannot be written by uid {os.geteuid()}; let it belong to this user, mode 0700"]
             _refuse_target(target)
         except SinkFailed as error:
             return [str(error)]
         except OSError as error:
             return [_said(target, error)]
+        if not os.access(folder, os.W_OK | os.X_OK):
+            return [f"{folder} cannot be written by uid {os.geteuid()}; let it belong to this user, mode 0700"]
         return []
 
     def _base(self) -> Path:
@@ -64,14 +64,24 @@ class FileSink:
         try:
             _refuse_open(self._base())
             for folder in reversed([up for up in target.parents if self._base() in up.parents]):
-                with contextlib.suppress(FileExistsError):
-                    folder.mkdir(0o700)
+                _make(folder)
             folder = _refuse_open(target.parent)
             _refuse_target(target)
             with _locked(folder) as opened:
                 _replace(opened, target.name, delivery.secret.get_secret_value().encode(), self._mode)
         except OSError as error:
             raise SinkFailed(_said(target, error)) from None
+
+
+def _make(folder: Path) -> None:
+    """Make a folder for idsync alone, on disk, unless it is there."""
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(0o700)
+        above = os.open(folder.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(above)
+        finally:
+            os.close(above)
 
 
 def _refuse_open(folder: Path) -> Path:
@@ -144,4 +154,6 @@ def _remove(folder: int, name: str) -> None:
 
 
 def _said(target: Path, error: OSError) -> str:
+    if isinstance(error, FileNotFoundError):
+        return f"{target.parent} is not there; make it for uid {os.geteuid()}, mode 0700"
     return f"{target} cannot be written: {error.strerror}; look at its folder, its owner and the free space"
