@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import signal
 import stat
-from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import AsyncIterator, Sequence
+import sys
+import termios
+from asyncio.subprocess import DEVNULL, Process
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
 from idsync.errors import SinkFailed
@@ -64,45 +67,78 @@ class CommandSink:
         arguments = [placed(argument, delivery.alias, delivery.team) for argument in self._command]
         if problems := self.problems():
             raise SinkFailed(problems[0])
-        async with _ear() as (heard, mouth):
-            try:
-                process = await asyncio.create_subprocess_exec(
-                    *arguments,
-                    stdin=PIPE,
-                    stdout=DEVNULL,
-                    stderr=mouth,
-                    env=self._variables(),
-                    cwd="/",
-                    start_new_session=True,
-                )
-            except OSError as error:
-                msg = f"{arguments[0]} cannot be run: {error.strerror}; try it by hand as uid {os.geteuid()}"
-                raise SinkFailed(msg) from None
-            finally:
-                os.close(mouth)
-            await self._hand_over(process, delivery.secret.get_secret_value(), heard)
+        secret = delivery.secret.get_secret_value()
+        with _line(secret) as line:
+            async with _ear() as (heard, mouth):
+                try:
+                    process = await asyncio.create_subprocess_exec(
+                        *arguments,
+                        stdin=line,
+                        stdout=DEVNULL,
+                        stderr=mouth,
+                        env=self._variables(),
+                        cwd="/",
+                        start_new_session=True,
+                    )
+                except OSError as error:
+                    msg = f"{arguments[0]} cannot be run: {error.strerror}; try it by hand as uid {os.geteuid()}"
+                    raise SinkFailed(msg) from None
+                finally:
+                    os.close(mouth)
+                code = await self._wait(process)
+                if code == 0 and not _unread(line):
+                    return
+                done, _ = await asyncio.wait([heard], timeout=AFTERWARDS)
+                raise self._failed(code, _unread(line), scrub(heard.result(), secret, SAID) if done else "")
 
     def _variables(self) -> dict[str, str]:
         named = {name: os.environ[name] for name in self._environment if name in os.environ}
         return {"PATH": os.environ.get("PATH", PATH), **named}
 
-    async def _hand_over(self, process: Process, secret: str, heard: asyncio.Task[str]) -> None:
+    async def _wait(self, process: Process) -> int:
         try:
             async with asyncio.timeout(self._timeout):
-                read = await _tell(process, f"{secret}\n".encode())
-                code = await process.wait()
+                return await process.wait()
         except TimeoutError:
             msg = f"{self._command[0]} was stopped after {self._timeout:g} s; nobody knows whether it took the secret"
             raise SinkFailed(msg) from None
         finally:
             await _end(process)
-        if code == 0 and read:
-            return
+
+    def _failed(self, code: int, unread: bool, said: str) -> SinkFailed:
         ended = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-        ended = ended if read else f"{ended} without reading the secret, one line on its stdin"
-        done, _ = await asyncio.wait([heard], timeout=AFTERWARDS)
-        said = scrub(heard.result(), secret, SAID) if done else ""
-        raise SinkFailed(f"{self._command[0]} {ended}" + (f": {said}" if said else "; it said nothing on stderr"))
+        ended = f"{ended} without reading the secret, one line on its stdin" if unread else ended
+        return SinkFailed(f"{self._command[0]} {ended}" + (f": {said}" if said else "; it said nothing on stderr"))
+
+
+@contextlib.contextmanager
+def _line(secret: str) -> Iterator[int]:
+    """Put the secret into a pipe and return the end to read: nothing is left to be written when the command runs.
+
+    Raises:
+        SinkFailed: it is longer than a pipe holds.
+    """
+    end, ours = os.pipe()
+    try:
+        line = f"{secret}\n".encode()
+        os.set_blocking(ours, False)
+        if os.write(ours, line) < len(line):
+            raise SinkFailed("the secret is longer than a pipe holds; that is no key of a gateway")
+    except BaseException:
+        os.close(end)
+        raise
+    finally:
+        os.close(ours)
+    try:
+        yield end
+    finally:
+        os.close(end)
+
+
+def _unread(line: int) -> bool:
+    """Say whether something is left in the pipe; the line break may be."""
+    left = int.from_bytes(fcntl.ioctl(line, termios.FIONREAD, b"\0" * 4), sys.byteorder)
+    return left > 1
 
 
 @contextlib.asynccontextmanager
@@ -119,19 +155,6 @@ async def _ear() -> AsyncIterator[tuple[asyncio.Task[str], int]]:
     finally:
         listening.cancel()
         transport.close()
-
-
-async def _tell(process: Process, line: bytes) -> bool:
-    """Write the line to the command; False when it did not want it."""
-    assert process.stdin is not None  # noqa: S101  (asked for with PIPE)
-    try:
-        process.stdin.write(line)
-        await process.stdin.drain()
-        process.stdin.close()
-        await process.stdin.wait_closed()
-    except (BrokenPipeError, ConnectionResetError):
-        return False
-    return True
 
 
 async def _listen(reader: asyncio.StreamReader) -> str:

@@ -65,7 +65,7 @@ class VaultSink:
         """Log in, look at the engine, and ask what the token may do at the place of a trial key."""
         path = placed(self._settings.path, TRIAL, TRIAL)
         try:
-            async with self._opened() as vault:
+            async with _Vault(self._settings) as vault:
                 await vault.log_in(self._credential)
                 await vault.look_at_engine()
                 lacking = await vault.lacking(path)
@@ -78,21 +78,19 @@ class VaultSink:
     async def deliver(self, delivery: Delivery) -> None:
         path = placed(self._settings.path, delivery.alias, delivery.team)
         field = placed(self._settings.field, delivery.alias, delivery.team, str)
-        async with self._opened() as vault:
+        async with _Vault(self._settings, delivery.secret.get_secret_value()) as vault:
             await vault.log_in(self._credential)
             await vault.look_at_engine()
-            await vault.set_field(path, field, delivery.secret.get_secret_value())
-
-    def _opened(self) -> _Vault:
-        return _Vault(self._settings)
+            await vault.set_field(path, field)
 
 
 class _Vault(Calls):
-    """One session at Vault: its calls, and what each answer means."""
+    """One session at Vault, about one secret: its calls, and what each answer means."""
 
-    def __init__(self, settings: VaultSettings) -> None:
+    def __init__(self, settings: VaultSettings, secret: str = "") -> None:
         super().__init__("Vault", settings.url, timeout=settings.timeout, ca_file=settings.ca_file)
         self._mount = settings.mount
+        self._secret = secret
         # Agents and proxies in front may insist on the first: it cannot come from a browser that was led astray.
         self._headers = {"X-Vault-Request": "true"}
         if settings.namespace:
@@ -112,13 +110,12 @@ class _Vault(Calls):
         if answer.status == 200 and isinstance(token, str) and token:
             self._headers["X-Vault-Token"] = token
             return
-        if answer.status in (400, 401, 403):
-            raise SinkFailed(
-                f"Vault refuses the role_id or secret_id at auth/{mount}; make a new secret_id for the role"
+        if answer.status in (400, 401, 403, 404):
+            msg = (
+                f"Vault refuses the role_id or secret_id at auth/{mount}, or has no AppRole or namespace of that name; "
             )
-        if answer.status == 404:
-            raise SinkFailed(f"Vault has no AppRole at auth/{mount} (or no such namespace); see auth_mount, namespace")
-        raise _failed(answer, f"logging in at auth/{mount}", secret_id)
+            raise SinkFailed(f"{msg}make a new secret_id for the role, and look at auth_mount")
+        raise self._failed(answer, f"logging in at auth/{mount}")
 
     async def look_at_engine(self) -> None:
         """Refuse an engine of another kind: KV version 1 would take the call, and put the secret elsewhere."""
@@ -131,7 +128,7 @@ class _Vault(Calls):
         if answer.status == 404:
             raise SinkFailed("Vault has no such namespace; see `namespace` of the sink")
         if answer.status != 200:
-            raise _failed(answer, f"looking at {self._mount}/")
+            raise self._failed(answer, f"looking at {self._mount}/")
         kind, version = answer.at("data", "type"), answer.at("data", "options", "version")
         if (kind, version) != ("kv", "2"):
             shown = f"{kind} version {version or 1}" if kind == "kv" else f"{kind}"
@@ -145,25 +142,22 @@ class _Vault(Calls):
             return []
         return [capability for capability in NEEDED if capability not in found]
 
-    async def set_field(self, path: str, field: str, secret: str) -> None:
-        before = -1
+    async def set_field(self, path: str, field: str) -> None:
+        before, answer = -1, Answer(0, {})
         for _ in range(TRIES):
             version, fields = await self._read(path)
-            if fields.get(field) == secret:
+            if fields.get(field) == self._secret:
                 return
             if version == before:
-                break
-            body = {"data": {**fields, field: secret}, "options": {"cas": version}}
+                raise self._failed(answer, f"writing {self.place(path)}")
+            body = {"data": {**fields, field: self._secret}, "options": {"cas": version}}
             answer = await self._ask("POST", self.place(path), body, writes=True)
             if answer.status == 200 and answer.at("data", "version") == version + 1:
                 return
             if answer.status != 400:
-                raise _failed(answer, f"writing {self.place(path)}", secret)
+                raise self._failed(answer, f"writing {self.place(path)}")
             before = version
-        else:
-            raise SinkFailed(f"others kept changing {self.place(path)} in Vault; try again")
-        said = scrub(str(answer.at("errors") or ""), secret, SAID)
-        raise SinkFailed(f"Vault refuses what is written to {self.place(path)} (400): {said}")
+        raise SinkFailed(f"others kept changing {self.place(path)} in Vault; try again")
 
     async def _read(self, path: str) -> tuple[int, Mapping[str, Any]]:
         """Return the newest version and its fields; 0 where there is none. A deleted version counts, without fields."""
@@ -173,7 +167,7 @@ class _Vault(Calls):
             return 0, {}
         fields = answer.at("data", "data")
         if answer.status not in (200, 404) or not isinstance(version, int):
-            raise _failed(answer, f"reading {self.place(path)}")
+            raise self._failed(answer, f"reading {self.place(path)}")
         return version, fields if isinstance(fields, dict) else {}
 
     async def _ask(
@@ -181,22 +175,21 @@ class _Vault(Calls):
     ) -> Answer:
         return await self.call(verb, f"/v1/{quote(path)}", body, headers=self._headers, writes=writes)
 
-
-def _failed(answer: Answer, doing: str, secret: str = "") -> SinkFailed:
-    """Say what an answer means, and what to do."""
-    known = {
-        401: "the token is not accepted; look at token_file",
-        403: f"the token is expired, or its policy lacks {', '.join(NEEDED)} there",
-        404: "there is no such engine or namespace; see `mount` and `namespace` of the sink",
-        412: "this server has not caught up with the others yet; try again",
-        429: "it asks for fewer calls; try again later",
-        472: "this server is a disaster recovery standby; give the address of the active one",
-        473: "this server is a performance standby; give the address of the active one",
-        501: "it is not initialised",
-        503: "it is sealed, or down for maintenance; unseal it",
-    }
-    if 300 <= answer.status < 400:
-        meaning = "it points elsewhere, and redirects are not followed; give the address of the active server"
-    else:
-        meaning = known.get(answer.status) or scrub(str(answer.at("errors") or "no words"), secret, SAID)
-    return SinkFailed(f"Vault answered {answer.status} to {doing}: {meaning}")
+    def _failed(self, answer: Answer, doing: str) -> SinkFailed:
+        """Say what an answer means, and what to do."""
+        known = {
+            401: "the token is not accepted; look at token_file",
+            403: f"the token is expired, or its policy lacks {', '.join(NEEDED)} there",
+            404: "there is no such engine or namespace; see `mount` and `namespace` of the sink",
+            412: "this server has not caught up with the others yet; try again",
+            429: "it asks for fewer calls; try again later",
+            472: "this server is a disaster recovery standby; give the address of the active one",
+            473: "this server is a performance standby; give the address of the active one",
+            501: "it is not initialised",
+            503: "it is sealed, or down for maintenance; unseal it",
+        }
+        if 300 <= answer.status < 400:
+            meaning = "it points elsewhere, and redirects are not followed; give the address of the active server"
+        else:
+            meaning = known.get(answer.status) or scrub(str(answer.at("errors") or "no words"), self._secret, SAID)
+        return SinkFailed(f"Vault answered {answer.status} to {doing}: {meaning}")
