@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo run test fuzz crash litellm bench lint lock clean
+.PHONY: demo run test fuzz crash litellm vault bench lint lock clean
 
 $(READY): requirements/dev.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "idsync needs Python 3.11, 3.12 or 3.13 (PYTHON=python3.12 make ...)")'
@@ -40,6 +40,10 @@ crash: $(READY) ## death at every point and at every pair of points, a wave unde
 litellm: $(READY) ## tests of the engine at a real LiteLLM proxy; skips with a reason where that cannot be had
 	@$(BIN)/python tools/litellm
 
+vault: $(READY) ## tests of the Vault sink at a real server: IDSYNC_VAULT names `vault` or `bao`, else OpenBao is fetched
+	@test -n "$(IDSYNC_VAULT)" || { $(PYTHON) -m venv .venv-vault && .venv-vault/bin/pip install --quiet --require-hashes -r requirements/vault.lock; }
+	@IDSYNC_VAULT=$(or $(IDSYNC_VAULT),.venv-vault/bin/bao) $(BIN)/pytest -q tests/sinks/test_sink_vault.py
+
 bench: $(READY) ## ratios and percentiles; never part of the tests
 	@$(BIN)/python -m bench
 
@@ -47,6 +51,7 @@ lock: ## refresh requirements/*.lock (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links pyproject.toml -o requirements/runtime.lock
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links pyproject.toml --group dev -o requirements/dev.lock
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links --override requirements/litellm.overrides requirements/litellm.in -o requirements/litellm.lock
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links requirements/vault.in -o requirements/vault.lock
 
 clean:
-	rm -rf $(VENV) .venv-litellm .run .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-litellm .venv-vault .run .pytest_cache .mypy_cache .ruff_cache

@@ -53,6 +53,8 @@ ENVIRONMENT_ONLY = {
     "sources.graph.client_secret": (
         "The secret itself, only as `IDSYNC_SOURCES__GRAPH__<NAME>__CLIENT_SECRET`, instead of its file."
     ),
+    "sinks.token": "The token itself, only as `IDSYNC_SINKS__<NAME>__TOKEN`, instead of its file.",
+    "sinks.secret_id": "The secret id itself, only as `IDSYNC_SINKS__<NAME>__SECRET_ID`, instead of its file.",
 }
 """Secrets that must not stand in a file, and so not in config.example.toml either."""
 
@@ -68,11 +70,12 @@ One TOML file: the one given with `-c`, else the one `IDSYNC_CONFIG` names, else
 - A key in the environment: `IDSYNC_ROUTERO__BASE_URL` is `base_url` in `[routero]`. A value that begins with `[` is
   read as a TOML list: `IDSYNC_SERVER__TRUSTED_PROXIES='["10.0.0.0/8"]'`.
 - A key of a list entry: by the entry's name, with `_` for `-`, and the entry must be in the file:
-  `IDSYNC_TEAMS__DATA_SCIENCE__MAX_BUDGET`. The name is `name` for sources, `alias` for teams, `role` for roles.
+  `IDSYNC_TEAMS__DATA_SCIENCE__MAX_BUDGET`. The name is `name` for sources and sinks, `alias` for teams, `role` for
+  roles.
 - Secrets stand in files that the configuration names, or in the environment; in the file itself they are an error.
 - An unknown key is an error. All errors are told at once, each with its path, with exit code 2.
-- `idsync config check` reads the file only; `idsync config check --start` also asks whether secrets can be read and a
-  source is there. `idsync config show` prints every value with where it came from, secrets masked.
+- `idsync config check` reads the file only; `idsync config check --start` also asks whether secrets can be read, a
+  source is there and sinks are ready. `idsync config show` prints every value with where it came from, secrets masked.
 - A change counts after a restart. What it alone would take from people waits as a
   [hold](operations.md#a-hold-fired).
 
@@ -98,7 +101,7 @@ class Section:
 
 
 def comments(example: str) -> dict[str, str]:
-    """Return what config.example.toml says above each table and key, by its path without entry names."""
+    """Return what config.example.toml says first above each table and key, by its path without entry names."""
     told: dict[str, str] = {}
     table, said = "", list[str]()
     for line in example.splitlines():
@@ -109,9 +112,9 @@ def comments(example: str) -> dict[str, str]:
         text = text.removeprefix("#")
         if text.startswith("["):
             table = text.strip("[]")
-            told[table] = " ".join(said)
+            told.setdefault(table, " ".join(said))
         elif "=" in text:
-            told[f"{table}.{text.partition('=')[0].strip()}"] = " ".join(said)
+            told.setdefault(f"{table}.{text.partition('=')[0].strip()}", " ".join(said))
         said = []
     return told
 

@@ -12,6 +12,7 @@ from typing import Any, Self
 import aiohttp
 from yarl import URL
 
+from idsync import outbound
 from idsync.errors import ConfigError, SinkFailed
 
 CONNECT_TIMEOUT = 5.0
@@ -41,7 +42,7 @@ class Calls:
         self._whom = whom
         self._base = base_url.rstrip("/")
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=_trust(ca_file)),
+            connector=aiohttp.TCPConnector(ssl=_trusted(ca_file)),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=timeout, sock_connect=min(CONNECT_TIMEOUT, timeout)),
             headers={"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "idsync"},
@@ -78,10 +79,11 @@ class Calls:
             async with self._session.request(
                 verb, URL(f"{self._base}{path}", encoded=True), data=data, headers=sent, allow_redirects=False
             ) as response:
-                return Answer(response.status, _object(await _read(response)))
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+                body = await outbound.read(response, MOST)
+                return Answer(response.status, _object(body) if len(body) <= MOST else {})
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
             lost = "; nobody knows whether it has the secret" if writes else ""
-            raise SinkFailed(f"{_why(error, self._whom)} ({self._base}){lost}") from None
+            raise SinkFailed(f"{outbound.why(error, self._whom)} ({self._base}){lost}") from None
 
 
 def secret_of(read: Callable[[], str]) -> str:
@@ -99,24 +101,12 @@ def secret_of(read: Callable[[], str]) -> str:
     return found
 
 
-def _trust(ca_file: str) -> ssl.SSLContext | bool:
-    if not ca_file:
-        return True
-    context = ssl.create_default_context()
+def _trusted(ca_file: str) -> ssl.SSLContext | bool:
     try:
-        context.load_verify_locations(cafile=ca_file)
-    except (OSError, ssl.SSLError):
+        return outbound.trust(ca_file)
+    except ConfigError:
         msg = f"{ca_file} cannot be read as PEM certificates"
         raise SinkFailed(msg) from None
-    return context
-
-
-async def _read(response: aiohttp.ClientResponse) -> bytes:
-    chunks, left = [], MOST + 1
-    while chunk := await response.content.read(left):
-        chunks.append(chunk)
-        left -= len(chunk)
-    return b"".join(chunks) if left else b""
 
 
 def _object(body: bytes) -> Mapping[str, Any]:
@@ -125,14 +115,3 @@ def _object(body: bytes) -> Mapping[str, Any]:
     except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _why(error: Exception, whom: str) -> str:
-    """Say in our own words what happened; foreign words may hold addresses and more."""
-    if isinstance(error, TimeoutError):
-        return f"no answer from {whom} in time"
-    if isinstance(error, (aiohttp.ClientConnectorCertificateError, aiohttp.ClientSSLError)):
-        return f"{whom}'s certificate is not trusted; set ca_file of the sink, or http.ca_file"
-    if isinstance(error, aiohttp.ClientConnectorError):
-        return f"no connection to {whom}; is it up, and the address right?"
-    return f"{whom} closed the connection without an answer"

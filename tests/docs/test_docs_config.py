@@ -25,9 +25,13 @@ SECRETS = {
     "sources.okta.private_key",
     "sources.okta.api_token",
     "sources.graph.client_secret",
+    "sinks.token",
+    "sinks.secret_id",
 }
-ENTRY = re.compile(r"(?<=^scim\.sources\.)[^.]+\.|(?<=^sources\.okta\.)[^.]+\.|(?<=^sources\.graph\.)[^.]+\.")
-"""The name of a source in the path of one of its settings."""
+ENTRY = re.compile(
+    r"(?<=^scim\.sources\.)[^.]+\.|(?<=^sources\.okta\.)[^.]+\.|(?<=^sources\.graph\.)[^.]+\.|(?<=^sinks\.)[^.]+\."
+)
+"""The name of a source or sink in the path of one of its settings."""
 CHOSEN = {"server.public_url", "routero.base_url", "routero.admin_key_file"}
 """Outside of lists, what the example sets although the default is another."""
 
