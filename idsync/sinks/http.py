@@ -79,8 +79,8 @@ class Calls:
             async with self._session.request(
                 verb, URL(f"{self._base}{path}", encoded=True), data=data, headers=sent, allow_redirects=False
             ) as response:
-                body = await outbound.read(response, MOST)
-                return Answer(response.status, _object(body) if len(body) <= MOST else {})
+                taken = await outbound.read(response, MOST)
+                return Answer(response.status, _object(taken) if len(taken) <= MOST else {})
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             lost = "; nobody knows whether it has the secret" if writes else ""
             raise SinkFailed(f"{outbound.why(error, self._whom)} ({self._base}){lost}") from None
