@@ -58,6 +58,7 @@ def test_the_secret_is_one_line_of_stdin_and_nowhere_else(
         ("read key; echo store is down >&2; exit 3", "exit code 3: store is down"),
         ('read key; echo "bad key $key" >&2; exit 1', "bad key ***"),
         ('read key; echo "bad key ${key#can}" >&2; exit 1', "bad key ***"),
+        ('read key; echo "bad key $(printf %s "$key" | cut -c5-14)" >&2; exit 1', "bad key ***"),
         ('read key; echo "cannot take $(printf %s "$key" | base64)" >&2; exit 1', "cannot take ***"),
         (
             'read key; echo "cannot take $(printf %s "$key" | od -An -tx1 | tr -d " \\n")" >&2; exit 1',

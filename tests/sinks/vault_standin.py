@@ -49,6 +49,8 @@ class VaultStandIn:
                 data = json.dumps(answer).encode() if status != 204 else b""
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(data)))
+                if 300 <= status < 400:
+                    self.send_header("Location", "/v1/secret/data/teams/elsewhere")
                 self.end_headers()
                 self.wfile.write(data)
 
