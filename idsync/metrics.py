@@ -50,6 +50,9 @@ class _Rims:
         )
         self.gateway = counter("idsync_gateway_requests", "Calls to the gateway", ["endpoint", "code"])
         self.gateway_time = seconds("idsync_gateway_request_duration_seconds", "Time of a gateway call", ["endpoint"])
+        self.sinks = counter(
+            "idsync_sink_deliveries", "New keys handed to a sink, and what came of it", ["sink", "result"]
+        )
 
 
 class _Sources:
@@ -148,6 +151,9 @@ class Metrics:
     def scim_request(self, method: str, resource: str, code: int, seconds: float) -> None:
         self._rims.scim.labels(method, resource, str(code)).inc()
         self._rims.scim_time.labels(method, resource).observe(seconds)
+
+    def sink_delivery(self, sink: str, taken: bool) -> None:
+        self._rims.sinks.labels(sink, "taken" if taken else "failed").inc()
 
     def gateway_call(self, endpoint: str, code: int | str, seconds: float) -> None:
         self._rims.gateway.labels(endpoint, str(code)).inc()

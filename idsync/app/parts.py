@@ -23,6 +23,7 @@ from idsync.plan import Limits, WantedTeam
 from idsync.policy import GroupSpec, Protection, Rule, Rules
 from idsync.sinks.base import Sink
 from idsync.sinks.command import CommandSink
+from idsync.sinks.counted import Counted
 from idsync.sinks.file import FileSink
 from idsync.sinks.kubernetes import KubernetesSettings, KubernetesSink
 from idsync.sinks.vault import AppRole, Token, VaultSettings, VaultSink
@@ -219,9 +220,10 @@ def extensions_of(config: Config) -> list[Extension]:
     return found
 
 
-def sinks_of(entries: Sequence[SinkEntry], ca_file: str = "") -> dict[str, Sink]:
+def sinks_of(entries: Sequence[SinkEntry], ca_file: str = "", metrics: Metrics | None = None) -> dict[str, Sink]:
     """Build the sinks by name; nothing is asked of them yet. `ca_file` counts for those that have none of their own."""
-    return {entry.name: _sink(entry, entry.ca_file or ca_file) for entry in entries}
+    built = {entry.name: _sink(entry, entry.ca_file or ca_file) for entry in entries}
+    return {name: Counted(sink, metrics.sink_delivery) if metrics else sink for name, sink in built.items()}
 
 
 def _sink(entry: SinkEntry, ca_file: str) -> Sink:
@@ -249,7 +251,8 @@ def _sink(entry: SinkEntry, ca_file: str) -> Sink:
 def sink_problems(config: Config) -> list[tuple[str, str]]:
     """Return what can be seen of the sinks without asking anybody. None of it keeps the daemon from starting."""
     problems = configuration.sink_file_problems(config)
-    for name, sink in sinks_of(config.sinks, config.http.ca_file).items():
+    for entry in config.sinks:
+        sink = _sink(entry, "")
         if isinstance(sink, FileSink | CommandSink):
-            problems += [(f"sinks.{name}", what) for what in sink.problems()]
+            problems += [(f"sinks.{entry.name}", what) for what in sink.problems()]
     return problems

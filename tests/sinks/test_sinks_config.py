@@ -7,9 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from idsync.app import sink_problems
+from idsync.app import sink_problems, sinks_of
+from idsync.clock import SystemClock
 from idsync.config import Config, Loaded, load, place_of, shown, start_problems
 from idsync.errors import ConfigError
+from idsync.metrics import Metrics
+from idsync.store.sqlite import SqliteStore
+
+from .handed import deliver, problems, refused
 
 BASE = """
 [routero]
@@ -126,3 +131,19 @@ def test_what_can_be_seen_without_asking_is_told_and_keeps_no_daemon_from_starti
         "sinks.d.secret_id_file",
     }
     assert not [path for path, _ in start_problems(found) if path.startswith("sinks")]
+
+
+def test_deliveries_are_counted(tmp_path: Path) -> None:
+    (tmp_path / "keys").mkdir(mode=0o700)
+    store = SqliteStore(f"sqlite:///{tmp_path / 'idsync.db'}")
+    store.open()
+    metrics = Metrics(store.reader, SystemClock().now)
+    found = config(tmp_path, f'kind = "file"\npath = "{tmp_path}/keys/{{team}}"')
+    sink = sinks_of(found.sinks, metrics=metrics)["a"]
+    assert problems(sink) == []
+    deliver(sink)
+    refused(sink, team=None)
+    count = metrics.registry.get_sample_value
+    for result in ("taken", "failed"):
+        assert count("idsync_sink_deliveries_total", {"sink": "a", "result": result}) == 1
+    store.close()
