@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import os
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from idsync.sinks.base import Delivery
 from idsync.sinks.places import TRIAL, placed
 
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+PAUSE = 0.01
+"""Seconds between two looks whether a folder is free."""
 NEW = ".idsync-new"
 """Ends the name of the file that is written before it takes the place of the old one."""
 
@@ -25,8 +28,10 @@ class FileSink:
     The folder before the first placeholder has to be there; folders that placeholders name are made, for idsync alone.
     """
 
-    def __init__(self, name: str, path: str, mode: int = 0o600) -> None:
+    def __init__(self, name: str, path: str, mode: int = 0o600, patience: float = 5.0) -> None:
+        """`patience` is how many seconds it waits for others that write in the same folder."""
         self.name = name
+        self._patience = patience
         self._path = path
         self._mode = mode
 
@@ -42,8 +47,8 @@ class FileSink:
     def problems(self) -> list[str]:
         """Look at the folder without writing."""
         target = Path(placed(self._path, TRIAL, TRIAL))
-        folder = next(place for place in target.parents if place == self._base() or place.exists())
         try:
+            folder = next(place for place in target.parents if place == self._base() or place.exists())
             _refuse_open(folder)
             _refuse_target(target)
         except SinkFailed as error:
@@ -67,7 +72,7 @@ class FileSink:
                 _make(folder)
             folder = _refuse_open(target.parent)
             _refuse_target(target)
-            with _locked(folder) as opened:
+            with _locked(folder, self._patience) as opened:
                 _replace(opened, target.name, delivery.secret.get_secret_value().encode(), self._mode)
         except OSError as error:
             raise SinkFailed(_said(target, error)) from None
@@ -117,17 +122,31 @@ def _refuse_target(target: Path) -> None:
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[int]:
-    """Open a folder that no other idsync writes meanwhile."""
+def _locked(folder: Path, patience: float) -> Iterator[int]:
+    """Open a folder that nobody else of idsync writes meanwhile.
+
+    Raises:
+        SinkFailed: somebody still does after `patience` seconds.
+    """
     opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
-        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        end = time.monotonic() + patience
+        while not _lock(opened):
+            if time.monotonic() >= end:
+                msg = f"another process is writing in {folder}; try again"
+                raise SinkFailed(msg)
+            time.sleep(PAUSE)
         yield opened
-    except BlockingIOError:
-        msg = f"another process is writing in {folder}; try again"
-        raise SinkFailed(msg) from None
     finally:
         os.close(opened)
+
+
+def _lock(opened: int) -> bool:
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _replace(folder: int, name: str, content: bytes, mode: int) -> None:

@@ -147,16 +147,17 @@ class _Cluster:
 
     def _failed(self, answer: Answer, where: str) -> SinkFailed:
         """Say what an answer means, and what to do."""
+        said = scrub(str(answer.at("message") or "no words"), self.secret, SAID)
         known = {
             401: "the token is not accepted; look at token_file, or the service account",
             403: "idsync's account may not `patch` this Secret; name it in resourceNames of a Role",
             404: "the Secret was removed meanwhile; try again",
             409: "somebody else changed it at that moment; try again",
+            422: f"{said}; an immutable Secret has to be made anew",
             429: "it asks for fewer calls; try again later",
             503: "the API server is not ready; try again",
         }
-        said = scrub(str(answer.at("message") or "no words"), self.secret, SAID)
-        meaning = known.get(answer.status, f"{said}; an immutable Secret has to be made anew")
+        meaning = known.get(answer.status, said)
         return SinkFailed(f"Kubernetes answered {answer.status} to writing Secret {where}: {meaning}")
 
 

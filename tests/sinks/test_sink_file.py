@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import os
 import signal
@@ -14,7 +15,7 @@ import pytest
 
 from idsync.sinks.file import FileSink
 
-from .handed import SECRET, deliver, problems, refused
+from .handed import SECRET, deliver, delivery, problems, refused
 
 OTHER_USER = 12345
 
@@ -124,10 +125,23 @@ def test_a_place_that_others_could_exchange_is_refused_and_left_as_it_was(
 def test_two_never_write_in_one_folder_at_a_time(keys: Path) -> None:
     opened = os.open(keys, os.O_RDONLY)
     fcntl.flock(opened, fcntl.LOCK_EX)
-    sink = FileSink("files", f"{keys}/{{alias}}")
+    sink = FileSink("files", f"{keys}/{{alias}}", patience=0.0)
     assert "another process is writing" in refused(sink)
     os.close(opened)
     deliver(sink)
+
+
+def test_many_deliveries_at_once_wait_for_each_other(keys: Path) -> None:
+    sinks = [FileSink(name, f"{keys}/{{alias}}") for name in ("one", "other")]
+
+    async def all_at_once() -> None:
+        handed = [delivery(f"secret {number}", alias=f"key-{number}") for number in range(10)]
+        await asyncio.gather(*(sink.deliver(entry) for entry in handed for sink in sinks))
+
+    asyncio.run(all_at_once())
+    assert {file.name: file.read_text() for file in keys.iterdir()} == {
+        f"key-{number}": f"secret {number}" for number in range(10)
+    }
 
 
 def test_a_key_of_no_team_has_no_file_in_a_teams_folder(keys: Path) -> None:
