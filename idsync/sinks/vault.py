@@ -6,6 +6,7 @@ two writers one is told and reads again.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ from idsync.sinks.http import Answer, Calls, secret_of
 from idsync.sinks.places import TRIAL, placed
 from idsync.sinks.scrub import scrub
 
-TRIES = 4
+TRIES = 10
 """So often the secret is read again when another writer came between."""
 NEEDED = ("create", "read", "update")
 SAID = 200
@@ -57,6 +58,7 @@ class VaultSink:
         self.name = name
         self._settings = settings
         self._credential = credential
+        self._turn = asyncio.Lock()
 
     async def close(self) -> None:
         """Hold nothing open."""
@@ -78,7 +80,7 @@ class VaultSink:
     async def deliver(self, delivery: Delivery) -> None:
         path = placed(self._settings.path, delivery.alias, delivery.team)
         field = placed(self._settings.field, delivery.alias, delivery.team, str)
-        async with _Vault(self._settings, delivery.secret.get_secret_value()) as vault:
+        async with self._turn, _Vault(self._settings, delivery.secret.get_secret_value()) as vault:
             await vault.log_in(self._credential)
             await vault.look_at_engine()
             await vault.set_field(path, field)
