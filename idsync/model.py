@@ -279,7 +279,7 @@ class GatewayTeam:
     """A team with its roster. Budgets are in the gateway's currency (USD).
 
     Where the gateway says null for a roster, `shows_roster` is false and nobody is on it: that proves nothing about
-    somebody whose own row names the team.
+    somebody whose own row names the team. `spend` is what counts against the budget, since its last reset.
     """
 
     team_id: str
@@ -292,6 +292,8 @@ class GatewayTeam:
     blocked: bool = False
     metadata: Mapping[str, Any] = field(default_factory=dict)
     shows_roster: bool = True
+    spend: float | None = None
+    budget_reset_at: str | None = None
 
     def has_member(self, user_id: str) -> bool:
         return any(member.user_id == user_id for member in self.members)
@@ -311,3 +313,34 @@ class Call:
     target: str
     status: int | None
     ms: float
+
+
+@dataclass(frozen=True)
+class DaySpend:
+    """What the gateway has booked on one day (its own; LiteLLM's are UTC), in its currency.
+
+    `shares` is by team or user, None where the answer does not say by whom; `keys` is by the id of the key.
+    """
+
+    day: str
+    spend: float
+    shares: Mapping[str, float] | None = None
+    keys: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LoggedRequest:
+    """One request in the gateway's own log. `at` is when it began, epoch seconds."""
+
+    key_id: str | None
+    at: float
+    spend: float
+
+
+@dataclass(frozen=True)
+class Alerting:
+    """Where the gateway sends alerts. None: not told. `webhook` is a secret: never shown, by no `repr` either."""
+
+    destinations: tuple[str, ...] | None = None
+    types: tuple[str, ...] | None = None
+    webhook: str | None = field(default=None, repr=False)

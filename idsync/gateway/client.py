@@ -18,6 +18,7 @@ from idsync.gateway.dialects import ORGANIZATION_ROLES, plain_role
 from idsync.gateway.parse import text_of, user_from
 from idsync.gateway.reader import Reader, given, same_user
 from idsync.gateway.receipts import recorder
+from idsync.gateway.spending import Spending
 from idsync.gateway.trial import KeyTrial, try_key
 from idsync.model import GatewayUser
 
@@ -35,8 +36,8 @@ class NewKey:
     secret: str = field(repr=False)
 
 
-class Gateway(Reader):
-    """The gateway's management API, whole: what only reads is the `Reader`'s."""
+class Gateway(Reader, Spending):
+    """The gateway's management API, whole: what only reads is the `Reader`'s, money is `Spending`'s."""
 
     # -- users --------------------------------------------------------------------------------------------------------
 

@@ -72,10 +72,19 @@ _COMMON: dict[str, Operation] = {
     "invitation_delete": _write("/invitation/delete", "POST", "DELETE"),
     "organization_join": _write("/organization/member_add", "POST", repeatable=False),
     "organization_leave": _write("/organization/member_delete", "DELETE", "POST"),
+    "daily_spend": _listing("/billing/daily-spend"),
+    "team_activity": _listing("/team/daily/activity"),
+    "user_activity": _listing("/user/daily/activity"),
+    "spend_logs": _listing("/spend/logs"),
+    "config_update": _write("/config/update", "POST", "PUT"),
+    "config_read": _listing("/get/config/callbacks"),
     "openapi": _listing("/openapi.json"),
 }
-_ROUTERO_ONLY = frozenset({"role_update", "invitation_list"})
+_ROUTERO_ONLY = frozenset({"role_update", "invitation_list", "daily_spend"})
 """LiteLLM 1.108.0 deletes invitations and has no list of them (source)."""
+
+UNDESCRIBED = frozenset({"openapi", "config_update", "config_read"})
+"""What a gateway that has it leaves out of its description of itself (LiteLLM, source: `include_in_schema=False`)."""
 
 DIALECTS: dict[Dialect, dict[str, Operation]] = {
     "litellm": {name: row for name, row in _COMMON.items() if name not in _ROUTERO_ONLY},

@@ -105,6 +105,8 @@ def team_from(value: Any) -> GatewayTeam:
         blocked=_is_true(row.get("blocked")),
         metadata=metadata_of(row.get("metadata")) or {},
         shows_roster=_decoded(row["members_with_roles"]) is not None,
+        spend=number_of(row.get("spend")),
+        budget_reset_at=text_of(row.get("budget_reset_at")),
     )
 
 

@@ -6,9 +6,11 @@ Used by the `then` of a fault rule and by `POST /_sandbox/act`. Other replicas h
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 from idsync.sandbox.objects import Key
+from idsync.sandbox.usage import book
 from idsync.sandbox.world import World
 
 JSON = dict[str, Any]
@@ -64,10 +66,21 @@ def _accept_invitation(world: World, given: JSON) -> JSON:
     return {"invitation_id": invitations[-1].invitation_id}
 
 
+def _book_spend(world: World, given: JSON) -> JSON:
+    """A key is used, or its use is booked, whether it should be dead or not. `at`: when the request began (now)."""
+    key = world.state.keys.get(given["key"]) or world.state.archive[given["key"]]
+    at = datetime.fromisoformat(given["at"]) if "at" in given else None
+    use = book(world, key, given.get("model", "gpt-5-mini"), float(given["spend"]), at)
+    if key.deleted_at and given.get("in_archive"):
+        key.spend += use["spend"]
+    return {"date": use["date"], "spend": use["spend"]}
+
+
 ACTS: dict[str, Callable[[World, JSON], JSON]] = {
     "generate_key": _generate_key,
     "member_add": _member_add,
     "unblock": _unblock,
     "set_metadata": _set_metadata,
     "accept_invitation": _accept_invitation,
+    "book_spend": _book_spend,
 }

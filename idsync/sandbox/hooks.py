@@ -61,6 +61,7 @@ def _state(gateway: Gateway, *_: Any) -> JSON:
         "keys": [key_row(key) for key in state.keys.values()],
         "archived_keys": [key_row(key) for key in state.archive.values()],
         "invitations": [invitation_row(invitation) for invitation in state.invitations.values()],
+        "config": state.config,
     }
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from idsync.sandbox.calls import Call, Endpoint
 from idsync.sandbox.replicas import KeyView
 from idsync.sandbox.replies import shape_a
+from idsync.sandbox.usage import book
 from idsync.sandbox.validate import require
 
 MODELS = ("gpt-5-mini", "claude-sonnet", "mistral-large")
@@ -57,21 +58,7 @@ def _check_models(allowed: tuple[str, ...], model: str, status: int, kind: str) 
 
 
 def _record(call: Call, view: KeyView | None, model: str) -> None:
-    key = call.state.keys.get(view.token) if view else None
-    if key:
-        key.spend += COST
-        key.last_active = call.world.clock.wall()
-    call.state.usage.append(
-        {
-            "date": call.world.clock.wall().date().isoformat(),
-            "user_id": view.user_id if view else None,
-            "team_id": view.team_id if view else None,
-            "organization_id": view.organization_id if view else None,
-            "model": model,
-            "spend": COST,
-            "requests": 1,
-        }
-    )
+    book(call.world, view, model, COST)
 
 
 ENDPOINTS = [

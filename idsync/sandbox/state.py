@@ -19,6 +19,7 @@ class State:
     invitations: dict[str, Invitation] = field(default_factory=dict)
     audit: list[dict[str, Any]] = field(default_factory=list)
     usage: list[dict[str, Any]] = field(default_factory=list)
+    config: dict[str, dict[str, Any]] = field(default_factory=dict)  # sections of /config/update
     grace: dict[str, tuple[str, datetime]] = field(default_factory=dict)  # old digest -> (new id, until)
     _emails: dict[str, str] = field(default_factory=dict)
     _digests: dict[str, str] = field(default_factory=dict)

@@ -6,6 +6,7 @@ from typing import Any
 
 from idsync.sandbox import (
     inference,
+    routes_config,
     routes_health,
     routes_invitations,
     routes_key_list,
@@ -28,6 +29,7 @@ MODULES = (
     routes_key_list,
     routes_orgs,
     routes_spend,
+    routes_config,
     routes_health,
     inference,
 )

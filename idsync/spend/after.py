@@ -1,0 +1,198 @@
+"""Whether anything was spent after somebody's access had ended: what the gateway tells, compared with what was accounted for.
+
+access ends              + cache time + clocks          + booked_within                       the look
+   |---------------------------|---------------------------|---------------------------------->
+   still honoured by a cache   requests under way, and      everything of before is booked:
+                               what is booked in batches    what comes on top was spent afterwards
+
+what is told                                            | what is made of it
+--------------------------------------------------------+---------------------------------------------------------
+days of an account, on the first look                   | accounted for, but for days that began after access ended
+                                                        | in every time zone: those are spend after the departure
+days of an account, later                               | what they have grown by is spend after the departure
+a key's own counter, on the first look                  | accounted for
+a key's own counter, later                              | the same as days; one that fell was reset with its budget
+the gateway's list of requests, where it adds up to the | the last word, asked for only when there is something to
+days                                                    | ask: requests that began afterwards, and nothing else
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from idsync.model import DaySpend, GatewayKey, LoggedRequest
+from idsync.store.spend import Place
+
+CLOCKS = 60.0
+"""Seconds by which the gateway's clock may differ from ours."""
+FARTHEST = 14 * 3600.0
+"""Seconds by which a gateway's day may begin before the UTC day of that name (UTC+14)."""
+LEAST = 1e-6
+"""What is less than this is an error of rounding."""
+DAY = 86400.0
+
+
+@dataclass(frozen=True)
+class Margins:
+    """Seconds. `cache`: how long a dead key may be honoured; `booking`: how late what it cost may be booked."""
+
+    cache: float
+    booking: float
+
+    def over(self, ended_at: float) -> float:
+        """Return the time after which no request is honoured any more."""
+        return ended_at + self.cache + CLOCKS
+
+    def booked(self, ended_at: float) -> float:
+        """Return the time by which everything that was honoured is booked."""
+        return self.over(ended_at) + self.booking
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the gateway tells of one leaver. An account or a key that is missing here was not told of."""
+
+    days: Mapping[str, Sequence[DaySpend]] = field(default_factory=dict)
+    keys: Mapping[str, GatewayKey] = field(default_factory=dict)
+    requests: Mapping[str, Sequence[LoggedRequest]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Amount:
+    """Spend of one account or key after access had ended. `used_at`: the last request that is told of."""
+
+    account_id: str
+    key_id: str
+    spend: float
+    used_at: float | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`after` is what was spent afterwards; `accounted` is to be written down (nothing of it is to be told)."""
+
+    after: tuple[Amount, ...]
+    accounted: Mapping[Place, float]
+
+    @property
+    def is_suspicious(self) -> bool:
+        return bool(self.after)
+
+
+def days_of(ended_at: float, now: float) -> tuple[str, str]:
+    """Return the first and the last day that are asked for: a day more at both ends, whatever the time zone."""
+    return _date(ended_at - DAY), _date(now + DAY)
+
+
+def midnights(ended_at: float, now: float) -> tuple[str, str]:
+    """Return the midnights between which requests are asked for: the same days."""
+    return _date(ended_at - DAY), _date(now + 2 * DAY)
+
+
+def _date(at: float) -> str:
+    return dt.datetime.fromtimestamp(at, dt.UTC).date().isoformat()
+
+
+def judge(told: Told, known: Mapping[Place, float], over: float) -> Verdict:
+    """Compare what is told with what was accounted for; what never was may be from before. `over`: see `Margins.over`."""
+    after: dict[tuple[str, str], float] = {}
+    accounted: dict[Place, float] = {}
+    for account, days in told.days.items():
+        begun = ("activity", account, "") in known
+        sure = _amounts(account, [day for day in days if _began_after(day.day, over)], told.keys)
+        for key_id, spend in _amounts(account, days, told.keys).items():
+            place: Place = ("activity", account, key_id)
+            before = known.get(place, 0.0) if begun else spend - sure.get(key_id, 0.0)
+            after[account, key_id] = spend - before
+            if not begun:
+                accounted[place] = before
+    for key_id, key in told.keys.items():
+        if key.spend is None:
+            continue
+        place = ("counter", "", key_id)
+        before = known.get(place, key.spend)
+        if place not in known or key.spend < before - LEAST:
+            accounted[place] = before = key.spend
+        _raise_by_counter(after, key, key.spend - before)
+    found = [Amount(account, key_id, spend) for (account, key_id), spend in sorted(after.items()) if spend > LEAST]
+    return Verdict(tuple(found), accounted)
+
+
+def _amounts(account: str, days: Iterable[DaySpend], keys: Mapping[str, GatewayKey]) -> dict[str, float]:
+    """Add days up by key, "" for what is not told by key; always with "", which says that it was looked at.
+
+    Where an answer does not say whose it is, only keys that are known to be theirs count.
+    """
+    sums = {"": 0.0}
+    for day in days:
+        mine = day.keys if day.shares is not None else {name: day.keys[name] for name in day.keys if name in keys}
+        for key_id, spend in mine.items():
+            sums[key_id] = sums.get(key_id, 0.0) + spend
+        if day.shares is not None:
+            sums[""] += day.shares.get(account, 0.0) - sum(mine.values())
+    return sums
+
+
+def _raise_by_counter(after: dict[tuple[str, str], float], key: GatewayKey, grown: float) -> None:
+    """A key's own counter tells the same money again: the larger of the two counts, and what no key was named for less."""
+    if grown <= LEAST:
+        return
+    account = next((account for account, key_id in after if key_id == key.id), None)
+    if account is not None:
+        after[account, key.id] = max(after[account, key.id], grown)
+        return
+    owner = key.user_id or ""
+    after[owner, key.id] = grown
+    if (owner, "") in after:
+        after[owner, ""] -= grown
+
+
+def _began_after(day: str, over: float) -> bool:
+    midnight = dt.datetime.fromisoformat(day).replace(tzinfo=dt.UTC).timestamp()
+    return midnight - FARTHEST >= over
+
+
+def by_requests(verdict: Verdict, told: Told, over: float) -> Verdict:
+    """Let the gateway's own list of requests decide, for every account whose requests add up to its days.
+
+    What adds up and began before is accounted for from now on; a list that does not add up decides nothing.
+    """
+    after, accounted = list(verdict.after), dict(verdict.accounted)
+    for account, requests in told.requests.items():
+        late = [request for request in requests if request.at > over]
+        days = told.days.get(account)
+        if days is None or not _adds_up(account, days, requests):
+            after = [_with_time(amount, account, late) for amount in after]
+            continue
+        sums = _by_key(late)
+        after = [amount for amount in after if amount.account_id != account]
+        after += [Amount(account, key_id, spend, at) for key_id, (spend, at) in sorted(sums.items()) if spend > LEAST]
+        for key_id, spend in _amounts(account, days, told.keys).items():
+            accounted["activity", account, key_id] = spend - sums.get(key_id, (0.0, 0.0))[0]
+        for key in told.keys.values():
+            if key.user_id == account and key.spend is not None:
+                accounted["counter", "", key.id] = key.spend - sums.get(key.id, (0.0, 0.0))[0]
+    return Verdict(tuple(after), accounted)
+
+
+def _adds_up(account: str, days: Iterable[DaySpend], requests: Iterable[LoggedRequest]) -> bool:
+    if any(day.shares is None for day in (every := list(days))):
+        return False
+    booked = sum((day.shares or {}).get(account, 0.0) for day in every)
+    return sum(request.spend for request in requests) >= booked - LEAST
+
+
+def _by_key(requests: Iterable[LoggedRequest]) -> dict[str, tuple[float, float]]:
+    """Return what requests cost and when the last one began, by key."""
+    sums: dict[str, tuple[float, float]] = {}
+    for request in requests:
+        spend, at = sums.get(request.key_id or "", (0.0, 0.0))
+        sums[request.key_id or ""] = spend + request.spend, max(at, request.at)
+    return sums
+
+
+def _with_time(amount: Amount, account: str, late: Sequence[LoggedRequest]) -> Amount:
+    times = [request.at for request in late if amount.key_id in ("", request.key_id)]
+    return replace(amount, used_at=max(times)) if times and amount.account_id == account else amount
