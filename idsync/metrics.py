@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 
 from idsync import __version__
 from idsync.model import DRILL, Lane
-from idsync.store import canary, exposure, facts, jobs, ledger, verdicts
+from idsync.store import canary, exposure, facts, jobs, ledger, spend, verdicts
 from idsync.store.db import Db
 
 REVOKE_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 14400)
@@ -189,6 +189,9 @@ class _StoreCollector(Collector):
         for source, (said, _) in facts.under(db, "progress:").items():
             listing.add_metric([source], said["done"])
         yield listing
+        found = spend.after_since(db, self._now() - spend.SHOWN)
+        text = "People who spent after their access had ended, in the last 30 days"
+        yield _gauge("idsync_spend_after_departure", text, spend.spenders(found))
         yield from self._drills(db)
 
     def _drills(self, db: Db) -> Iterable[Metric]:

@@ -9,7 +9,7 @@ from typing import Any
 from idsync.clock import rfc3339
 from idsync.metrics import state_of
 from idsync.polling.progress import told
-from idsync.store import canary, exposure, facts, jobs, ledger, people, tokens
+from idsync.store import canary, exposure, facts, jobs, ledger, people, spend, tokens
 from idsync.store.db import Db
 
 WINDOW = 30 * 86400.0
@@ -35,6 +35,7 @@ def status_of(db: Db, sources: Sequence[str], polled: Mapping[str, str], now: fl
             for hold in ledger.holds(db)
         ],
         "exposed_keys": _exposed(db),
+        "spend_after_departure": _spend(db, now),
         "conflicts": [
             {
                 "kind": conflict.kind,
@@ -45,6 +46,16 @@ def status_of(db: Db, sources: Sequence[str], polled: Mapping[str, str], now: fl
             for conflict in people.conflicts(db)
             if conflict.subject not in canaries
         ],
+    }
+
+
+def _spend(db: Db, now: float) -> dict[str, Any]:
+    found = spend.after_since(db, now - spend.SHOWN)
+    look = facts.get(db, "spend:look") or {}
+    return {
+        "people": spend.spenders(found),
+        "spend": round(sum(one.spend for one in found), 6),
+        "not_told": look.get("untold", []),
     }
 
 

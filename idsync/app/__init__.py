@@ -11,6 +11,7 @@ from idsync.app.parts import (
     sources_of,
     start_problems,
     wanted_teams,
+    watch_settings,
 )
 
 __all__ = [
@@ -26,4 +27,5 @@ __all__ = [
     "sources_of",
     "start_problems",
     "wanted_teams",
+    "watch_settings",
 ]

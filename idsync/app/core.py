@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING
 import structlog
 
 from idsync import config as configuration
-from idsync.app.parts import gateway_of, gateway_settings, limits_of, rules_of, sources_of, start_problems, wanted_teams
+from idsync.app.parts import (
+    gateway_of,
+    gateway_settings,
+    limits_of,
+    rules_of,
+    sources_of,
+    start_problems,
+    wanted_teams,
+    watch_settings,
+)
 from idsync.clock import Clock, EvenClock, SystemClock
 from idsync.commands import Commands
 from idsync.config import Config
@@ -28,6 +37,7 @@ from idsync.metrics import Metrics
 from idsync.polling.passes import Poller
 from idsync.reconcile import Reconciler
 from idsync.snapshot import PolledSource
+from idsync.spend.watch import Watch
 from idsync.store import facts, jobs, tokens
 from idsync.store.db import Db
 from idsync.store.sqlite import SqliteStore
@@ -55,6 +65,7 @@ class Core:
     engine: Engine
     reconciler: Reconciler
     poller: Poller
+    watch: Watch
 
     def commands(
         self, *, alone: bool, on_tokens: Callable[[], None] = lambda: None, drills: Drills | None = None
@@ -144,7 +155,8 @@ def _core(
     polls = Polls(intake, clock)
     polled = sources(config, clock, metrics)
     poller = Poller(store, polls, rules, limits_of(config), polled, clock, metrics, reconciler.unlinked)
-    return Core(config, clock, store, metrics, intake, control, gateway, engine, reconciler, poller)
+    watch = Watch(store, gateway, clock, watch_settings(config), metrics)
+    return Core(config, clock, store, metrics, intake, control, gateway, engine, reconciler, poller, watch)
 
 
 def _prepare(db: Db, core: Core) -> None:

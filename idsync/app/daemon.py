@@ -31,6 +31,9 @@ DRAIN = 20.0
 DRILL_LOOKED_AT = 60.0
 """Seconds between two looks whether a drill is due, or whether one that was cut off has left something."""
 
+SPEND_LOOKED_AT = 60.0
+"""Seconds between two looks whether a look at what leavers cost is due."""
+
 TOKENS_NOTED = 60.0
 """Seconds between two notes of when tokens were used."""
 
@@ -94,6 +97,7 @@ class Daemon:
             metronome.every(self.config.reconcile.every, lambda: self._pass(core))
             metronome.every(TOKENS_NOTED, lambda: self._note_tokens(core, scim.tokens.take_used()))
             metronome.every(DRILL_LOOKED_AT, lambda: drills.beat(self.config.drill.every))
+            metronome.every(SPEND_LOOKED_AT, core.watch.beat)
             for source in self.config.sources.every:
                 self._poll_regularly(core.poller, source, metronome)
             metronome.start()

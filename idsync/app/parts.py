@@ -28,6 +28,7 @@ from idsync.sinks.file import FileSink
 from idsync.sinks.kubernetes import KubernetesSettings, KubernetesSink
 from idsync.sinks.vault import AppRole, Token, VaultSettings, VaultSink
 from idsync.snapshot import PolledSource
+from idsync.spend.watch import Settings
 
 if TYPE_CHECKING:
     from idsync.scim.extensions import Extension
@@ -168,6 +169,12 @@ def gateway_of(
     if observe is not None:
         more["observe"] = observe
     return make(gateway_settings(config), configuration.AdminKey(config), clock, **more)
+
+
+def watch_settings(config: Config) -> Settings:
+    """Return how what leavers cost is looked at."""
+    told = config.spend
+    return Settings(told.watch, told.every, told.booked_within, config.routero.cache_time)
 
 
 def gateway_settings(config: Config) -> GatewaySettings:

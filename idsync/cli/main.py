@@ -22,6 +22,7 @@ COMMANDS = {
     "doctor": ("doctor", "What this gateway can do, and how long a deleted key may live there."),
     "status": ("status", "Sources, jobs, holds, conflicts, the last pass, time to revoke."),
     "departures": ("departures", "The ledger of departures and their receipts."),
+    "spend": ("spend", "Spend by team against its budget, and what leavers spent after access had ended."),
     "keys": ("keys", "Keys that work on although somebody who may know them has left."),
     "sinks": ("sinks", "The places that new secrets are delivered to: try them without a real key."),
     "holds": ("holds", "What a guard keeps back until a person decides."),

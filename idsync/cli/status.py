@@ -64,6 +64,11 @@ def _print(view: dict[str, Any]) -> None:
     if known["keys"]:
         wanted = f", rotation wanted for {known['rotation_wanted']}" if known["rotation_wanted"] else ""
         say(f"keys that leavers may know: {known['keys']}{wanted}; idsync keys exposed")
+    spent = view["spend_after_departure"]
+    if spent["people"]:
+        say(f"ALARM {spent['people']} person(s) spent {spent['spend']:.4f} after their access had ended; idsync spend")
+    for what in spent["not_told"]:
+        say(f"note: spend after a departure is watched only in part: {what}")
     for job in view["jobs"]:
         why = f": {job['error']}" if job["error"] else ""
         say(f"job {job['user']}: {job['lane']}, {job['state']}, {job['attempts']} failed tries{why}")

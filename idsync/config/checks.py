@@ -12,6 +12,8 @@ from idsync.model import DRILL
 RESERVED = frozenset({"operator", "cli", "config", "idsync", "engine", "drill"})
 SHORTEST_DRILL = 60.0
 """Seconds that have to lie between two drills."""
+SHORTEST_LOOK = 60.0
+"""Seconds that have to lie between two looks at what leavers cost."""
 GATEWAY_ADMINS = frozenset({"proxy_admin", "proxy_admin_viewer", "org_admin"})
 MOST_OFTEN = 10.0
 """Seconds that have to lie between two polls of one kind."""
@@ -28,9 +30,20 @@ def cross_checks(config: Config) -> list[tuple[str, str]]:
         *_check_binding(config),
         *_check_roles(config),
         *_check_drill(config),
+        *_check_spend(config),
         *_check_sso(config),
         *_check_polled(config),
     ]
+
+
+def _check_spend(config: Config) -> list[tuple[str, str]]:
+    problems = []
+    if config.spend.watch and config.spend.every < SHORTEST_LOOK:
+        problems.append(("spend.every", f"too often: at least {SHORTEST_LOOK:.0f} seconds"))
+    alerts = config.alerts
+    if alerts.budget_alerts and not alerts.slack_webhook_file and alerts.slack_webhook is None:
+        problems.append(("alerts.slack_webhook_file", "missing; budget_alerts = true needs to know where they go"))
+    return problems
 
 
 def _check_sso(config: Config) -> list[tuple[str, str]]:

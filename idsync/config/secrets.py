@@ -106,6 +106,8 @@ def sink_file_problems(config: Config) -> list[tuple[str, str]]:
 def _secret_files(config: Config) -> list[tuple[str, str]]:
     """Return the files that hold secrets of sources, each with the path of its setting."""
     named = [(f"scim.sources.{source.name}.token_file", source.token_file) for source in config.scim.sources]
+    if config.alerts.budget_alerts:
+        named.append(("alerts.slack_webhook_file", config.alerts.slack_webhook_file))
     for okta in config.sources.okta:
         path = f"sources.okta.{okta.name}"
         named += [(f"{path}.private_key_file", okta.private_key_file), (f"{path}.api_token_file", okta.api_token_file)]

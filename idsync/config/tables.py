@@ -161,6 +161,20 @@ class Drill(Table):
     every: SecondsOrNever = 0.0
 
 
+class Spend(Table):
+    """Seconds. `watch` is for how long after a departure; 0: never."""
+
+    watch: SecondsOrNever = 30 * 86400.0
+    every: Seconds = 3600.0
+    booked_within: Seconds = 900.0
+
+
+class Alerts(Table):
+    slack_webhook_file: str = ""
+    slack_webhook: SecretStr | None = None
+    budget_alerts: bool = False
+
+
 class Team(Table):
     alias: NonEmpty
     id: str = ""
@@ -227,6 +241,8 @@ class Config(Table):
     guard: Guard = Guard()
     reconcile: Reconcile = Reconcile()
     drill: Drill = Drill()
+    spend: Spend = Spend()
+    alerts: Alerts = Alerts()
     teams: tuple[Team, ...] = ()
     roles: tuple[Role, ...] = ()
     sinks: tuple[Sink, ...] = ()

@@ -150,7 +150,9 @@ def _shares(row: Mapping[str, Any], spend: float) -> dict[str, float] | None:
         return _keys(group)
     if isinstance(group, list):
         rows = [one for one in group if isinstance(one, dict)]
-        return {name: amount for name, amount in ((_id(one), _amount(one)) for one in rows) if name and amount is not None}
+        return {
+            name: amount for name, amount in ((_id(one), _amount(one)) for one in rows) if name and amount is not None
+        }
     own = text_of(row.get("team_id")) or text_of(row.get("user_id"))
     return {own: spend} if own else None
 

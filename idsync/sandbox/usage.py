@@ -11,7 +11,9 @@ from idsync.sandbox.replicas import KeyView
 from idsync.sandbox.world import World
 
 
-def book(world: World, key: Key | KeyView | None, model: str, spend: float, at: datetime | None = None) -> dict[str, Any]:
+def book(
+    world: World, key: Key | KeyView | None, model: str, spend: float, at: datetime | None = None
+) -> dict[str, Any]:
     """Book one request that began at `at` (now). A deleted key's row in the archive stays as it was."""
     began = at or world.clock.wall()
     state = world.state

@@ -100,24 +100,36 @@ def judge(told: Told, known: Mapping[Place, float], over: float) -> Verdict:
     after: dict[tuple[str, str], float] = {}
     accounted: dict[Place, float] = {}
     for account, days in told.days.items():
-        begun = ("activity", account, "") in known
-        sure = _amounts(account, [day for day in days if _began_after(day.day, over)], told.keys)
-        for key_id, spend in _amounts(account, days, told.keys).items():
-            place: Place = ("activity", account, key_id)
-            before = known.get(place, 0.0) if begun else spend - sure.get(key_id, 0.0)
-            after[account, key_id] = spend - before
-            if not begun:
-                accounted[place] = before
+        now = _amounts(account, days, told.keys)
+        before = {place[2]: spend for place, spend in known.items() if place[:2] == ("activity", account)}
+        if not before:
+            sure = _amounts(account, [day for day in days if _began_after(day.day, over)], told.keys)
+            before = {key_id: spend - sure.get(key_id, 0.0) for key_id, spend in now.items()}
+            accounted |= {("activity", account, key_id): spend for key_id, spend in before.items()}
+        after |= {(account, key_id): spend for key_id, spend in _growth(now, before).items()}
     for key_id, key in told.keys.items():
         if key.spend is None:
             continue
-        place = ("counter", "", key_id)
-        before = known.get(place, key.spend)
-        if place not in known or key.spend < before - LEAST:
-            accounted[place] = before = key.spend
-        _raise_by_counter(after, key, key.spend - before)
+        place: Place = ("counter", "", key_id)
+        counted = known.get(place, key.spend)
+        if place not in known or key.spend < counted - LEAST:
+            accounted[place] = counted = key.spend
+        _raise_by_counter(after, key, key.spend - counted)
     found = [Amount(account, key_id, spend) for (account, key_id), spend in sorted(after.items()) if spend > LEAST]
     return Verdict(tuple(found), accounted)
+
+
+def _growth(now: Mapping[str, float], before: Mapping[str, float]) -> dict[str, float]:
+    """Return by what each key's amount has grown; never more than all of it together has.
+
+    A gateway may come to name keys that it did not name before.
+    """
+    grown = {key_id: spend - before.get(key_id, 0.0) for key_id, spend in now.items()}
+    together = sum(now.values()) - sum(before.values())
+    if together <= LEAST:
+        return {"": 0.0}
+    risen = {key_id: spend for key_id, spend in grown.items() if spend > LEAST}
+    return risen if sum(risen.values()) <= together + LEAST else {"": together}
 
 
 def _amounts(account: str, days: Iterable[DaySpend], keys: Mapping[str, GatewayKey]) -> dict[str, float]:
@@ -178,9 +190,10 @@ def by_requests(verdict: Verdict, told: Told, over: float) -> Verdict:
 
 
 def _adds_up(account: str, days: Iterable[DaySpend], requests: Iterable[LoggedRequest]) -> bool:
-    if any(day.shares is None for day in (every := list(days))):
+    shares = [day.shares for day in days]
+    if any(share is None for share in shares):
         return False
-    booked = sum((day.shares or {}).get(account, 0.0) for day in every)
+    booked = sum((share or {}).get(account, 0.0) for share in shares)
     return sum(request.spend for request in requests) >= booked - LEAST
 
 

@@ -12,6 +12,8 @@ from idsync.store.facts import get
 from idsync.store.ledger import Departure, departure
 
 ToldBy = Literal["activity", "counter"]
+SHOWN = 30 * 86400.0
+"""Seconds for which spend after a departure is shown, counted from when it last grew."""
 Place = tuple[ToldBy, str, str]
 """Who tells an amount, the account ("" for a key's own counter), and the key ("" where it is not told by key)."""
 
@@ -68,7 +70,12 @@ def accounts_of(db: Db, one: Departure) -> list[str]:
     """Return the accounts of a departure that are still nobody else's."""
     person = people.person(db, one.person_id)
     linked = person.account_id if person is not None else None
-    named = [*(one.receipt or {}).get("accounts", []), one.account_id, linked, *people.further_accounts(db, one.person_id)]
+    named = [
+        *(one.receipt or {}).get("accounts", []),
+        one.account_id,
+        linked,
+        *people.further_accounts(db, one.person_id),
+    ]
     return [account for account in dict.fromkeys(named) if account and _is_theirs(db, one.person_id, account)]
 
 
