@@ -321,6 +321,7 @@ def _pass_view(done: Pass, left: list[jobs.Job], polls: Sequence[dict[str, Any]]
         ],
         "open_holds": done.held,
         "extra_members": dict(done.extras),
+        "notes": list(done.notes),
     }
 
 

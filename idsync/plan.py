@@ -34,6 +34,7 @@ RANK = {
             "team.create",
             "team.adopt",
             "team.update",
+            "alerts.set",
             "account.create",
             "account.lift",
             "role.set",

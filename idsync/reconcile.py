@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import structlog
 
+from idsync.alerts import NAME, Alerts
 from idsync.clock import Clock
 from idsync.engine import exposed
 from idsync.engine.accounts import addresses_ever, is_in_use
@@ -40,6 +41,7 @@ class Pass:
     failed: Mapping[str, str]
     held: int
     extras: Mapping[str, int]
+    notes: tuple[str, ...] = ()
 
     @property
     def refused(self) -> tuple[Change, ...]:
@@ -58,9 +60,11 @@ class Reconciler:
         teams: Sequence[WantedTeam],
         *,
         deletes: bool = True,
+        alerts: Alerts | None = None,
     ) -> None:
         """`deletes` is false under `policy.on_departure = "block"`: keys of leavers stay, blocked."""
         self._deletes = deletes
+        self._alerts = alerts
         self._store = store
         self._gateway = gateway
         self._standing = standing
@@ -73,7 +77,7 @@ class Reconciler:
         Raises:
             GatewayError: the gateway could not be read in full, so there is no plan.
         """
-        return await asyncio.to_thread(self._compare, await self._scape())
+        return await self._with_alerts(await asyncio.to_thread(self._compare, await self._scape()))
 
     async def unlinked(self) -> frozenset[str]:
         """Return the SSO ids of gateway accounts that nobody is linked to; none while the gateway cannot be read."""
@@ -102,11 +106,21 @@ class Reconciler:
         changes += plan_people(self._wanted(db, ids, scape), scape)
         return Pass(tuple(in_order(changes)), {}, len(ledger.holds(db)), self._extras(db, scape, ids))
 
+    async def _with_alerts(self, planned: Pass) -> Pass:
+        """Add what differs in the gateway's own alerts; one that cannot be asked about them does not stop the rest."""
+        if self._alerts is None:
+            return planned
+        try:
+            changes, notes = await self._alerts.plan()
+        except GatewayError as error:
+            changes, notes = [], [f"{NAME}: {error}"]
+        return replace(planned, changes=tuple(in_order([*planned.changes, *changes])), notes=tuple(notes))
+
     async def apply(self) -> Pass:
         """Set the teams up, then open a job for everybody the gateway shows otherwise than they should be."""
         question = await asyncio.to_thread(lambda: exposed.ask(self._store.reader(), self._clock.now()))
         scape = await self._scape()
-        planned = await asyncio.to_thread(self._compare, scape)
+        planned = await self._with_alerts(await asyncio.to_thread(self._compare, scape))
         failed = {}
         for change in planned.changes:
             if change.kind in ("team.create", "team.adopt", "team.update"):
@@ -114,9 +128,16 @@ class Reconciler:
                 if reason:
                     failed[change.subject] = reason
         await self._write(lambda db: self._open_jobs(db, planned.changes))
+        failed |= await self._set_alerts(planned.changes)
         await self._report(question, scape)
         await self._write(lambda db: facts.put(db, "pass:reconcile", len(planned.changes), self._clock.now()))
-        return Pass(planned.changes, failed, planned.held, planned.extras)
+        return Pass(planned.changes, failed, planned.held, planned.extras, planned.notes)
+
+    async def _set_alerts(self, changes: Iterable[Change]) -> dict[str, str]:
+        """Set the gateway's alerts where they differ; return why that failed, under their name."""
+        wanted = [change for change in changes if change.kind == "alerts.set"]
+        reasons = [await self._alerts.apply(change) for change in wanted if self._alerts is not None]
+        return {NAME: reason for reason in reasons if reason is not None}
 
     async def _scape(self) -> Gatewayscape:
         teams = await self._gateway.list_teams()  # alone: after an outage the gate lets one call through to ask

@@ -20,6 +20,7 @@ WORDS = {
     "team.create": "create team",
     "team.adopt": "adopt team",
     "team.update": "update team",
+    "alerts.set": "set alerts",
     "account.create": "create account",
     "account.lift": "lift fence",
     "role.set": "set role",
@@ -67,7 +68,9 @@ def _print(result: dict[str, Any], dry_run: bool) -> None:
     for alias, count in result["extra_members"].items():
         say(f"note: team {alias} has {count} member(s) that no source put there; left alone")
     for alias, why in result["failed"].items():
-        say(f"failed: team {alias}: {why}")
+        say(f"failed: {alias if alias.startswith('[') else f'team {alias}'}: {why}")
+    for note in result["notes"]:
+        say(f"note: {note}")
     for job in result["unfinished"]:
         say(f"unfinished: person {job['person']}: {job['error']} (tried {job['attempts']} times; tried again)")
     if result["open_holds"]:
