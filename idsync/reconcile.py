@@ -136,8 +136,10 @@ class Reconciler:
     async def _set_alerts(self, changes: Iterable[Change]) -> dict[str, str]:
         """Set the gateway's alerts where they differ; return why that failed, under their name."""
         wanted = [change for change in changes if change.kind == "alerts.set"]
-        reasons = [await self._alerts.apply(change) for change in wanted if self._alerts is not None]
-        return {NAME: reason for reason in reasons if reason is not None}
+        if self._alerts is None or not wanted:
+            return {}
+        reason = await self._alerts.apply(wanted[0])
+        return {} if reason is None else {NAME: reason}
 
     async def _scape(self) -> Gatewayscape:
         teams = await self._gateway.list_teams()  # alone: after an outage the gate lets one call through to ask

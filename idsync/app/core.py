@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from idsync import config as configuration
+from idsync.alerts import Alerts
 from idsync.app.parts import (
     gateway_of,
     gateway_settings,
@@ -20,6 +21,7 @@ from idsync.app.parts import (
     start_problems,
     wanted_teams,
     watch_settings,
+    webhook_of,
 )
 from idsync.clock import Clock, EvenClock, SystemClock
 from idsync.commands import Commands
@@ -150,7 +152,8 @@ def _core(
     engine = Engine(store, gateway, clock, rules, settings, metrics)
     intake.people.on_jobs = engine.wake
     deletes = config.policy.on_departure == "delete"
-    reconciler = Reconciler(store, gateway, intake.people, clock, wanted_teams(config), deletes=deletes)
+    alerts = Alerts(store, gateway, clock, webhook_of(config), wanted=config.alerts.budget_alerts)
+    reconciler = Reconciler(store, gateway, intake.people, clock, wanted_teams(config), deletes=deletes, alerts=alerts)
     control = Control(intake, config, clock)
     polls = Polls(intake, clock)
     polled = sources(config, clock, metrics)

@@ -182,7 +182,7 @@ def _cell(value: Any) -> Any:
 
 
 def _print(report: Report, rows: list[TeamSpend], found: Found | None, *, whole: bool) -> None:
-    drawn = sys.stdout.isatty()
+    drawn = sys.stdout.isatty() and "utf" in (sys.stdout.encoding or "").lower()
     say(f"{report.start} to {report.end}" + (f", told by {report.told_by}" if report.told_by else ""))
     table([_row(row, drawn=drawn) for row in rows], HEAD if drawn else HEAD[:-1])
     if whole and report.total is not None:

@@ -83,6 +83,7 @@ def start_problems(config: Config) -> list[tuple[str, str]]:
             read_secret(file)
         except ConfigError as error:
             problems += [(path, what) for _, what in error.problems]
+    problems += _webhook_problems(config)
     if config.http.ca_file and not Path(config.http.ca_file).is_file():
         problems.append(("http.ca_file", "no such file"))
     return problems
@@ -101,6 +102,20 @@ def sink_file_problems(config: Config) -> list[tuple[str, str]]:
         if sink.ca_file and not Path(sink.ca_file).is_file():
             problems.append((f"sinks.{sink.name}.ca_file", "no such file"))
     return problems
+
+
+def _webhook_problems(config: Config) -> list[tuple[str, str]]:
+    """Say when the webhook of the alerts is no address, without it: whoever has it can write to that channel."""
+    alerts = config.alerts
+    if not alerts.budget_alerts:
+        return []
+    try:
+        webhook = SecretFile(alerts.slack_webhook_file, alerts.slack_webhook)()
+    except ConfigError:
+        return []  # told with the other files
+    if webhook.startswith("https://") and not any(character.isspace() for character in webhook):
+        return []
+    return [("alerts.slack_webhook_file", "holds no https:// address; copy the webhook's URL from Slack")]
 
 
 def _secret_files(config: Config) -> list[tuple[str, str]]:
