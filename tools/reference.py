@@ -43,6 +43,7 @@ MADE = "<!-- Written by tools/reference.py; change the code or config.example.to
 
 ENVIRONMENT_ONLY = {
     "routero.admin_key": "The admin key itself, only as `IDSYNC_ROUTERO__ADMIN_KEY`; it goes before `admin_key_file`.",
+    "alerts.slack_webhook": "The webhook itself, only as `IDSYNC_ALERTS__SLACK_WEBHOOK`, instead of its file.",
     "scim.sources.token": (
         "A token itself, only as `IDSYNC_SCIM__SOURCES__<NAME>__TOKEN`; `token_file` goes before it when both are set."
     ),

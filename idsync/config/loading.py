@@ -98,6 +98,7 @@ def entry_name(path: str, entry: Mapping[str, Any]) -> str | None:
 
 SECRETS = {
     ("routero", "admin_key"): "admin_key_file, or {env}ROUTERO__ADMIN_KEY",
+    ("alerts", "slack_webhook"): "slack_webhook_file, or {env}ALERTS__SLACK_WEBHOOK",
     ("scim", "sources", "token"): "token_file, or `idsync token new`",
     ("sources", "okta", "private_key"): "private_key_file, or the environment",
     ("sources", "okta", "api_token"): "api_token_file, or the environment",

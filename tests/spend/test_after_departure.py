@@ -1,0 +1,150 @@
+"""Spend after a departure: found, told once, by person and key; and nothing of what was only booked late."""
+
+from __future__ import annotations
+
+import pytest
+from structlog.testing import capture_logs
+from support.fixtures import Opener, both_dialects
+from support.gateway import Gateway
+
+from .place import BACK, HOUR, Place
+
+ASKED = ("/user/daily/activity", "/key/info", "/spend/logs")
+
+
+@both_dialects
+def test_a_leavers_key_that_costs_is_an_alarm(gateway: Gateway, opened: Opener) -> None:
+    place = Place.of(opened, gateway)
+    place.chat(place.key)
+    place.leaves()
+    place.book(place.key, 0.7, ago=BACK + 60)  # of before, booked within the time it takes
+    place.look()
+    assert place.found() == {}
+    place.chat(place.company.ann.keys[0])
+    place.book(place.key, 1.25)
+    with capture_logs() as told:
+        place.look()
+        place.look()
+    assert place.found() == {place.key.id: 1.25}
+    assert [entry["log_level"] for entry in told if entry["event"] == "spend.after_departure"] == ["error"]
+    (audited,) = place.audited()
+    assert (audited["key"], audited["account"], audited["spend"]) == (place.key.id, "u-leo", 1.25)
+    assert place.metric("idsync_spend_after_departure") == 1
+    assert place.metric("idsync_security_events_total") == 1
+
+
+def test_what_it_costs_further_is_told_again(gateway: Gateway, opened: Opener) -> None:
+    place = Place.of(opened, gateway)
+    place.leaves()
+    place.look()
+    for amount in (1.0, 0.5):
+        place.book(place.key, amount)
+        place.look()
+    assert place.found() == {place.key.id: 1.5}
+    assert [entry["spend"] for entry in place.audited()] == [1.0, 1.5]
+
+
+@both_dialects
+def test_it_is_seen_from_the_command_line_with_the_exit_code(gateway: Gateway, opened: Opener, dialect: str) -> None:
+    place = Place.of(opened, gateway)
+    place.leaves()
+    place.look()
+    clean = place.run("spend", "--json")
+    assert (clean.code, clean.json["after_departure"]["looked_at"]) == (0, 1)
+    place.book(place.key, 1.25)
+    live = place.run("spend")
+    assert (live.code, place.found()) == (5, {}), "found by asking, before the daemon looked"
+    assert "ALARM leo@corp.example spent 1.2500 after access had ended: key sk-..." in live.out
+    place.look()
+    (found,) = place.run("spend", "--json").json["after_departure"]["found"]
+    assert (found["user"], found["key_id"], found["spend"]) == ("leo@corp.example", place.key.id, 1.25)
+    assert (found["used_at"] is not None) == (dialect == "litellm"), "only there requests are listed"
+    assert place.status() == {"people": 1, "spend": 1.25, "not_told": []}
+    place.home.directory.hire("leo", "Data")
+    assert place.run("spend").code == 5, "that somebody is back does not undo it"
+
+
+def test_what_was_booked_hours_late_is_no_alarm_where_requests_are_listed(gateway: Gateway, opened: Opener) -> None:
+    place = Place.of(opened, gateway)
+    place.leaves()
+    place.look()
+    place.book(place.key, 3.0, ago=BACK + 60)
+    place.look()
+    assert (place.found(), len(gateway.calls("/spend/logs"))) == ({}, 1)
+    place.look()
+    assert len(gateway.calls("/spend/logs")) == 1, "accounted for, and not asked about again"
+    place.book(place.key, 0.5)
+    place.look()
+    assert place.found() == {place.key.id: 0.5}
+
+
+@pytest.mark.parametrize("dialect", ["routero"], indirect=True)
+@pytest.mark.parametrize("silent", ["/user/daily/activity", "/key/info"])
+def test_either_of_two_ways_is_enough(gateway: Gateway, opened: Opener, silent: str) -> None:
+    """A gateway without one of them is watched by the other, and that is said; without both, that too."""
+    place = Place.of(opened, gateway)
+    place.leaves()
+    gateway.fault(path=silent, status=404)
+    place.look()
+    place.book(place.key, 2.0, in_archive=True)
+    place.look()
+    assert place.found() == {place.key.id: 2.0}
+    assert silent in place.status()["not_told"][0]
+
+
+def test_nothing_is_found_before_it_can_be_known(gateway: Gateway, opened: Opener) -> None:
+    """Requests under way, the gateway's cache and its batches: until then nobody is asked about."""
+    place = Place.of(opened, gateway)
+    place.leaves()
+    since = gateway.ready()
+    place.look(60 + 60 + 900 - 5)
+    assert [path for path in gateway.paths(since) if path in ASKED] == []
+    place.look(10)
+    assert gateway.paths(since).count("/user/daily/activity") == 1
+
+
+def test_calls_grow_with_leavers_and_not_with_people(gateway: Gateway, opened: Opener) -> None:
+    place = Place.of(opened, gateway, spend={"watch": "2d"})
+    place.company.crowd(place.home, 12)
+    place.leaves()
+    since = gateway.ready()
+    place.look()
+    asked = [path for path in gateway.paths(since) if path != "/_sandbox/act"]
+    assert sorted(asked) == sorted(["/user/daily/activity", *["/key/info"] * len(place.company.leo.keys)])
+    place.look(60)
+    assert len(gateway.paths(since)) == len(asked), "not due again"
+    place.look(2 * 24 * HOUR)
+    assert len(gateway.paths(since)) == len(asked), "too long ago"
+
+
+def test_whoever_is_back_is_watched_no_more(gateway: Gateway, opened: Opener) -> None:
+    place = Place.of(opened, gateway)
+    place.leaves()
+    place.look()
+    place.home.directory.hire("leo", "Data")
+    place.home.wait_until_quiet()
+    place.book(place.key, 1.0)
+    place.look()
+    assert place.found() == {}
+
+
+def test_an_answer_about_everybody_accuses_nobody(gateway: Gateway, opened: Opener) -> None:
+    """A gateway that ignores whom it was asked about."""
+    place = Place.of(opened, gateway)
+    place.leaves()
+    everybody = '{"results": [{"date": "2099-01-01", "metrics": {"spend": 900}, "breakdown": {"api_keys": {}}}]}'
+    gateway.fault(path="/user/daily/activity", status=200, body=everybody, content_type="application/json")
+    place.look()
+    place.look()
+    assert place.found() == {}
+
+
+def test_a_gateway_that_is_down_is_asked_later(gateway: Gateway, opened: Opener) -> None:
+    place = Place.of(opened, gateway)
+    place.leaves()
+    gateway.fault(path="/user/daily/activity", status=503, times=1)
+    place.look()
+    place.look(400)
+    place.book(place.key, 1.0)
+    place.look()
+    assert place.found() == {place.key.id: 1.0}
