@@ -14,7 +14,7 @@ from idsync.clock import new_secret
 from idsync.errors import AdminKeyRefused, BadAnswer, Conflicting, GatewayError, Missing, Rejected, Unsupported
 from idsync.gateway.answers import object_of
 from idsync.gateway.caller import GatewaySettings
-from idsync.gateway.dialects import ORGANIZATION_ROLES, plain_role
+from idsync.gateway.dialects import ORGANIZATION_ROLES, UNDESCRIBED, plain_role
 from idsync.gateway.parse import text_of, user_from
 from idsync.gateway.reader import Reader, given, same_user
 from idsync.gateway.receipts import recorder
@@ -333,7 +333,7 @@ class Gateway(Reader, Spending):
             usable = [verb for verb in self._verbs.candidates(name) if verb in verbs]
             if usable:
                 self._verbs.learn(name, usable[0])
-            elif name != "openapi":
+            elif name not in UNDESCRIBED:
                 missing.append(operation.path)
         return {"openapi": True, "missing": sorted(missing)}
 

@@ -151,17 +151,22 @@ class Reader(Caller):
     # -- keys ---------------------------------------------------------------------------------------------------------
 
     async def list_keys(
-        self, *, user_id: str | None = None, team_id: str | None = None, steady: bool = False
+        self,
+        *,
+        user_id: str | None = None,
+        team_id: str | None = None,
+        status: str | None = None,
+        steady: bool = False,
     ) -> list[GatewayKey]:
         """List keys, of one user or team or of all; never one that is not shown to belong to whom was asked for.
 
         A gateway that ignores the filter, or answers bare ids, must not make somebody else's keys look like theirs. One
         that heeds it and shows a key of nobody's is asked for that key by its id. `steady` notices a key that was skipped
-        because another one went (see `read_all`).
+        because another one went (see `read_all`). `status` "deleted" reads the archive.
         Dashboard session keys are not listed (LiteLLM 1.108.0, observed).
         """
         wanted = given({"user_id": user_id, "team_id": team_id})
-        query = {**wanted, "return_full_object": "true"}
+        query = {**wanted, **given({"status": status}), "return_full_object": "true"}
         target = user_id or team_id or ""
         rows = await self._pages("key_list", query, target, "keys", "total_count", _key_id, steady=steady)
         if not wanted:

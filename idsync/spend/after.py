@@ -10,7 +10,7 @@ what is told                                            | what is made of it
 days of an account, on the first look                   | accounted for, but for days that began after access ended
                                                         | in every time zone: those are spend after the departure
 days of an account, later                               | what they have grown by is spend after the departure
-a key's own counter, on the first look                  | accounted for
+a key's own counter, on the first look                  | accounted for, unless the key was made afterwards
 a key's own counter, later                              | the same as days; one that fell was reset with its budget
 the gateway's list of requests, where it adds up to the | the last word, asked for only when there is something to
 days                                                    | ask: requests that began afterwards, and nothing else
@@ -22,6 +22,7 @@ import datetime as dt
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from idsync.clock import epoch_of
 from idsync.model import DaySpend, GatewayKey, LoggedRequest
 from idsync.store.spend import Place
 
@@ -111,12 +112,20 @@ def judge(told: Told, known: Mapping[Place, float], over: float) -> Verdict:
         if key.spend is None:
             continue
         place: Place = ("counter", "", key_id)
-        counted = known.get(place, key.spend)
-        if place not in known or key.spend < counted - LEAST:
-            accounted[place] = counted = key.spend
+        counted = known.get(place, 0.0 if _is_new(key, over) else key.spend)
+        if key.spend < counted - LEAST:
+            counted = key.spend
+        if known.get(place) != counted:
+            accounted[place] = counted
         _raise_by_counter(after, key, key.spend - counted)
     found = [Amount(account, key_id, spend) for (account, key_id), spend in sorted(after.items()) if spend > LEAST]
     return Verdict(tuple(found), accounted)
+
+
+def _is_new(key: GatewayKey, over: float) -> bool:
+    """Tell whether a key was made after access had ended."""
+    made = epoch_of(key.created_at)
+    return made is not None and made > over
 
 
 def _growth(now: Mapping[str, float], before: Mapping[str, float]) -> dict[str, float]:

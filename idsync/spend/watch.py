@@ -1,7 +1,7 @@
 """The regular look at what leavers' accounts and keys cost: asked of the gateway, judged, written down, told.
 
-Its calls grow with the departures of the last `spend.watch`, never with the people: one for every account of theirs, and
-one for every key of their receipt.
+Its calls grow with the departures of the last `spend.watch`, never with the people: three for every account of theirs,
+and more only where an answer has several pages.
 """
 
 from __future__ import annotations
@@ -31,8 +31,6 @@ LATER = 6 * 3600.0
 """Seconds between two looks at them then."""
 MOST = 100
 """Departures of one beat; the others come with the next one, who waited longest first."""
-MOST_KEYS = 200
-"""Keys of one departure that are asked for by id."""
 SIDE_BY_SIDE = 16
 """Departures that `find` asks about at once."""
 LOOKED = "spend:look"
@@ -82,40 +80,33 @@ async def see(db: Db, gateway: Gateway, departure: Departure, limits: Margins, n
     """
     ended = departure.access_ended_at or now
     accounts = spend.accounts_of(db, departure)
-    told, untold = await _ask(gateway, departure, accounts, days_of(ended, now))
+    told, untold = await _ask(gateway, accounts, days_of(ended, now))
     verdict = judge(told, spend.accounted(db, departure.id), limits.over(ended))
     if verdict.is_suspicious:
         told = await _ask_for_requests(gateway, told, verdict, accounts, midnights(ended, now))
         verdict = by_requests(verdict, told, limits.over(ended))
-    named = {str(key["id"]): str(key.get("alias") or key.get("name") or key["id"]) for key in _keys(departure)}
+    receipt = (departure.receipt or {}).get("keys", [])
+    named = {str(key["id"]): str(key.get("alias") or key.get("name") or key["id"]) for key in receipt}
     named |= {key.id: key.alias or key.name or named.get(key.id, key.id) for key in told.keys.values()}
     return Seen(departure, verdict, named, untold)
 
 
-def _keys(departure: Departure) -> list[dict[str, str]]:
-    return list((departure.receipt or {}).get("keys", []))[:MOST_KEYS]
-
-
-async def _ask(
-    gateway: Gateway, departure: Departure, accounts: Sequence[str], days: tuple[str, str]
-) -> tuple[Told, tuple[str, ...]]:
+async def _ask(gateway: Gateway, accounts: Sequence[str], days: tuple[str, str]) -> tuple[Told, tuple[str, ...]]:
+    """Ask for the days of every account and the counters of its keys, live and deleted ones."""
     told, untold = Told(), []
     try:
         found = [await gateway.user_activity(account, *days) for account in accounts]
         told = replace(told, days=dict(zip(accounts, found, strict=True)))
     except (Unsupported, Rejected, BadAnswer) as error:
         untold.append(f"GET /user/daily/activity: {error}")
+    keys: dict[str, GatewayKey] = {}
     try:
-        shown = await asyncio.gather(*(gateway.key_info(str(key["id"])) for key in _keys(departure)))
-        told = replace(told, keys={key.id: key for key in filter(None, shown) if _is_theirs(key, accounts)})
+        for account in accounts:
+            for status in ("deleted", None):
+                keys |= {key.id: key for key in await gateway.list_keys(user_id=account, status=status)}
     except (Unsupported, Rejected, BadAnswer) as error:
-        untold.append(f"GET /key/info: {error}")
-    return told, tuple(untold)
-
-
-def _is_theirs(key: GatewayKey, accounts: Sequence[str]) -> bool:
-    """A key that was given to somebody else since is not a leaver's any more."""
-    return key.user_id is None or key.user_id in accounts
+        untold.append(f"GET /key/list: {error}")
+    return replace(told, keys=keys), tuple(untold)
 
 
 async def _ask_for_requests(

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from structlog.testing import capture_logs
-from support.fixtures import Opener, both_dialects
+from support.daemon import idsync
+from support.fixtures import both_dialects
 from support.gateway import Gateway
 
-from .place import BACK, HOUR, Place
+from .place import HOUR, Place
 
-ASKED = ("/user/daily/activity", "/key/info", "/spend/logs")
+ASKED = ["/key/list", "/key/list", "/user/daily/activity"]
 
 
 @both_dialects
-def test_a_leavers_key_that_costs_is_an_alarm(gateway: Gateway, opened: Opener) -> None:
-    place = Place.of(opened, gateway)
-    place.chat(place.key)
+def test_a_leavers_key_that_costs_is_an_alarm(founded: Callable[..., Place]) -> None:
+    place = founded()
+    place.book(place.key, 9.0)
     place.leaves()
-    place.book(place.key, 0.7, ago=BACK + 60)  # of before, booked within the time it takes
+    place.book(place.key, 0.7, ago=5)  # a request of before, booked within the time it takes
     place.look()
     assert place.found() == {}
     place.chat(place.company.ann.keys[0])
@@ -33,8 +36,8 @@ def test_a_leavers_key_that_costs_is_an_alarm(gateway: Gateway, opened: Opener) 
     assert place.metric("idsync_security_events_total") == 1
 
 
-def test_what_it_costs_further_is_told_again(gateway: Gateway, opened: Opener) -> None:
-    place = Place.of(opened, gateway)
+def test_what_it_costs_further_is_told_again(founded: Callable[..., Place]) -> None:
+    place = founded()
     place.leaves()
     place.look()
     for amount in (1.0, 0.5):
@@ -45,8 +48,8 @@ def test_what_it_costs_further_is_told_again(gateway: Gateway, opened: Opener) -
 
 
 @both_dialects
-def test_it_is_seen_from_the_command_line_with_the_exit_code(gateway: Gateway, opened: Opener, dialect: str) -> None:
-    place = Place.of(opened, gateway)
+def test_it_is_seen_from_the_command_line_with_the_exit_code(founded: Callable[..., Place], dialect: str) -> None:
+    place = founded()
     place.leaves()
     place.look()
     clean = place.run("spend", "--json")
@@ -60,15 +63,17 @@ def test_it_is_seen_from_the_command_line_with_the_exit_code(gateway: Gateway, o
     assert (found["user"], found["key_id"], found["spend"]) == ("leo@corp.example", place.key.id, 1.25)
     assert (found["used_at"] is not None) == (dialect == "litellm"), "only there requests are listed"
     assert place.status() == {"people": 1, "spend": 1.25, "not_told": []}
-    place.home.directory.hire("leo", "Data")
-    assert place.run("spend").code == 5, "that somebody is back does not undo it"
+    place.home.directory.come_back("leo")
+    assert idsync(place.opened.settings, "spend").code == 5, "that somebody is back does not undo it"
 
 
-def test_what_was_booked_hours_late_is_no_alarm_where_requests_are_listed(gateway: Gateway, opened: Opener) -> None:
-    place = Place.of(opened, gateway)
+def test_what_was_booked_hours_late_is_no_alarm_where_requests_are_listed(
+    gateway: Gateway, founded: Callable[..., Place]
+) -> None:
+    place = founded()
     place.leaves()
     place.look()
-    place.book(place.key, 3.0, ago=BACK + 60)
+    place.book(place.key, 3.0, ago=HOUR + 60)
     place.look()
     assert (place.found(), len(gateway.calls("/spend/logs"))) == ({}, 1)
     place.look()
@@ -79,10 +84,10 @@ def test_what_was_booked_hours_late_is_no_alarm_where_requests_are_listed(gatewa
 
 
 @pytest.mark.parametrize("dialect", ["routero"], indirect=True)
-@pytest.mark.parametrize("silent", ["/user/daily/activity", "/key/info"])
-def test_either_of_two_ways_is_enough(gateway: Gateway, opened: Opener, silent: str) -> None:
+@pytest.mark.parametrize("silent", ["/user/daily/activity", "/key/list"])
+def test_either_of_two_ways_is_enough(gateway: Gateway, founded: Callable[..., Place], silent: str) -> None:
     """A gateway without one of them is watched by the other, and that is said; without both, that too."""
-    place = Place.of(opened, gateway)
+    place = founded()
     place.leaves()
     gateway.fault(path=silent, status=404)
     place.look()
@@ -92,9 +97,9 @@ def test_either_of_two_ways_is_enough(gateway: Gateway, opened: Opener, silent: 
     assert silent in place.status()["not_told"][0]
 
 
-def test_nothing_is_found_before_it_can_be_known(gateway: Gateway, opened: Opener) -> None:
+def test_nothing_is_found_before_it_can_be_known(gateway: Gateway, founded: Callable[..., Place]) -> None:
     """Requests under way, the gateway's cache and its batches: until then nobody is asked about."""
-    place = Place.of(opened, gateway)
+    place = founded()
     place.leaves()
     since = gateway.ready()
     place.look(60 + 60 + 900 - 5)
@@ -103,34 +108,33 @@ def test_nothing_is_found_before_it_can_be_known(gateway: Gateway, opened: Opene
     assert gateway.paths(since).count("/user/daily/activity") == 1
 
 
-def test_calls_grow_with_leavers_and_not_with_people(gateway: Gateway, opened: Opener) -> None:
-    place = Place.of(opened, gateway, spend={"watch": "2d"})
+def test_calls_grow_with_leavers_and_not_with_people(gateway: Gateway, founded: Callable[..., Place]) -> None:
+    place = founded(spend={"watch": "2d"})
     place.company.crowd(place.home, 12)
     place.leaves()
     since = gateway.ready()
     place.look()
-    asked = [path for path in gateway.paths(since) if path != "/_sandbox/act"]
-    assert sorted(asked) == sorted(["/user/daily/activity", *["/key/info"] * len(place.company.leo.keys)])
+    assert sorted(gateway.paths(since)) == ASKED
     place.look(60)
-    assert len(gateway.paths(since)) == len(asked), "not due again"
+    assert len(gateway.paths(since)) == len(ASKED), "not due again"
     place.look(2 * 24 * HOUR)
-    assert len(gateway.paths(since)) == len(asked), "too long ago"
+    assert len(gateway.paths(since)) == len(ASKED), "too long ago"
 
 
-def test_whoever_is_back_is_watched_no_more(gateway: Gateway, opened: Opener) -> None:
-    place = Place.of(opened, gateway)
+def test_whoever_is_back_is_watched_no_more(founded: Callable[..., Place]) -> None:
+    place = founded()
     place.leaves()
     place.look()
-    place.home.directory.hire("leo", "Data")
+    place.home.directory.come_back("leo")
     place.home.wait_until_quiet()
     place.book(place.key, 1.0)
     place.look()
     assert place.found() == {}
 
 
-def test_an_answer_about_everybody_accuses_nobody(gateway: Gateway, opened: Opener) -> None:
+def test_an_answer_about_everybody_accuses_nobody(gateway: Gateway, founded: Callable[..., Place]) -> None:
     """A gateway that ignores whom it was asked about."""
-    place = Place.of(opened, gateway)
+    place = founded()
     place.leaves()
     everybody = '{"results": [{"date": "2099-01-01", "metrics": {"spend": 900}, "breakdown": {"api_keys": {}}}]}'
     gateway.fault(path="/user/daily/activity", status=200, body=everybody, content_type="application/json")
@@ -139,8 +143,8 @@ def test_an_answer_about_everybody_accuses_nobody(gateway: Gateway, opened: Open
     assert place.found() == {}
 
 
-def test_a_gateway_that_is_down_is_asked_later(gateway: Gateway, opened: Opener) -> None:
-    place = Place.of(opened, gateway)
+def test_a_gateway_that_is_down_is_asked_later(gateway: Gateway, founded: Callable[..., Place]) -> None:
+    place = founded()
     place.leaves()
     gateway.fault(path="/user/daily/activity", status=503, times=1)
     place.look()

@@ -11,7 +11,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from support.daemon import idsync
 from support.fixtures import both_dialects
 from support.gateway import Gateway
 from support.settings import write_settings
@@ -20,7 +19,7 @@ from idsync.cli.spend import bar
 from idsync.errors import BadAnswer
 from idsync.gateway.spent import days_from, of_one
 
-from .place import rows_of
+from .place import rows_of, typed
 
 TODAY = datetime.now(UTC).date()
 BEFORE = TODAY - timedelta(days=1)
@@ -42,7 +41,7 @@ def settings(tmp_path: Path, gateway: Gateway, dialect: str) -> Path:
 
 @both_dialects
 def test_teams_against_their_budgets(settings: Path, dialect: str) -> None:
-    told = idsync(settings, "spend", "--json", *SPAN)
+    told = typed(settings, "spend", "--json", *SPAN)
     data, web, odd = rows_of(told)
     assert told.code == 0
     assert told.json["told_by"] == f"GET /{'billing/daily-spend' if dialect == 'routero' else 'team/daily/activity'}"
@@ -54,15 +53,15 @@ def test_teams_against_their_budgets(settings: Path, dialect: str) -> None:
 
 
 def test_plain_text_and_csv(settings: Path) -> None:
-    plain = idsync(settings, "spend", *SPAN)
+    plain = typed(settings, "spend", *SPAN)
     assert "500.00 (25%)" in plain.out
     assert not set(plain.out) & set("█·▁")
-    table = idsync(settings, "spend", "--csv", *SPAN)
+    table = typed(settings, "spend", "--csv", *SPAN)
     rows = {row["team_id"]: row for row in csv.DictReader(table.out.splitlines())}
     assert (rows["data"]["spend"], rows["data"]["max_budget"]) == ("42.5", "2000.0")
     assert rows["odd"]["team"] == "'=HYPERLINK(1)", "no formula for a spreadsheet"
     assert "there is no store here" in table.err
-    assert [row["team"] for row in rows_of(idsync(settings, "spend", "--json", "--team", "web", *SPAN))] == ["web"]
+    assert [row["team"] for row in rows_of(typed(settings, "spend", "--json", "--team", "web", *SPAN))] == ["web"]
 
 
 @pytest.mark.parametrize(
@@ -70,7 +69,7 @@ def test_plain_text_and_csv(settings: Path) -> None:
     [(("--team", "nobody"), 1), (("--from", "2026-03-02", "--to", "2026-03-01"), 2), (("--csv", "--json"), 2)],
 )
 def test_what_cannot_be_asked(settings: Path, words: tuple[str, ...], code: int) -> None:
-    assert idsync(settings, "spend", *words).code == code
+    assert typed(settings, "spend", *words).code == code
 
 
 def test_a_chart_on_a_terminal(settings: Path) -> None:
@@ -95,13 +94,13 @@ def test_a_chart_on_a_terminal(settings: Path) -> None:
 def test_an_answer_that_cannot_be_understood_is_said_and_the_next_one_asked(settings: Path, gateway: Gateway) -> None:
     strange = {"path": "/billing/daily-spend", "status": 200, "content_type": "application/json"}
     gateway.fault(**strange, body='{"chart": "iVBORw0KGgo"}')
-    told = idsync(settings, "spend", "--json", *SPAN).json
+    told = typed(settings, "spend", "--json", *SPAN).json
     assert (told["told_by"], told["total"]) == ("GET /team/daily/activity", 51.5)
     assert told["notes"] == [
         "GET /billing/daily-spend: billing/daily-spend: the answer cannot be understood: it holds no list of days"
     ]
     gateway.fault(path="/team/daily/activity", status=404)
-    counted = idsync(settings, "spend", "--json", *SPAN)
+    counted = typed(settings, "spend", "--json", *SPAN)
     assert counted.code == 0
     assert [(row["spend"], row["budget_spend"]) for row in rows_of(counted)][:2] == [(None, 500.0), (None, 130.0)]
     assert "each team's own count" in counted.json["notes"][-1]
@@ -111,7 +110,7 @@ def test_many_rows_are_read_page_by_page(settings: Path, gateway: Gateway) -> No
     day = TODAY.isoformat()
     rows = [{"team_id": "data", "date": day, "spend": 1.0, "model": f"m-{number}"} for number in range(1200)]
     gateway.hook("seed", {"usage": rows})
-    assert rows_of(idsync(settings, "spend", "--json", "--from", day))[0]["spend"] == 1212.5
+    assert rows_of(typed(settings, "spend", "--json", "--from", day))[0]["spend"] == 1212.5
     assert len(gateway.calls("/team/daily/activity")) == 3
 
 

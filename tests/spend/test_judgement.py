@@ -88,6 +88,9 @@ CASES = {
     ),
     "the first look at a key's counter": Case(Told(keys=counter(7.0))),
     "a counter that has grown": Case(Told(keys=counter(7.25)), known(counter_k1=7.0), {KEY: 0.25}),
+    "a key that was made afterwards": Case(
+        Told(keys={KEY: GatewayKey(KEY, user_id=LEO, spend=0.5, created_at="2026-03-10T19:00:00Z")}), after={KEY: 0.5}
+    ),
     "a counter that was reset with its budget": Case(Told(keys=counter(0.0)), known(counter_k1=7.0)),
     "the same money in both": Case(
         Told(days(day(THAT_DAY, 10.0, k1=10.0)), counter(8.0)), known(days=0.0, days_k1=9.0, counter_k1=7.0), {KEY: 1.0}
