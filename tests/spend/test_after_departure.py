@@ -45,6 +45,7 @@ def test_what_it_costs_further_is_told_again(founded: Callable[..., Place]) -> N
         place.look()
     assert place.found() == {place.key.id: 1.5}
     assert [entry["spend"] for entry in place.audited()] == [1.0, 1.5]
+    assert idsync(place.opened.settings, "spend").code == 5
 
 
 @both_dialects
@@ -64,7 +65,7 @@ def test_it_is_seen_from_the_command_line_with_the_exit_code(founded: Callable[.
     assert (found["used_at"] is not None) == (dialect == "litellm"), "only there requests are listed"
     assert place.status() == {"people": 1, "spend": 1.25, "not_told": []}
     place.home.directory.come_back("leo")
-    assert idsync(place.opened.settings, "spend").code == 5, "that somebody is back does not undo it"
+    assert place.run("spend").code == 5, "that somebody is back does not undo it"
 
 
 def test_what_was_booked_hours_late_is_no_alarm_where_requests_are_listed(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,7 @@ def test_they_are_shown_set_and_left_alone(run: Site, gateway: Gateway) -> None:
     assert (again.code, alerts(again)) == (0, [])
     run("reconcile")
     assert writes(gateway) == 1
-    trail = run("audit", "tail", "--json").json
+    trail = map(json.loads, run("audit", "tail", "--json").out.splitlines())
     assert [entry["actor"] for entry in trail if entry["action"] == "alerts.set"] == ["reconcile"]
 
 
