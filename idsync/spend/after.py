@@ -12,8 +12,8 @@ days of an account, on the first look                   | accounted for, but for
 days of an account, later                               | what they have grown by is spend after the departure
 a key's own counter, on the first look                  | accounted for, unless the key was made afterwards
 a key's own counter, later                              | the same as days; one that fell was reset with its budget
-the gateway's list of requests, where it adds up to the | the last word, asked for only when there is something to
-days                                                    | ask: requests that began afterwards, and nothing else
+the gateway's list of requests, asked for on the first  | what began afterwards is spend after the departure; where
+look and when something was found                       | the list adds up to the days, nothing else is
 """
 
 from __future__ import annotations
@@ -178,24 +178,49 @@ def _began_after(day: str, over: float) -> bool:
 def by_requests(verdict: Verdict, told: Told, over: float) -> Verdict:
     """Let the gateway's own list of requests decide, for every account whose requests add up to its days.
 
-    What adds up and began before is accounted for from now on; a list that does not add up decides nothing.
+    What adds up and began before is accounted for from now on. A list that does not add up takes nothing back; what it
+    shows to have begun afterwards counts all the same.
     """
-    after, accounted = list(verdict.after), dict(verdict.accounted)
+    after = {(amount.account_id, amount.key_id): amount for amount in verdict.after}
+    accounted = dict(verdict.accounted)
     for account, requests in told.requests.items():
-        late = [request for request in requests if request.at > over]
+        late = _by_key(account, (request for request in requests if request.at > over))
         days = told.days.get(account)
-        if days is None or not _adds_up(account, days, requests):
-            after = [_with_time(amount, account, late) for amount in after]
-            continue
-        sums = _by_key(late)
-        after = [amount for amount in after if amount.account_id != account]
-        after += [Amount(account, key_id, spend, at) for key_id, (spend, at) in sorted(sums.items()) if spend > LEAST]
-        for key_id, spend in _amounts(account, days, told.keys).items():
-            accounted["activity", account, key_id] = spend - sums.get(key_id, (0.0, 0.0))[0]
-        for key in told.keys.values():
-            if key.user_id == account and key.spend is not None:
-                accounted["counter", "", key.id] = key.spend - sums.get(key.id, (0.0, 0.0))[0]
-    return Verdict(tuple(after), accounted)
+        if days is not None and _adds_up(account, days, requests):
+            after = {place: amount for place, amount in after.items() if place[0] != account}
+            decided = _decided(account, days, told.keys)
+        else:
+            decided = {
+                place: now for place, now in _decided(account, days or (), told.keys).items() if place in accounted
+            }
+        after |= {place: _larger(after.get(place), amount) for place, amount in late.items()}
+        for place, now in decided.items():
+            found = after.get((account, place[2]))
+            accounted[place] = now - (found.spend if found is not None else 0.0)
+    return Verdict(tuple(after[place] for place in sorted(after)), accounted)
+
+
+def _decided(account: str, days: Iterable[DaySpend], keys: Mapping[str, GatewayKey]) -> dict[Place, float]:
+    """Return what is told of an account's days and of its keys' counters."""
+    told: dict[Place, float] = {
+        ("activity", account, name): spend for name, spend in _amounts(account, days, keys).items()
+    }
+    mine = [key for key in keys.values() if key.user_id == account and key.spend is not None]
+    return told | {("counter", "", key.id): key.spend or 0.0 for key in mine}
+
+
+def _by_key(account: str, requests: Iterable[LoggedRequest]) -> dict[tuple[str, str], Amount]:
+    """Add requests up by key, with the time of the last one; those that cost nothing are not spend."""
+    sums: dict[tuple[str, str], Amount] = {}
+    for request in requests:
+        place = (account, request.key_id or "")
+        known = sums.get(place, Amount(*place, 0.0, 0.0))
+        sums[place] = replace(known, spend=known.spend + request.spend, used_at=max(known.used_at or 0.0, request.at))
+    return {place: amount for place, amount in sums.items() if amount.spend > LEAST}
+
+
+def _larger(one: Amount | None, other: Amount) -> Amount:
+    return other if one is None else replace(other, spend=max(one.spend, other.spend))
 
 
 def _adds_up(account: str, days: Iterable[DaySpend], requests: Iterable[LoggedRequest]) -> bool:
@@ -204,17 +229,3 @@ def _adds_up(account: str, days: Iterable[DaySpend], requests: Iterable[LoggedRe
         return False
     booked = sum((share or {}).get(account, 0.0) for share in shares)
     return sum(request.spend for request in requests) >= booked - LEAST
-
-
-def _by_key(requests: Iterable[LoggedRequest]) -> dict[str, tuple[float, float]]:
-    """Return what requests cost and when the last one began, by key."""
-    sums: dict[str, tuple[float, float]] = {}
-    for request in requests:
-        spend, at = sums.get(request.key_id or "", (0.0, 0.0))
-        sums[request.key_id or ""] = spend + request.spend, max(at, request.at)
-    return sums
-
-
-def _with_time(amount: Amount, account: str, late: Sequence[LoggedRequest]) -> Amount:
-    times = [request.at for request in late if amount.key_id in ("", request.key_id)]
-    return replace(amount, used_at=max(times)) if times and amount.account_id == account else amount

@@ -16,7 +16,7 @@ import structlog
 from idsync.clock import Clock, rfc3339
 from idsync.errors import AdminKeyRefused, BadAnswer, GatewayError, Rejected, StoreError, Transient, Unsupported
 from idsync.gateway.client import Gateway
-from idsync.model import GatewayKey
+from idsync.model import GatewayKey, LoggedRequest
 from idsync.spend.after import Amount, Margins, Told, Verdict, by_requests, days_of, judge, midnights
 from idsync.store import facts, journal, ledger, spend, verdicts
 from idsync.store.db import Db
@@ -82,9 +82,9 @@ async def see(db: Db, gateway: Gateway, departure: Departure, limits: Margins, n
     accounts = spend.accounts_of(db, departure)
     told, untold = await _ask(gateway, accounts, days_of(ended, now))
     verdict = judge(told, spend.accounted(db, departure.id), limits.over(ended))
-    if verdict.is_suspicious:
-        told = await _ask_for_requests(gateway, told, verdict, accounts, midnights(ended, now))
-        verdict = by_requests(verdict, told, limits.over(ended))
+    asked = [account for account in accounts if _is_to_be_asked(account, told, verdict)]
+    told = replace(told, requests=await _requests(gateway, asked, midnights(ended, now)))
+    verdict = by_requests(verdict, told, limits.over(ended))
     receipt = (departure.receipt or {}).get("keys", [])
     named = {str(key["id"]): str(key.get("alias") or key.get("name") or key["id"]) for key in receipt}
     named |= {key.id: key.alias or key.name or named.get(key.id, key.id) for key in told.keys.values()}
@@ -109,16 +109,21 @@ async def _ask(gateway: Gateway, accounts: Sequence[str], days: tuple[str, str])
     return replace(told, keys=keys), tuple(untold)
 
 
-async def _ask_for_requests(
-    gateway: Gateway, told: Told, verdict: Verdict, accounts: Sequence[str], between: tuple[str, str]
-) -> Told:
-    """Ask for the requests of the accounts that something was found of; a gateway that lists none decides nothing."""
-    asked = [account for account in accounts if any(amount.account_id == account for amount in verdict.after)]
+def _is_to_be_asked(account: str, told: Told, verdict: Verdict) -> bool:
+    """Something was found of an account, or it is looked at for the first time and has spent on these days."""
+    found = any(amount.account_id == account for amount in verdict.after)
+    is_first = ("activity", account, "") in verdict.accounted
+    return found or (is_first and any(day.spend for day in told.days.get(account, ())))
+
+
+async def _requests(
+    gateway: Gateway, accounts: Sequence[str], between: tuple[str, str]
+) -> dict[str, list[LoggedRequest]]:
+    """Ask for the requests of these accounts; a gateway that lists none decides nothing."""
     try:
-        found = [await gateway.requests_of(account, *between) for account in asked]
+        return {account: await gateway.requests_of(account, *between) for account in accounts}
     except (Unsupported, Rejected, BadAnswer):
-        return told
-    return replace(told, requests=dict(zip(asked, found, strict=True)))
+        return {}
 
 
 def found_of(seen: Seen, known: Iterable[After], now: float) -> list[After]:

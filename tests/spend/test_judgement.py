@@ -121,6 +121,18 @@ CASES = {
         known(days=0.0, days_k1=9.0),
         {KEY: 1.0},
     ),
+    "the first look comes late, and requests tell of the same day": Case(
+        Told(
+            days(day(THAT_DAY, 10.0, k1=10.0)),
+            counter(10.0),
+            {LEO: [used("2026-03-10T12:00:00Z", 9.6), used("2026-03-10T18:30:00Z", 0.4)]},
+        ),
+        after={KEY: 0.4},
+    ),
+    "such a look, where requests do not add up": Case(
+        Told(days(day(THAT_DAY, 10.0, k1=10.0)), {}, {LEO: [used("2026-03-10T18:30:00Z", 0.4)]}), after={KEY: 0.4}
+    ),
+    "requests that cost nothing": Case(Told(days(day(THAT_DAY, 0.0)), {}, {LEO: [used("2026-03-10T18:30:00Z", 0.0)]})),
     "no requests are kept": Case(
         Told(days(day(THAT_DAY, 10.0, k1=10.0)), {}, {LEO: []}), known(days=0.0, days_k1=9.0), {KEY: 1.0}
     ),
