@@ -20,6 +20,7 @@ EXAMPLE = ROOT / "config.example.toml"
 LEFT_OUT = re.compile(r"^#(?=\S)", re.MULTILINE)
 """What marks a setting that the example leaves out: "#" without a space."""
 SECRETS = {
+    "alerts.slack_webhook",
     "routero.admin_key",
     "scim.sources.token",
     "sources.okta.private_key",

@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 import pytest
 from structlog.testing import capture_logs
-from support.daemon import idsync
+from support.daemon import Daemon, idsync
 from support.fixtures import both_dialects
 from support.gateway import Gateway
+from support.waiting import until
 
 from .place import HOUR, Place
 
@@ -45,7 +46,21 @@ def test_what_it_costs_further_is_told_again(founded: Callable[..., Place]) -> N
         place.look()
     assert place.found() == {place.key.id: 1.5}
     assert [entry["spend"] for entry in place.audited()] == [1.0, 1.5]
-    assert idsync(place.opened.settings, "spend").code == 5
+
+
+def test_the_daemon_looks_by_itself(gateway: Gateway, founded: Callable[..., Place]) -> None:
+    place = founded()
+    place.leaves()
+    place.look()
+    place.opened.close()
+    place.book(place.key, 1.25)
+    with Daemon(place.opened.settings) as daemon:
+        until(lambda: "spend.after_departure" in daemon.said(), "the daemon has looked")
+        (told,) = [event for event in daemon.events() if event["event"] == "spend.after_departure"]
+        assert (told["level"], told["spend"]) == ("error", 1.25)
+        done = idsync(place.opened.settings, "spend", "--csv")
+    assert (done.code, "ALARM leo@corp.example spent 1.2500" in done.err) == (5, True)
+    daemon.assert_discreet(place.key.id, "leo@corp.example")
 
 
 @both_dialects
