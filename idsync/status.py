@@ -51,7 +51,7 @@ def status_of(db: Db, sources: Sequence[str], polled: Mapping[str, str], now: fl
 
 def _spend(db: Db, now: float) -> dict[str, Any]:
     found = spend.after_since(db, now - spend.SHOWN)
-    look = facts.get(db, "spend:look") or {}
+    look = facts.get(db, spend.LOOKED) or {}
     return {
         "people": spend.spenders(found),
         "spend": round(sum(one.spend for one in found), 6),

@@ -68,7 +68,14 @@ def spend(
         _print_csv(report, rows, found)
     else:
         _print(report, rows, found, whole=team is None)
-    return 5 if found is not None and found.after else 0
+    return _exit_code(found)
+
+
+def _exit_code(found: Found | None) -> int:
+    """Return 5 for spend after a departure, 1 where not every leaver could be asked about."""
+    if found is None:
+        return 0
+    return 5 if found.after else int(found.problem is not None)
 
 
 def _days(start: datetime | None, end: datetime | None) -> tuple[date, date]:
@@ -141,6 +148,7 @@ def _after_view(found: Found) -> dict[str, Any]:
 
     return {
         "looked_at": found.looked_at,
+        "problem": found.problem,
         "not_told": list(found.untold),
         "found": [
             {
@@ -247,6 +255,8 @@ def _alarms(found: Found | None) -> list[str]:
         lines.append(f"ALARM {user} spent {one.spend:.4f} after access had ended: {what}{used}")
     if lines:
         lines.append("  -> idsync verify says what still works; docs/spend.md says what else it can be")
-    else:
+    if found.problem is not None:
+        lines.append(f"after departures: not everybody could be asked about: {found.problem}")
+    elif not found.after:
         lines.append(f"after departures: nothing spent by {found.looked_at} leaver(s)")
     return [*lines, *(f"note: not told, so watched only in part: {what}" for what in found.untold)]

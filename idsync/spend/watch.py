@@ -33,8 +33,6 @@ MOST = 100
 """Departures of one beat; the others come with the next one, who waited longest first."""
 SIDE_BY_SIDE = 16
 """Departures that `find` asks about at once."""
-LOOKED = "spend:look"
-"""The fact of the last look: what the gateway did not tell."""
 
 log = structlog.get_logger(__name__)
 
@@ -153,32 +151,37 @@ def _after(seen: Seen, amount: Amount, first_at: float, now: float) -> After:
 
 @dataclass(frozen=True)
 class Found:
-    """What is known of spend after departures: `after` by person and key, `untold` what the gateway does not tell."""
+    """What is known of spend after departures: `after` by person and key, `untold` what the gateway does not tell.
+
+    `problem` is why some of them could not be asked about this time.
+    """
 
     after: tuple[tuple[str, After], ...]
     looked_at: int
     untold: tuple[str, ...]
+    problem: str | None = None
 
 
 async def find(db: Db, gateway: Gateway, settings: Settings, now: float) -> Found:
-    """Ask about every leaver that is watched, now, and add what was found before. Reads only: nothing is written down.
-
-    Raises:
-        GatewayError: the gateway could not be asked.
-    """
+    """Ask about every leaver that is watched, now, and add what was found before. Reads only: nothing is written down."""
     known = {(one.departure_id, one.account_id, one.key_id): one for one in spend.after_since(db, now - spend.SHOWN)}
     limits = margins(db, gateway, settings, now)
     watched = spend.ended_since(db, now - settings.watch, now - limits.booked(0.0))
     untold: dict[str, None] = {}
-    for start in range(0, len(watched), SIDE_BY_SIDE):
-        some = watched[start : start + SIDE_BY_SIDE]
-        for seen in await asyncio.gather(*(see(db, gateway, departure, limits, now) for departure in some)):
-            untold |= dict.fromkeys(seen.untold)
-            for one in found_of(seen, spend.after_of(db, seen.departure.id), now):
-                known[one.departure_id, one.account_id, one.key_id] = one
+    looked_at, problem = 0, None
+    try:
+        for start in range(0, len(watched), SIDE_BY_SIDE):
+            some = watched[start : start + SIDE_BY_SIDE]
+            for seen in await asyncio.gather(*(see(db, gateway, departure, limits, now) for departure in some)):
+                untold |= dict.fromkeys(seen.untold)
+                new = found_of(seen, spend.after_of(db, seen.departure.id), now)
+                known |= {(one.departure_id, one.account_id, one.key_id): one for one in new}
+            looked_at += len(some)
+    except GatewayError as error:
+        problem = str(error)
     labels = {one.id: one.label for one in watched}
     rows = sorted(known.values(), key=lambda one: (one.first_at, one.departure_id, one.account_id, one.key_id))
-    return Found(tuple((_label(db, one, labels), one) for one in rows), len(watched), tuple(untold))
+    return Found(tuple((_label(db, one, labels), one) for one in rows), looked_at, tuple(untold), problem)
 
 
 def _label(db: Db, one: After, known: dict[str, str]) -> str:
@@ -207,6 +210,9 @@ class Watch:
         try:
             for departure_id in due[:MOST]:
                 looked += await self._look(departure_id)
+            if due:
+                long_ago = self._clock.now() - self._settings.watch
+                await self._write(lambda db: spend.forget_before(db, long_ago))
         except (Transient, AdminKeyRefused, StoreError) as error:
             log.warning("spend.not_looked", waiting=len(due) - looked, error=str(error))
 
@@ -250,7 +256,6 @@ class Watch:
         if departure is None or departure.closed_at is not None:
             return []
         spend.looked(db, departure.id, now)
-        spend.forget_before(db, now - self._settings.watch)
         for place, amount in seen.verdict.accounted.items():
             spend.account(db, departure.id, place, amount, now)
         self._note_untold(db, seen.untold, now)
@@ -264,10 +269,10 @@ class Watch:
 
     def _note_untold(self, db: Db, untold: tuple[str, ...], now: float) -> None:
         """Say once what this gateway does not tell, and again when that changes."""
-        known = facts.get(db, LOOKED) or {"untold": []}
+        known = facts.get(db, spend.LOOKED) or {"untold": []}
         if untold and list(untold) != known["untold"]:
             db.after_commit(lambda: log.warning("spend.not_told", what=list(untold)))
-        facts.put(db, LOOKED, {"untold": list(untold)}, now)
+        facts.put(db, spend.LOOKED, {"untold": list(untold)}, now)
 
     def _tell(self, departure: Departure, new: Sequence[After], seen: Seen) -> None:
         if not new:

@@ -12,6 +12,8 @@ from idsync.store.facts import get
 from idsync.store.ledger import Departure, departure
 
 ToldBy = Literal["activity", "counter"]
+LOOKED = "spend:look"
+"""The fact of the last look: what the gateway did not tell."""
 SHOWN = 30 * 86400.0
 """Seconds for which spend after a departure is shown, counted from when it last grew."""
 Place = tuple[ToldBy, str, str]
@@ -121,8 +123,8 @@ def put_after(db: Db, found: After) -> None:
         "INSERT INTO spend_after (departure_id, account_id, key_id, person_id, key_name, spend, used_at, first_at, last_at)"
         " VALUES (:id, :account, :key, :person, :name, :spend, :used, :first, :last)"
         " ON CONFLICT (departure_id, account_id, key_id) DO UPDATE SET spend = excluded.spend,"
-        " key_name = COALESCE(excluded.key_name, key_name), used_at = COALESCE(excluded.used_at, used_at),"
-        " last_at = excluded.last_at",
+        " key_name = COALESCE(excluded.key_name, spend_after.key_name),"
+        " used_at = COALESCE(excluded.used_at, spend_after.used_at), last_at = excluded.last_at",
         id=found.departure_id,
         account=found.account_id,
         key=found.key_id,

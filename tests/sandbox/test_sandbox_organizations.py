@@ -141,3 +141,33 @@ def test_audit(routero: Client, api: Client) -> None:
     assert routero.get("/audit/none").status == 404
     api.ok("/user/new", {})
     assert api.get("/audit").body["total"] == 0
+
+
+def test_activity_comes_in_pages_of_rows(either: Client) -> None:
+    used = [("lab", "m-1", 1.0), ("lab", "m-2", 2.0), ("den", "m-1", 4.0)]
+    rows = [{"date": "2026-01-02", "team_id": team, "model": model, "spend": spend} for team, model, spend in used]
+    either.hook("seed", {"usage": rows})
+    period = {"start_date": "2026-01-01", "end_date": "2026-01-31", "page_size": 2}
+    first, second = (either.get("/team/daily/activity", {**period, "page": page}).body for page in (1, 2))
+    assert [page["metadata"]["has_more"] for page in (first, second)] == [True, False]
+    told = [page["results"][0]["breakdown"]["entities"] for page in (first, second)]
+    assert [{name: row["metrics"]["spend"] for name, row in page.items()} for page in told] == [{"lab": 3}, {"den": 4}]
+
+
+def test_what_is_booked_counts_on_key_owner_and_team(either: Client) -> None:
+    either.hook("seed", {"teams": [{"team_id": "lab"}], "users": [{"user_id": "ada"}]})
+    raw, token = either.key(user_id="ada", team_id="lab")
+    either.ok("/v1/chat/completions", {"model": "gpt-5-mini"}, key=raw)
+    either.hook("act", {"book_spend": {"key": token, "spend": 0.5, "at": "2026-01-02T03:04:05+00:00"}})
+    state = either.state()
+    spent = [state[kind][0]["spend"] for kind in ("users", "teams", "keys")]
+    assert spent == [0.5005] * 3
+    period = {"start_date": "2026-01-02", "end_date": "2026-01-02", "user_id": "ada"}
+    entity = either.get("/user/daily/activity", period).body["results"][0]["breakdown"]["entities"]["ada"]
+    assert entity["api_key_breakdown"][token]["metrics"]["spend"] == 0.5
+
+
+def test_configuration_is_merged_by_key(either: Client) -> None:
+    either.ok("/config/update", {"general_settings": {"alerting": ["email"], "x": 1}})
+    either.ok("/config/update", {"general_settings": {"alerting": ["email", "slack"]}})
+    assert either.state()["config"]["general_settings"] == {"alerting": ["email", "slack"], "x": 1}

@@ -162,8 +162,10 @@ def test_an_answer_about_everybody_accuses_nobody(gateway: Gateway, founded: Cal
 def test_a_gateway_that_is_down_is_asked_later(gateway: Gateway, founded: Callable[..., Place]) -> None:
     place = founded()
     place.leaves()
-    gateway.fault(path="/user/daily/activity", status=503, times=1)
+    gateway.fault(path="/user/daily/activity", status=503, times=2)
     place.look()
+    asked = place.run("spend", "--json")
+    assert (asked.code, asked.json["after_departure"]["looked_at"]) == (1, 0)
     place.look(400)
     place.book(place.key, 1.0)
     place.look()
