@@ -40,6 +40,7 @@ def test_status_shows_what_an_operator_looks_at_first(site: Site) -> None:
         "waiting_jobs",
         "holds",
         "exposed_keys",
+        "spend_after_departure",
         "frozen",
         "expired_protections",
         "conflicts",
