@@ -177,9 +177,9 @@ def watch_settings(config: Config) -> Settings:
     return Settings(told.watch, told.every, told.booked_within, config.routero.cache_time)
 
 
-def webhook_of(config: Config) -> configuration.SecretFile:
-    """Return the Slack webhook of the gateway's alerts, read when it is used."""
-    return configuration.SecretFile(config.alerts.slack_webhook_file, config.alerts.slack_webhook)
+def webhook_of(config: Config) -> Callable[[], str]:
+    """Return what reads the Slack webhook of the gateway's alerts, when it is used."""
+    return partial(configuration.slack_webhook, config)
 
 
 def gateway_settings(config: Config) -> GatewaySettings:

@@ -25,11 +25,15 @@ def check(ctx: click.Context, start: bool, as_json: bool) -> int:
     """Report everything that is wrong, each problem with its path, and what is accepted but not carried out yet."""
     from idsync.app import sink_problems, start_problems
     from idsync.clock import SystemClock
-    from idsync.config import expired, notes
+    from idsync.config import expired, notes, webhook_problems
 
     try:
         found = loaded(ctx)
-        problems = [*start_problems(found.config), *sink_problems(found.config)] if start else []
+        problems = (
+            [*start_problems(found.config), *sink_problems(found.config), *webhook_problems(found.config)]
+            if start
+            else []
+        )
         if problems:
             raise ConfigError(problems)
     except ConfigError as error:

@@ -5,7 +5,16 @@ Precedence: `IDSYNC_*` in the environment, then the file, then the defaults. `or
 
 from idsync.config.checks import expired, notes
 from idsync.config.loading import Loaded, load
-from idsync.config.secrets import AdminKey, SecretFile, admin_key, read_secret, sink_file_problems, start_problems
+from idsync.config.secrets import (
+    AdminKey,
+    SecretFile,
+    admin_key,
+    read_secret,
+    sink_file_problems,
+    slack_webhook,
+    start_problems,
+    webhook_problems,
+)
 from idsync.config.showing import shown
 from idsync.config.sinks import place_of, sink_varies
 from idsync.config.tables import Config, GraphSource, OktaSource, ScimSource, Sink
@@ -28,5 +37,7 @@ __all__ = [
     "shown",
     "sink_file_problems",
     "sink_varies",
+    "slack_webhook",
     "start_problems",
+    "webhook_problems",
 ]

@@ -83,7 +83,6 @@ def start_problems(config: Config) -> list[tuple[str, str]]:
             read_secret(file)
         except ConfigError as error:
             problems += [(path, what) for _, what in error.problems]
-    problems += _webhook_problems(config)
     if config.http.ca_file and not Path(config.http.ca_file).is_file():
         problems.append(("http.ca_file", "no such file"))
     return problems
@@ -104,25 +103,37 @@ def sink_file_problems(config: Config) -> list[tuple[str, str]]:
     return problems
 
 
-def _webhook_problems(config: Config) -> list[tuple[str, str]]:
-    """Say when the webhook of the alerts is no address, without it: whoever has it can write to that channel."""
-    alerts = config.alerts
-    if not alerts.budget_alerts:
+def slack_webhook(config: Config) -> str:
+    """Return the webhook of the gateway's alerts.
+
+    Raises:
+        ConfigError: its file cannot be read, or holds no address; the text is without it, since whoever has it can write
+            to that channel.
+    """
+    path = "alerts.slack_webhook_file"
+    try:
+        webhook = SecretFile(config.alerts.slack_webhook_file, config.alerts.slack_webhook)()
+    except ConfigError as error:
+        raise ConfigError([(path, what) for _, what in error.problems]) from None
+    if not webhook.startswith("https://") or any(character.isspace() for character in webhook):
+        raise ConfigError([(path, "holds no https:// address; copy the webhook's URL from Slack")])
+    return webhook
+
+
+def webhook_problems(config: Config) -> list[tuple[str, str]]:
+    """Return what is wrong with the webhook. Nobody's access depends on it, so the daemon starts without."""
+    if not config.alerts.budget_alerts:
         return []
     try:
-        webhook = SecretFile(alerts.slack_webhook_file, alerts.slack_webhook)()
-    except ConfigError:
-        return []  # told with the other files
-    if webhook.startswith("https://") and not any(character.isspace() for character in webhook):
-        return []
-    return [("alerts.slack_webhook_file", "holds no https:// address; copy the webhook's URL from Slack")]
+        slack_webhook(config)
+    except ConfigError as error:
+        return error.problems
+    return []
 
 
 def _secret_files(config: Config) -> list[tuple[str, str]]:
     """Return the files that hold secrets of sources, each with the path of its setting."""
     named = [(f"scim.sources.{source.name}.token_file", source.token_file) for source in config.scim.sources]
-    if config.alerts.budget_alerts:
-        named.append(("alerts.slack_webhook_file", config.alerts.slack_webhook_file))
     for okta in config.sources.okta:
         path = f"sources.okta.{okta.name}"
         named += [(f"{path}.private_key_file", okta.private_key_file), (f"{path}.api_token_file", okta.api_token_file)]
