@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
@@ -23,6 +24,7 @@ from idsync.reconcile import Pass, Reconciler
 from idsync.store import facts, jobs, ledger, people
 from idsync.store.db import Db
 from idsync.store.sqlite import SqliteStore
+from idsync.teams.retiring import Retirement
 
 T = TypeVar("T")
 
@@ -56,6 +58,7 @@ class Commands:
             "restore": self.restore,
             "reconcile": self.reconcile,
             "drill": self.drill,
+            "teams.retire": self.retire_team,
             "link": self._writing(self.control.link),
             "unlink": self._writing(self.control.unlink),
             "token.new": self.new_token,
@@ -278,6 +281,16 @@ class Commands:
                 if loss["departs"] or key.team_id in loss["teams"]
             ]
 
+    async def retire_team(
+        self, *, team: str, reason: str, by: str, override: bool = False, dry_run: bool = False
+    ) -> dict[str, Any]:
+        """Show what would end with a team that is not configured any more, or end it; see `idsync/teams/retiring.py`."""
+        parts = (self.store, self.gateway, self.clock, self.control.intake.people, self.reconciler.teams)
+        retirement = Retirement(*parts)
+        return await (
+            retirement.show(team) if dry_run else retirement.run(team, by=by, reason=reason, override=override)
+        )
+
     async def drill(self, **params: Any) -> dict[str, Any]:
         """Send a canary through the whole chain; see `idsync/drill`.
 
@@ -309,9 +322,12 @@ class Commands:
 def _pass_view(done: Pass, left: list[jobs.Job], polls: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return a pass as `idsync reconcile --json` shows it."""
     lost = [f"{loss['person_id']}|{loss['why']}|{loss['teams']}" for poll in polls for loss in poll["losses"]]
+    differing = {change.subject for change in done.changes if change.kind == "team.update"}
+    as_they_are = [c for c in done.changes if c.kind == "team.adopt" and c.subject not in differing]
     return {
         "polls": list(polls),
-        "changes": [_change_view(change) for change in done.changes],
+        "changes": [_change_view(change) for change in done.changes if change not in as_they_are],
+        "adopted": {change.subject: change.target for change in as_they_are},
         "checksum": checksum(done.changes, lost),
         "refused": [_change_view(change) for change in done.refused],
         "failed": dict(done.failed),
@@ -320,8 +336,10 @@ def _pass_view(done: Pass, left: list[jobs.Job], polls: Sequence[dict[str, Any]]
             for job in left
         ],
         "open_holds": done.held,
-        "extra_members": dict(done.extras),
+        "extra_members": dict(sorted(Counter(extra.team for extra in done.extras).items())),
+        "removals": [asdict(extra) for extra in done.extras if extra.verdict != "reported"],
         "notes": list(done.notes),
+        "alive": done.alive,
     }
 
 

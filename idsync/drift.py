@@ -7,6 +7,8 @@ a key of nobody that is no service account's     | key without owner
 a key of a user the gateway does not have        | key without owner
 somebody on a configured team's roster, unasked  | extra member
 a team the configuration does not name           | team
+a setting of a team that is not as configured    | team setting
+a team of ours that is blocked at the gateway    | team setting
 a key somebody who left may know                 | exposed key
 """
 
@@ -16,8 +18,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from idsync.engine.admins import MASTER
-from idsync.model import GatewayKey
-from idsync.plan import Gatewayscape, WantedTeam
+from idsync.model import MANAGED, GatewayKey, GatewayTeam
+from idsync.plan import Gatewayscape, WantedTeam, differences
 from idsync.store import exposure, facts, people
 from idsync.store.db import Db
 from idsync.store.exposure import Exposed
@@ -109,14 +111,30 @@ def _keys(scape: Gatewayscape) -> Iterator[Drift]:
 
 
 def _teams(scape: Gatewayscape, wanted: Sequence[WantedTeam], known: Accounted) -> Iterator[Drift]:
-    ids = {known.teams.get(team.alias, team.team_id): team.alias for team in wanted}
+    ids = {known.teams.get(team.alias, team.team_id): team for team in wanted}
+    left_over = set(known.teams.values())
     for team in scape.teams:
-        alias = ids.get(team.team_id)
-        if alias is None:
-            yield Drift("team", team.alias or team.team_id, f"{len(team.members)} member(s); not in the configuration")
+        configured = ids.get(team.team_id)
+        if configured is None:
+            detail = f"{len(team.members)} member(s); not in the configuration"
+            remedy = f"idsync teams retire {team.team_id}" if team.team_id in left_over else ""
+            yield Drift("team", team.alias or team.team_id, detail, None, remedy)
             continue
+        if configured.alias in known.teams or MANAGED in team.metadata:
+            yield from _settings(configured, team)
+        remedy = "idsync reconcile takes them off" if configured.extra_members == "remove" else ""
         for member in team.members:
-            if member.user_id != MASTER and (member.user_id, alias) not in known.given:
-                yield Drift(
-                    "extra member", member.user_id or member.email or "?", f"on team {alias}; no source put them there"
-                )
+            if member.user_id != MASTER and (member.user_id, configured.alias) not in known.given:
+                detail = f"on team {configured.alias}; no source put them there"
+                yield Drift("extra member", member.user_id or member.email or "?", detail, None, remedy)
+
+
+def _settings(configured: WantedTeam, team: GatewayTeam) -> Iterator[Drift]:
+    left = "configure it so, or change it back at the gateway"
+    for name, shown in differences(configured, team).items():
+        detail = f"{name} is {shown!r}, and {configured.settings[name]!r} in the configuration"
+        remedy = "idsync reconcile puts it back" if configured.drift == "restore" else left
+        yield Drift("team setting", configured.alias, detail, None, remedy)
+    if team.blocked:
+        detail = "blocked at the gateway: its keys are refused"
+        yield Drift("team setting", configured.alias, detail, None, "unblock it at the gateway; idsync does not")

@@ -185,6 +185,11 @@ class _StoreCollector(Collector):
         for wants, keys in exposure.tally(db).items():
             known.add_metric([wants], keys)
         yield known
+        drifted: Any = facts.get(db, "drift:teams") or {}
+        settings = sum(map(len, drifted.values()))
+        yield _gauge(
+            "idsync_team_settings_drifted", "Settings of teams that somebody changed and idsync leaves", settings
+        )
         listing = GaugeMetricFamily("idsync_poll_read", "What a listing under way has read so far", labels=["source"])
         for source, (said, _) in facts.under(db, "progress:").items():
             listing.add_metric([source], said["done"])

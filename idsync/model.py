@@ -16,6 +16,8 @@ FENCE_FLAG = "scim_active"
 """Metadata key that the gateway's own authentication reads: `false` refuses every key of the user."""
 FENCE_TAG = "idsync_fence"
 """Metadata key that says the fence is ours, and for which departure."""
+MANAGED = "idsync"
+"""Metadata key that marks a team idsync has made."""
 DRILL = "drill"
 """The source that `idsync drill` pushes as: reserved, without a live token but while a drill runs, never counted."""
 
@@ -279,7 +281,8 @@ class GatewayTeam:
     """A team with its roster. Budgets are in the gateway's currency (USD).
 
     Where the gateway says null for a roster, `shows_roster` is false and nobody is on it: that proves nothing about
-    somebody whose own row names the team. `spend` is what counts against the budget, since its last reset.
+    somebody whose own row names the team. In the same way `shows_metadata` is false for metadata that is absent or no
+    object: what was not read must not be written back. `spend` is what counts against the budget, since its last reset.
     """
 
     team_id: str
@@ -289,11 +292,14 @@ class GatewayTeam:
     max_budget: float | None = None
     soft_budget: float | None = None
     budget_duration: str | None = None
+    tpm_limit: float | None = None
+    rpm_limit: float | None = None
     blocked: bool = False
     metadata: Mapping[str, Any] = field(default_factory=dict)
     shows_roster: bool = True
     spend: float | None = None
     budget_reset_at: str | None = None
+    shows_metadata: bool = True
 
     def has_member(self, user_id: str) -> bool:
         return any(member.user_id == user_id for member in self.members)

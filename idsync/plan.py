@@ -6,6 +6,11 @@ none of that id or alias                  | created                           | 
 one, made or adopted by idsync before     | its differences are updated       | its differences are updated
 one of that id or alias, not ours         | refused, with the setting to make | adopted, its differences updated
 two of that alias                         | refused: name one with id = "..." | refused: name one with id = "..."
+
+a setting of ours differs, and the configured value is  | drift = "restore" | drift = "report"
+--------------------------------------------------------+-------------------+-----------------------------
+another than the one idsync has set or seen there       | updated           | updated: the configuration was changed
+the one idsync has set or seen there                    | updated           | shown: somebody has changed it there
 """
 
 from __future__ import annotations
@@ -14,13 +19,13 @@ import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any
+from typing import Any, Literal
 
-from idsync.model import GatewayKey, GatewayTeam, GatewayUser, Standing
+from idsync.model import MANAGED, GatewayKey, GatewayTeam, GatewayUser, Standing
 from idsync.policy import role_to_set
 
-MANAGED = "idsync"
-"""Metadata key that marks a team idsync has made."""
+METADATA = "metadata."
+"""What the name of a team's setting begins with when it is a key of the metadata."""
 RANK = {
     kind: rank
     for rank, kind in enumerate(
@@ -30,10 +35,12 @@ RANK = {
             "key.delete",
             "team.leave",
             "organization.leave",
+            "member.remove",
             "team.refused",
             "team.create",
             "team.adopt",
             "team.update",
+            "team.drift",
             "alerts.set",
             "account.create",
             "account.lift",
@@ -117,6 +124,25 @@ class WantedTeam:
     soft_budget: float | None = None
     budget_duration: str | None = None
     models: tuple[str, ...] | None = None
+    tpm_limit: int | None = None
+    rpm_limit: int | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    drift: Literal["restore", "report"] = "restore"
+    extra_members: Literal["report", "remove"] = "report"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Return what is to be set, by name; a key of the metadata is `metadata.KEY`."""
+        every = {
+            "max_budget": self.max_budget,
+            "soft_budget": self.soft_budget,
+            "budget_duration": self.budget_duration,
+            "models": None if self.models is None else list(self.models),
+            "tpm_limit": self.tpm_limit,
+            "rpm_limit": self.rpm_limit,
+        }
+        every |= {f"{METADATA}{key}": value for key, value in self.metadata.items()}
+        return {name: value for name, value in every.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -178,21 +204,33 @@ def checksum(changes: Sequence[Change], lost: Sequence[str] = ()) -> str:
 # -- teams --------------------------------------------------------------------------------------------------------
 
 
-def plan_teams(wanted: Iterable[WantedTeam], shown: Sequence[GatewayTeam], known: Mapping[str, str]) -> list[Change]:
+Applied = Mapping[str, Mapping[str, Any]]
+"""By alias, the settings of a team as idsync has last set or seen them at the gateway."""
+
+
+def plan_teams(
+    wanted: Iterable[WantedTeam], shown: Sequence[GatewayTeam], known: Mapping[str, str], applied: Applied | None = None
+) -> list[Change]:
     """Return what to do about teams. `known` maps aliases to the ids idsync has made or adopted."""
-    return in_order(change for team in wanted for change in _plan_team(team, shown, known))
+    return in_order(
+        change for team in wanted for change in _plan_team(team, shown, known, (applied or {}).get(team.alias, {}))
+    )
 
 
-def _plan_team(team: WantedTeam, shown: Sequence[GatewayTeam], known: Mapping[str, str]) -> list[Change]:
-    ours = [found for found in shown if found.team_id == known.get(team.alias)]
+def _plan_team(
+    team: WantedTeam, shown: Sequence[GatewayTeam], known: Mapping[str, str], applied: Mapping[str, Any]
+) -> list[Change]:
+    ours = ours_among(team, shown, known)
+    if ours is not None:
+        return _update(team, ours, applied if team.drift == "report" else {})
     same_id = [found for found in shown if found.team_id == team.team_id]
-    same_alias = [found for found in shown if found.alias == team.alias]
-    if ours:
-        return _update(team, ours[0])
-    candidates = same_id or same_alias
+    candidates = same_id or [found for found in shown if found.alias == team.alias]
     if not candidates:
-        fields = {"team_id": team.team_id, **_settings(team)}
-        return [Change("team.create", team.alias, team.team_id, "the configuration names it", fields=fields)]
+        fields = {"team_id": team.team_id, **team.settings}
+        why = "; ".join(
+            ["the configuration names it", *(f"{name}: {value!r}" for name, value in team.settings.items())]
+        )
+        return [Change("team.create", team.alias, team.team_id, why, fields=fields)]
     if len(candidates) > 1:
         ids = ", ".join(sorted(found.team_id for found in candidates))
         why = f'the gateway has {len(candidates)} teams of this alias ({ids}); name one with id = "..."'
@@ -200,44 +238,69 @@ def _plan_team(team: WantedTeam, shown: Sequence[GatewayTeam], known: Mapping[st
     return _take_over(team, candidates[0])
 
 
+def ours_among(team: WantedTeam, shown: Iterable[GatewayTeam], known: Mapping[str, str]) -> GatewayTeam | None:
+    """Return the team that idsync has made or adopted under this alias, where the gateway shows it."""
+    return next((found for found in shown if found.team_id == known.get(team.alias)), None)
+
+
 def _take_over(team: WantedTeam, found: GatewayTeam) -> list[Change]:
     fields = {"team_id": found.team_id}
     if MANAGED in found.metadata:
         made = Change("team.adopt", team.alias, found.team_id, "idsync made it earlier", fields=fields)
-        return [made, *_update(team, found)]
+        return [made, *_update(team, found, {})]
     if not team.adopt:
         why = f"team {found.team_id} is there already and not ours; set adopt = true to take it over"
         return [Change("team.refused", team.alias, found.team_id, why)]
     adopted = Change("team.adopt", team.alias, found.team_id, "adopt = true", fields=fields)
-    return [adopted, *_update(team, found)]
+    return [adopted, *_update(team, found, {})]
 
 
-def _update(team: WantedTeam, found: GatewayTeam) -> list[Change]:
-    differing = {name: value for name, value in _settings(team).items() if not _same(value, _shown(found, name))}
-    if not differing:
-        return []
-    why = "; ".join(f"{name}: {_shown(found, name)!r} -> {value!r}" for name, value in sorted(differing.items()))
-    return [Change("team.update", team.alias, found.team_id, why, fields=differing)]
+def _update(team: WantedTeam, found: GatewayTeam, applied: Mapping[str, Any]) -> list[Change]:
+    """Return the update of what differs; what was `applied` as it is configured was changed by somebody else."""
+    differing = differences(team, found)
+    theirs = {name for name in differing if name in applied and _same(team.settings[name], applied[name])}
+    changes = []
+    for kind, names, between in (
+        ("team.update", differing.keys() - theirs, "->"),
+        ("team.drift", theirs, "there, here"),
+    ):
+        if names:
+            told = (f"{name}: {differing[name]!r} {between} {team.settings[name]!r}" for name in sorted(names))
+            why = "; ".join(told)
+            fields = {name: value for name, value in team.settings.items() if name in names}
+            changes.append(Change(kind, team.alias, found.team_id, why, fields=fields))
+    return changes
 
 
-def _settings(team: WantedTeam) -> dict[str, Any]:
-    every = {
-        "max_budget": team.max_budget,
-        "soft_budget": team.soft_budget,
-        "budget_duration": team.budget_duration,
-        "models": None if team.models is None else list(team.models),
-    }
-    return {name: value for name, value in every.items() if value is not None}
+def differences(team: WantedTeam, found: GatewayTeam) -> dict[str, Any]:
+    """Return, by name, what the gateway shows of each setting that is configured otherwise."""
+    shown = {name: _shown(found, name) for name in team.settings if _shows(found, name)}
+    return {name: value for name, value in shown.items() if not _same(team.settings[name], value)}
+
+
+def agreed(team: WantedTeam, found: GatewayTeam) -> dict[str, Any]:
+    """Return the settings of which the gateway shows what is configured."""
+    differing = differences(team, found)
+    return {name: v for name, v in team.settings.items() if name not in differing and _shows(found, name)}
+
+
+def _shows(found: GatewayTeam, name: str) -> bool:
+    return found.shows_metadata or not name.startswith(METADATA)
 
 
 def _shown(found: GatewayTeam, name: str) -> Any:
+    if name.startswith(METADATA):
+        return found.metadata.get(name.removeprefix(METADATA))
     value = getattr(found, name)
     return list(value) if name == "models" else value
 
 
 def _same(wanted: Any, shown: Any) -> bool:
-    if isinstance(wanted, list):
-        return sorted(wanted) == sorted(shown)
+    """Compare two values of a setting; the order of a list of names means nothing."""
+    if isinstance(wanted, list) and isinstance(shown, list):
+        return sorted(map(repr, wanted)) == sorted(map(repr, shown))
+    if isinstance(wanted, bool) or isinstance(shown, bool):
+        return wanted is shown
     return bool(wanted == shown)
 
 

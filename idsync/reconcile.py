@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import structlog
 
@@ -17,15 +17,20 @@ from idsync.alerts import NAME, Alerts
 from idsync.clock import Clock
 from idsync.engine import exposed
 from idsync.engine.accounts import addresses_ever, is_in_use
-from idsync.errors import Conflicting, GatewayError
+from idsync.errors import GatewayError
 from idsync.gateway.client import Gateway
 from idsync.model import DepartureState, GatewayUser, Lane, Person, Standing, fold
-from idsync.plan import MANAGED, Change, Gatewayscape, WantedPerson, WantedTeam, in_order, plan_people, plan_teams
+from idsync.plan import Change, Gatewayscape, Limits, WantedPerson, WantedTeam, in_order, plan_people, plan_teams
 from idsync.standing import People
-from idsync.store import facts, journal, ledger, organizations, people
+from idsync.store import facts, ledger, organizations, people
 from idsync.store.db import Db
 from idsync.store.ledger import Departure
 from idsync.store.sqlite import SqliteStore
+from idsync.teams import extras as extra_members
+from idsync.teams.extras import Extra
+from idsync.teams.models import refuse_unknown
+from idsync.teams.removing import Remover
+from idsync.teams.setting import TeamSetter, applied_settings, known_teams
 
 T = TypeVar("T")
 TAKING = frozenset({"person.fence", "key.block", "key.delete", "team.leave", "organization.leave"})
@@ -35,13 +40,18 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class Pass:
-    """What a pass found and, unless it was a dry run, did. `failed` maps a team to why it could not be set up."""
+    """What a pass found and, unless it was a dry run, did.
+
+    `failed` maps a team, or a team and somebody on it, to why it could not be set up, or emptied of them. `notes` are
+    sentences about what was not checked. `alive`: a key that was deleted still lives.
+    """
 
     changes: tuple[Change, ...]
     failed: Mapping[str, str]
     held: int
-    extras: Mapping[str, int]
+    extras: tuple[Extra, ...] = ()
     notes: tuple[str, ...] = ()
+    alive: bool = False
 
     @property
     def refused(self) -> tuple[Change, ...]:
@@ -61,15 +71,29 @@ class Reconciler:
         *,
         deletes: bool = True,
         alerts: Alerts | None = None,
+        limits: Limits | None = None,
+        check_models: bool = True,
     ) -> None:
-        """`deletes` is false under `policy.on_departure = "block"`: keys of leavers stay, blocked."""
+        """`deletes` is false under `policy.on_departure = "block"`: keys of leavers stay, blocked.
+
+        `limits` guard extra members; `check_models` asks the gateway for its models before one is set.
+        """
         self._deletes = deletes
         self._alerts = alerts
+        self._limits = limits or Limits()
+        self._check_models = check_models
+        self._setter = TeamSetter(store, gateway, clock, teams)
+        self._remover = Remover(store, gateway, clock)
         self._store = store
         self._gateway = gateway
         self._standing = standing
         self._clock = clock
         self._teams = teams
+
+    @property
+    def teams(self) -> Sequence[WantedTeam]:
+        """The teams that the configuration names."""
+        return self._teams
 
     async def plan(self) -> Pass:
         """Return what differs, changing nothing.
@@ -77,7 +101,9 @@ class Reconciler:
         Raises:
             GatewayError: the gateway could not be read in full, so there is no plan.
         """
-        return await self._with_alerts(await asyncio.to_thread(self._compare, await self._scape()))
+        scape = await self._scape()
+        planned = await asyncio.to_thread(self._compare, scape, *await self._plan_teams(scape))
+        return await self._with_alerts(planned)
 
     async def unlinked(self) -> frozenset[str]:
         """Return the SSO ids of gateway accounts that nobody is linked to; none while the gateway cannot be read."""
@@ -96,15 +122,28 @@ class Reconciler:
         told = await asyncio.to_thread(lambda: exposed.answer(self._store.reader(), question, scape, rules))
         await self._write(lambda db: exposed.write(db, told, self._clock.now()))
 
-    def _compare(self, scape: Gatewayscape) -> Pass:
+    async def _plan_teams(self, scape: Gatewayscape) -> tuple[list[Change], list[str]]:
+        """Return what to do about teams, without what names a model the gateway does not have, and what to say."""
+        db = self._store.reader()
+        changes = plan_teams(self._teams, scape.teams, known_teams(db), applied_settings(db))
+        return await refuse_unknown(self._gateway, changes) if self._check_models else (changes, [])
+
+    def _compare(self, scape: Gatewayscape, teams: Sequence[Change], notes: Sequence[str]) -> Pass:
         """Compare everybody; in a thread of its own, because a large company takes seconds."""
         db = self._store.reader()
-        changes = plan_teams(self._teams, scape.teams, _known_teams(db))
-        ids = _known_teams(db) | {
-            str(c.subject): str(c.target) for c in changes if c.kind in ("team.create", "team.adopt")
+        ids = known_teams(db) | {
+            str(c.subject): str(c.target) for c in teams if c.kind in ("team.create", "team.adopt")
         }
-        changes += plan_people(self._wanted(db, ids, scape), scape)
-        return Pass(tuple(in_order(changes)), {}, len(ledger.holds(db)), self._extras(db, scape, ids))
+        changes = [*teams, *plan_people(self._wanted(db, ids, scape), scape)]
+        extras = extra_members.look(db, scape, self._teams, ids, self._house())
+        changes += [
+            Change("member.remove", extra.team, extra.label, extra.why) for extra in extras if extra.verdict == "goes"
+        ]
+        return Pass(tuple(in_order(changes)), {}, len(ledger.holds(db)), tuple(extras), tuple(notes))
+
+    def _house(self) -> extra_members.House:
+        rules = self._standing.rules
+        return extra_members.House(rules, self._limits, rules.group_loss_delete_after, self._clock.now())
 
     async def _with_alerts(self, planned: Pass) -> Pass:
         """Add what differs in the gateway's own alerts; one that cannot be asked about them does not stop the rest."""
@@ -114,24 +153,23 @@ class Reconciler:
             changes, notes = await self._alerts.plan()
         except GatewayError as error:
             changes, notes = [], [f"{NAME}: {error}"]
-        return replace(planned, changes=tuple(in_order([*planned.changes, *changes])), notes=tuple(notes))
+        return replace(planned, changes=tuple(in_order([*planned.changes, *changes])), notes=(*planned.notes, *notes))
 
     async def apply(self) -> Pass:
         """Set the teams up, then open a job for everybody the gateway shows otherwise than they should be."""
         question = await asyncio.to_thread(lambda: exposed.ask(self._store.reader(), self._clock.now()))
         scape = await self._scape()
-        planned = await self._with_alerts(await asyncio.to_thread(self._compare, scape))
-        failed = {}
-        for change in planned.changes:
-            if change.kind in ("team.create", "team.adopt", "team.update"):
-                reason = await self._apply_team(change)
-                if reason:
-                    failed[change.subject] = reason
+        teams, notes = await self._plan_teams(scape)
+        planned = await self._with_alerts(await asyncio.to_thread(self._compare, scape, teams, notes))
+        kept, alive = await self._remover.carry_out(planned.extras, self._house())
+        failed = await self._setter.carry_out(planned.changes)
+        await self._setter.settle(scape.teams, planned.changes)
         await self._write(lambda db: self._open_jobs(db, planned.changes))
         failed |= await self._set_alerts(planned.changes)
         await self._report(question, scape)
         await self._write(lambda db: facts.put(db, "pass:reconcile", len(planned.changes), self._clock.now()))
-        return Pass(planned.changes, failed, planned.held, planned.extras, planned.notes)
+        held = len(ledger.holds(self._store.reader()))
+        return replace(planned, failed={**kept, **failed}, held=held, alive=alive)
 
     async def _set_alerts(self, changes: Iterable[Change]) -> dict[str, str]:
         """Set the gateway's alerts where they differ; return why that failed, under their name."""
@@ -148,36 +186,6 @@ class Reconciler:
 
     async def _write(self, work: Callable[[Db], T]) -> T:
         return await asyncio.wrap_future(self._store.submit(work))
-
-    # -- teams ----------------------------------------------------------------------------------------------------
-
-    async def _apply_team(self, change: Change) -> str | None:
-        """Carry out one change of a team; return why it failed. One failing team never stops the others."""
-        try:
-            if change.kind == "team.create":
-                await self._create(change)
-            elif change.kind == "team.update":
-                await self._gateway.update_team(change.target, **change.fields)
-        except GatewayError as error:
-            log.warning("team.failed", team=change.subject, change=change.kind, error=str(error))
-            return str(error)
-        await self._write(lambda db: self._remember(db, change))
-        return None
-
-    async def _create(self, change: Change) -> None:
-        fields: dict[str, Any] = {"max_budget": None, "soft_budget": None, "budget_duration": None, "models": []}
-        fields |= change.fields
-        try:
-            await self._gateway.create_team(alias=change.subject, metadata={MANAGED: "managed"}, **fields)
-        except Conflicting:
-            log.info("team.there_already", team=change.subject)  # an earlier answer was lost; the next pass adopts it
-
-    def _remember(self, db: Db, change: Change) -> None:
-        now = self._clock.now()
-        if change.kind in ("team.create", "team.adopt"):
-            facts.put(db, f"team:{change.subject}", change.target, now)
-        detail = {"team_id": change.target, "why": change.why, **change.fields}
-        journal.append(db, at=now, actor="reconcile", action=change.kind, subject=change.subject, detail=detail)
 
     # -- people ---------------------------------------------------------------------------------------------------
 
@@ -263,25 +271,6 @@ class Reconciler:
             )
         )
 
-    # -- only reported ----------------------------------------------------------------------------------------------
-
-    def _extras(self, db: Db, scape: Gatewayscape, ids: Mapping[str, str]) -> dict[str, int]:
-        """Count, by configured team, the roster entries that no source put there; they are left alone."""
-        given = {
-            (person.account_id, ids[grant.team])
-            for person in people.all_persons(db)
-            for grant in people.grants(db, person.id)
-            if grant.team in ids
-        }
-        by_id = {team.team_id: team for team in scape.teams}
-        extras = {}
-        for alias, team_id in sorted(ids.items()):
-            roster = by_id[team_id].members if team_id in by_id else ()
-            strangers = [m for m in roster if m.user_id != "default_user_id" and (m.user_id, team_id) not in given]
-            if strangers:
-                extras[alias] = len(strangers)
-        return extras
-
 
 def _outside(db: Db, person: Person) -> dict[str, dict[str, bool]]:
     """Return the organizations that departures have taken a person's accounts out of, by account."""
@@ -289,7 +278,3 @@ def _outside(db: Db, person: Person) -> dict[str, dict[str, bool]]:
     for left in organizations.of_person(db, person.id):
         found.setdefault(left.account_id, {})[left.organization_id] = left.hidden
     return found
-
-
-def _known_teams(db: Db) -> dict[str, str]:
-    return {alias: str(team_id) for alias, (team_id, _) in facts.under(db, "team:").items()}

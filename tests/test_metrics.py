@@ -43,6 +43,7 @@ NAMES = {
     "idsync_drill_last_success_timestamp_seconds",
     "idsync_build_info",
     "idsync_exposed_keys",
+    "idsync_team_settings_drifted",
 }
 LABELS = {"source", "stage", "evidence", "lane", "state", "method", "resource", "code", "endpoint", "result", "le"}
 LABELS |= {"version", "python", "kind", "wants"}

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from idsync.model import (
     FENCE_FLAG,
     FENCE_TAG,
+    MANAGED,
     GatewayKey,
     GatewayTeam,
     GatewayUser,
@@ -21,7 +22,6 @@ from idsync.model import (
     TeamMember,
 )
 from idsync.plan import (
-    MANAGED,
     RANK,
     Change,
     Gatewayscape,

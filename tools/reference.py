@@ -172,13 +172,15 @@ def kind_of(annotation: Any, metadata: typing.Sequence[Any] = ()) -> str:
         return " or ".join(f"`{toml(entry)}`" for entry in arguments)
     if origin is tuple:
         return f"list of {kind_of(arguments[0])}s"
+    if origin is dict:
+        return "table"
     names: dict[Any, str] = {bool: "`true` or `false`", int: "whole number", float: "number", str: "text"}
     names |= {dt.date: "date", SecretStr: "secret"}
     return names[annotation]
 
 
 def written(field: FieldInfo, value: Any) -> str:
-    if value is None or value == "":
+    if value is None or value == "" or value == {}:
         return "none"
     if kind_of(field.annotation, field.metadata) == "duration":
         return f"`{toml(duration(value))}`"

@@ -153,7 +153,17 @@ def _core(
     intake.people.on_jobs = engine.wake
     deletes = config.policy.on_departure == "delete"
     alerts = Alerts(store, gateway, clock, webhook_of(config), wanted=config.alerts.budget_alerts)
-    reconciler = Reconciler(store, gateway, intake.people, clock, wanted_teams(config), deletes=deletes, alerts=alerts)
+    reconciler = Reconciler(
+        store,
+        gateway,
+        intake.people,
+        clock,
+        wanted_teams(config),
+        deletes=deletes,
+        alerts=alerts,
+        limits=limits_of(config),
+        check_models=config.routero.check_models,
+    )
     control = Control(intake, config, clock)
     polls = Polls(intake, clock)
     polled = sources(config, clock, metrics)

@@ -70,13 +70,18 @@ def rules_of(config: Config) -> Rules:
 def wanted_teams(config: Config) -> list[WantedTeam]:
     return [
         WantedTeam(
-            team.alias,
-            team.team_id,
-            team.adopt,
-            team.max_budget,
-            team.soft_budget,
-            team.budget_duration,
-            team.models,
+            alias=team.alias,
+            team_id=team.team_id,
+            adopt=team.adopt,
+            max_budget=team.max_budget,
+            soft_budget=team.soft_budget,
+            budget_duration=team.budget_duration,
+            models=team.models,
+            tpm_limit=team.tpm_limit,
+            rpm_limit=team.rpm_limit,
+            metadata=team.metadata,
+            drift=team.drift,
+            extra_members=team.extra_members,
         )
         for team in config.teams
     ]

@@ -10,18 +10,20 @@ import json
 import os
 import re
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from idsync.errors import IdsyncError
+from idsync.errors import ConfigError, IdsyncError
 
 if TYPE_CHECKING:
     from idsync.config import Config, Loaded
+    from idsync.gateway.client import Gateway
     from idsync.store.db import Db
 
+T = TypeVar("T")
 JSON = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
 
 
@@ -111,6 +113,37 @@ def reading(config: Config) -> Iterator[Db]:
 
     with read_only(config.store.url) as db:
         yield db
+
+
+def asking_the_gateway(config: Config, work: Callable[[Gateway], Awaitable[T]]) -> T:
+    """Run something that only reads at the gateway, beside a daemon or without one.
+
+    Raises:
+        ConfigError: the gateway, or the key to it, is not configured.
+        GatewayError: it could not be read.
+    """
+    from idsync.app import gateway_of, start_problems
+    from idsync.clock import SystemClock
+
+    problems = [problem for problem in start_problems(config) if problem[0].startswith("routero")]
+    if problems:
+        raise ConfigError(problems)
+
+    async def run() -> T:
+        async with gateway_of(config, SystemClock()) as gateway:
+            return await work(gateway)
+
+    return asyncio.run(run())
+
+
+def from_the_store(config: Config, read: Callable[[Db], T], otherwise: Callable[[], T]) -> T:
+    """Read the store where there is one yet."""
+    from idsync.store.sqlite import path_of
+
+    if not path_of(config.store.url).exists():
+        return otherwise()
+    with reading(config) as db:
+        return read(db)
 
 
 _UNPRINTABLE = re.compile("[\0-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")

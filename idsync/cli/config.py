@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import click
 
-from idsync.cli.client import JSON, loaded, say, show, table
-from idsync.errors import ConfigError
+from idsync.cli.client import JSON, asking_the_gateway, from_the_store, loaded, say, settings, show, table
+from idsync.errors import ConfigError, UsageError
+
+if TYPE_CHECKING:
+    from idsync.config import Config
+    from idsync.gateway.client import Gateway
+    from idsync.model import GatewayTeam, GatewayUser
+    from idsync.teams.found import Found
 
 
 @click.group()
 def config() -> None:
-    """Check and show the configuration; offline."""
+    """Check and show the configuration, or write one of what the gateway has."""
 
 
 @config.command()
@@ -65,3 +75,59 @@ def show_(ctx: click.Context, as_json: bool) -> int:
     else:
         table([(key, value, origin) for key, value, origin in rows], ("KEY", "VALUE", "FROM"))
     return 0
+
+
+@config.command("import")
+@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Else stdout.")
+@JSON
+@click.pass_context
+def import_(ctx: click.Context, output: Path | None, as_json: bool) -> int:
+    """Write `[[teams]]` and `[[roles]]` of what the gateway has and the configuration does not name yet.
+
+    Teams have `adopt = true` and their settings as they are, so the next pass changes nothing; groups are yours to fill
+    in. Append it to the configuration. Metadata is not written: gateways keep secrets there.
+    """
+    from idsync.teams.found import toml
+
+    what = _found(settings(ctx))
+    if as_json:
+        show(asdict(what))
+    elif output is not None:
+        _write(output, toml(what))
+        say(f"{output}: {len(what.teams)} team(s), {len(what.roles)} role(s)", err=True)
+    else:
+        for line in toml(what).splitlines():
+            say(line)
+    for one in what.left_out:
+        say(f"left out: {one}", err=True)
+    return 0
+
+
+def _found(config: Config) -> Found:
+    from idsync.teams.found import found
+    from idsync.teams.setting import known_teams
+
+    async def read(gateway: Gateway) -> tuple[list[GatewayTeam], list[GatewayUser]]:
+        teams = await gateway.list_teams()
+        return teams, await gateway.list_users()
+
+    teams, users = asking_the_gateway(config, read)
+    known = from_the_store(config, known_teams, dict[str, str])
+    return found(
+        teams,
+        users,
+        named={team.alias for team in config.teams},
+        ids={known.get(team.alias, team.team_id) for team in config.teams},
+        roles={role.role for role in config.roles},
+    )
+
+
+def _write(output: Path, text: str) -> None:
+    """Make a file; one that is there is somebody's work."""
+    try:
+        with output.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise UsageError(f"{output} is there already; name another file") from None
+    except OSError as error:
+        raise UsageError(f"cannot write {output}: {error.strerror}") from error

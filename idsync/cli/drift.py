@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from idsync.cli.client import JSON, reading, say, settings, show, table
-from idsync.errors import ConfigError
+from idsync.cli.client import JSON, asking_the_gateway, from_the_store, say, settings, show, table
 
 if TYPE_CHECKING:
     from idsync.config import Config
     from idsync.drift import Drift
+    from idsync.gateway.client import Gateway
+    from idsync.plan import Gatewayscape
 
 
 @click.command()
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 @click.pass_context
 def drift(ctx: click.Context, as_json: bool) -> int:
     """What the gateway has that no source accounts for; needs only the gateway, and changes nothing."""
-    found = asyncio.run(_drift(settings(ctx)))
+    found = _drift(settings(ctx))
     if as_json:
         show([asdict(one) for one in found])
     elif found:
@@ -33,21 +34,15 @@ def drift(ctx: click.Context, as_json: bool) -> int:
     return 3 if found else 0
 
 
-async def _drift(config: Config) -> list[Drift]:
+def _drift(config: Config) -> list[Drift]:
     from idsync import drift as drifting
-    from idsync.app import gateway_of, start_problems, wanted_teams
-    from idsync.clock import SystemClock
+    from idsync.app import wanted_teams
     from idsync.plan import Gatewayscape
-    from idsync.store.sqlite import path_of
 
-    problems = [problem for problem in start_problems(config) if problem[0].startswith("routero")]
-    if problems:
-        raise ConfigError(problems)
-    known = drifting.Accounted()
-    if path_of(config.store.url).exists():
-        with reading(config) as db:
-            known = drifting.accounted(db)
-    async with gateway_of(config, SystemClock()) as gateway:
+    async def read(gateway: Gateway) -> Gatewayscape:
         teams = await gateway.list_teams()
         users, keys = await asyncio.gather(gateway.list_users(), gateway.list_keys())
-    return drifting.drift(Gatewayscape.of(users, keys, teams), wanted_teams(config), known)
+        return Gatewayscape.of(users, keys, teams)
+
+    known = from_the_store(config, drifting.accounted, drifting.Accounted)
+    return drifting.drift(asking_the_gateway(config, read), wanted_teams(config), known)

@@ -16,11 +16,13 @@ WORDS = {
     "key.delete": "delete key",
     "team.leave": "leave team",
     "organization.leave": "leave organization",
+    "member.remove": "remove member",
     "team.refused": "REFUSED team",
     "team.create": "create team",
     "team.adopt": "adopt team",
     "team.update": "update team",
     "alerts.set": "set alerts",
+    "team.drift": "drift, left",
     "account.create": "create account",
     "account.lift": "lift fence",
     "role.set": "set role",
@@ -64,9 +66,9 @@ def _print(result: dict[str, Any], dry_run: bool) -> None:
     else:
         people = {change["person_id"] for change in changes if change["person_id"]}
         verb = "would be made" if dry_run else "found and handed to the engine"
-        say(f"{len(changes)} change(s) {verb}, {len(people)} person(s) concerned; checksum {result['checksum']}")
-    for alias, count in result["extra_members"].items():
-        say(f"note: team {alias} has {count} member(s) that no source put there; left alone")
+        count = sum(change["kind"] != "team.drift" for change in changes)
+        say(f"{count} change(s) {verb}, {len(people)} person(s) concerned; checksum {result['checksum']}")
+    _print_teams(result)
     for alias, why in result["failed"].items():
         say(f"failed: {alias if alias.startswith('[') else f'team {alias}'}: {why}")
     for note in result["notes"]:
@@ -75,6 +77,21 @@ def _print(result: dict[str, Any], dry_run: bool) -> None:
         say(f"unfinished: person {job['person']}: {job['error']} (tried {job['attempts']} times; tried again)")
     if result["open_holds"]:
         say(f"{result['open_holds']} hold(s) wait for a person: idsync holds list")
+
+
+def _print_teams(result: dict[str, Any]) -> None:
+    """Say what is known about teams beside their changes."""
+    for alias, team_id in result["adopted"].items():
+        say(f"note: team {alias} ({team_id}) is taken over as it is")
+    judged = result["removals"]
+    for alias, count in result["extra_members"].items():
+        if not any(extra["team"] == alias for extra in judged):
+            say(f"note: team {alias} has {count} member(s) that no source put there; left alone")
+    for extra in judged:
+        if extra["verdict"] != "goes":
+            say(
+                f"{extra['verdict']:6} {extra['label']} on team {extra['team']}, put there by no source: {extra['why']}"
+            )
 
 
 def _print_poll(poll: dict[str, Any], dry_run: bool) -> None:
@@ -108,10 +125,11 @@ def _print_poll(poll: dict[str, Any], dry_run: bool) -> None:
 
 def _exit_code(result: dict[str, Any], dry_run: bool) -> int:
     """Several may apply: a key that should be dead, a hold, an incomplete source, an error, changes; in that order."""
-    if any(job["alive"] for job in result["unfinished"]):
+    if result["alive"] or any(job["alive"] for job in result["unfinished"]):
         return 5
     polls = result["polls"]
-    if result["open_holds"] or any(loss["state"] == "held" for poll in polls for loss in poll["losses"]):
+    held = any(extra["verdict"] == "held" for extra in result["removals"])
+    if result["open_holds"] or held or any(loss["state"] == "held" for poll in polls for loss in poll["losses"]):
         return 4
     if any(poll.get("problem") for poll in polls):
         return 6

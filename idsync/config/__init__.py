@@ -3,7 +3,7 @@
 Precedence: `IDSYNC_*` in the environment, then the file, then the defaults. `origins` remembers which one it was.
 """
 
-from idsync.config.checks import expired, notes
+from idsync.config.checks import BUDGET_DURATION, expired, notes
 from idsync.config.loading import Loaded, load
 from idsync.config.secrets import (
     AdminKey,
@@ -20,6 +20,7 @@ from idsync.config.sinks import place_of, sink_varies
 from idsync.config.tables import Config, GraphSource, OktaSource, ScimSource, Sink
 
 __all__ = [
+    "BUDGET_DURATION",
     "AdminKey",
     "Config",
     "GraphSource",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from urllib.parse import urlsplit
 
 from idsync.clock import end_of_day
 from idsync.config.tables import Config, GraphSource, OktaSource, ScimSource
-from idsync.model import DRILL
+from idsync.model import DRILL, MANAGED
 
 RESERVED = frozenset({"operator", "cli", "config", "idsync", "engine", "drill"})
 SHORTEST_DRILL = 60.0
@@ -19,6 +20,8 @@ MOST_OFTEN = 10.0
 """Seconds that have to lie between two polls of one kind."""
 LONGEST_WITHOUT_FULL = 6 * 86400.0
 """Seconds after which everybody has to be listed anew."""
+BUDGET_DURATION = re.compile(r"[1-9][0-9]*(s|m|h|d|w|mo)")
+"""What a gateway takes for a budget's duration (LiteLLM 1.108.0, source; Routero's guide has 1mo)."""
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -29,6 +32,7 @@ def cross_checks(config: Config) -> list[tuple[str, str]]:
         *_check_networks(config),
         *_check_binding(config),
         *_check_roles(config),
+        *_check_teams(config),
         *_check_drill(config),
         *_check_spend(config),
         *_check_sso(config),
@@ -225,6 +229,23 @@ def _check_roles(config: Config) -> list[tuple[str, str]]:
         for path, role in named
         if role in GATEWAY_ADMINS
     ]
+
+
+def _check_teams(config: Config) -> list[tuple[str, str]]:
+    problems = []
+    for team in config.teams:
+        path = f"teams.{team.alias}"
+        if team.budget_duration is not None and not BUDGET_DURATION.fullmatch(team.budget_duration):
+            what = f"{team.budget_duration!r} is no duration of a budget; write it like 24h, 7d, 30d or 1mo"
+            problems.append((f"{path}.budget_duration", what))
+        if None not in (team.soft_budget, team.max_budget) and (team.soft_budget or 0) >= (team.max_budget or 0):
+            problems.append((f"{path}.soft_budget", "has to be lower than max_budget, or nobody would ever be warned"))
+        if MANAGED in team.metadata:
+            problems.append((f"{path}.metadata.{MANAGED}", "is how idsync marks its teams; choose another key"))
+        if team.extra_members == "remove" and not team.groups:
+            what = '"remove" needs groups: without them no source puts anybody there, and everybody would leave'
+            problems.append((f"{path}.extra_members", what))
+    return problems
 
 
 def _check_drill(config: Config) -> list[tuple[str, str]]:

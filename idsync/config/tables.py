@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, SecretStr
 
 from idsync.clock import parse_duration
 
@@ -53,6 +53,7 @@ class Routero(Table):
     concurrency: int = Field(default=16, ge=1, le=256)
     timeout: Seconds = 10.0
     cache_time: Seconds = 60.0
+    check_models: bool = True
 
 
 class Http(Table):
@@ -184,8 +185,12 @@ class Team(Table):
     soft_budget: float | None = Field(default=None, ge=0)
     budget_duration: str | None = None
     models: tuple[NonEmpty, ...] | None = None
+    tpm_limit: int | None = Field(default=None, ge=0)
+    rpm_limit: int | None = Field(default=None, ge=0)
+    metadata: dict[NonEmpty, JsonValue] = {}
+    drift: Literal["restore", "report"] = "restore"
     on_member_departure: Literal["report", "rotate"] = "report"
-    extra_members: Literal["report"] = "report"
+    extra_members: Literal["report", "remove"] = "report"
 
     @property
     def team_id(self) -> str:

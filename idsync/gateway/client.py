@@ -240,13 +240,13 @@ class Gateway(Reader, Spending):
         *,
         team_id: str,
         alias: str,
-        max_budget: float | None = None,
-        soft_budget: float | None = None,
-        budget_duration: str | None = None,
         models: Sequence[str] = (),
         metadata: Mapping[str, Any] | None = None,
+        **settings: Any,
     ) -> None:
         """Create a team under an id of ours: aliases are not unique at the gateway (LiteLLM 1.108.0, observed).
+
+        `settings` are budgets and limits by the names of `GatewayTeam`; what is None is not sent.
 
         Raises:
             Conflicting: the id is there already (the gateway says 400; a read decides).
@@ -255,10 +255,8 @@ class Gateway(Reader, Spending):
         body = {
             "team_id": team_id,
             "team_alias": alias,
-            "max_budget": max_budget,
-            "soft_budget": soft_budget,
-            "budget_duration": budget_duration,
             "models": list(models),
+            **settings,
             "metadata": metadata,
         }
         try:
@@ -275,6 +273,45 @@ class Gateway(Reader, Spending):
         if body:
             answer = await self._call("team_update", team_id, body={"team_id": team_id, **body})
             _same_id(answer, "team_id", team_id)
+
+    async def edit_team_metadata(
+        self, team_id: str, change: Callable[[Mapping[str, Any]], Mapping[str, Any] | None]
+    ) -> None:
+        """Read a team and write at once what `change` makes of its metadata; None writes nothing.
+
+        As `edit_metadata`: the gateway replaces the object as a whole.
+
+        Raises:
+            Missing: the gateway has no such team.
+            BadAnswer: it does not show the team's metadata, so there is nothing to merge with.
+        """
+        async with self._slots.together():
+            team = await self.get_team(team_id)
+            if team is None:
+                raise Missing(f"the gateway has no team {team_id}")
+            if not team.shows_metadata:
+                raise BadAnswer(f"the gateway does not show the metadata of team {team_id}; nothing was written")
+            wanted = change(team.metadata)
+            if wanted is not None:
+                await self.update_team(team_id, metadata=dict(wanted))
+
+    async def block_team(self, team_id: str) -> None:
+        """Refuse every key of a team, once the gateway's cache time is over (LiteLLM 1.108.0, observed).
+
+        Raises:
+            Unsupported: the gateway cannot block teams.
+        """
+        object_of(await self._call("team_block", team_id, body={"team_id": team_id}), "team/block")
+
+    async def delete_team(self, team_id: str) -> None:
+        """Delete a team with its roster and keys; one that is gone is fine.
+
+        Its keys must be gone before: they live on in the gateway's cache otherwise (LiteLLM issue 34217).
+        """
+        try:
+            await self._call("team_delete", team_id, body={"team_ids": [team_id]})
+        except Missing:
+            return
 
     async def add_member(self, team_id: str, user_id: str, role: str = "user") -> None:
         """Put a user, read just now, on a team; being there already is fine.

@@ -26,13 +26,18 @@ sandbox, whose rows have LiteLLM's fields); so 30,000 are the most.
 
 @dataclass(frozen=True)
 class Operation:
-    """One endpoint. `repeatable` calls may be sent again when a pooled connection turned out to be dead."""
+    """One endpoint. `repeatable` calls may be sent again when a pooled connection turned out to be dead.
+
+    One `aside` is no part of the management API: a refusal there says nothing of the admin key, and no other call waits
+    because it failed.
+    """
 
     path: str
     verbs: tuple[str, ...]
     repeatable: bool = True
     patient: bool = False
     limit: int = SHORT
+    aside: bool = False
 
 
 def _read(path: str) -> Operation:
@@ -66,6 +71,8 @@ _COMMON: dict[str, Operation] = {
     "team_info": _listing("/team/info"),
     "team_new": _write("/team/new", "POST", repeatable=False),
     "team_update": _write("/team/update", "POST", "PUT", "PATCH", limit=LONG),
+    "team_block": _write("/team/block"),
+    "team_delete": _write("/team/delete", "POST", "DELETE", limit=LONG),
     "member_add": _write("/team/member_add", limit=LONG),
     "member_delete": _write("/team/member_delete", "POST", "DELETE", limit=LONG),
     "invitation_list": _listing("/invitation/list"),
@@ -79,6 +86,8 @@ _COMMON: dict[str, Operation] = {
     "config_update": _write("/config/update", "POST", "PUT"),
     "config_read": _listing("/get/config/callbacks"),
     "openapi": _listing("/openapi.json"),
+    "models": Operation("/v1/models", ("GET",), limit=LONG, aside=True),
+    "models_plain": Operation("/models", ("GET",), limit=LONG, aside=True),
 }
 _ROUTERO_ONLY = frozenset({"role_update", "invitation_list", "daily_spend"})
 """LiteLLM 1.108.0 deletes invitations and has no list of them (source)."""

@@ -67,6 +67,18 @@ def key_from(value: Any, key_id: str | None = None) -> GatewayKey:
     )
 
 
+def model_from(value: Any) -> str:
+    """Read the name of a model: a row of /v1/models, or a bare name.
+
+    Raises:
+        BadAnswer: it has no name.
+    """
+    name = text_of(value.get("id") if isinstance(value, dict) else value)
+    if name is None:
+        raise BadAnswer("a model without an id")
+    return name
+
+
 def invitation_from(value: Any) -> Invitation:
     """Read an invitation.
 
@@ -102,11 +114,14 @@ def team_from(value: Any) -> GatewayTeam:
         max_budget=number_of(row.get("max_budget")),
         soft_budget=number_of(row.get("soft_budget")),
         budget_duration=text_of(row.get("budget_duration")),
+        tpm_limit=number_of(row.get("tpm_limit")),
+        rpm_limit=number_of(row.get("rpm_limit")),
         blocked=_is_true(row.get("blocked")),
         metadata=metadata_of(row.get("metadata")) or {},
         shows_roster=_decoded(row["members_with_roles"]) is not None,
         spend=number_of(row.get("spend")),
         budget_reset_at=text_of(row.get("budget_reset_at")),
+        shows_metadata="metadata" in row and metadata_of(row["metadata"]) is not None,
     )
 
 

@@ -16,7 +16,7 @@ from idsync.errors import BadAnswer, Missing, Rejected, Unsupported
 from idsync.gateway.answers import TooLong, object_of, rows_of
 from idsync.gateway.caller import Caller
 from idsync.gateway.listing import PAGE, read_all
-from idsync.gateway.parse import invitation_from, key_from, team_from, user_from
+from idsync.gateway.parse import invitation_from, key_from, model_from, team_from, user_from
 from idsync.gateway.shared import Shared
 from idsync.model import GatewayKey, GatewayTeam, GatewayUser, Invitation, OrganizationMember
 
@@ -251,6 +251,26 @@ class Reader(Caller):
 
     async def _bare_teams(self, filters: Mapping[str, str], target: str) -> list[GatewayTeam]:
         return [team_from(row) for row in rows_of(await self._call("team_list", target, query=filters), "team/list")]
+
+    # -- models -----------------------------------------------------------------------------------------------------
+
+    async def list_models(self) -> frozenset[str]:
+        """Read the names that a team's `models` may hold; wildcards and access groups too, where they are told.
+
+        Raises:
+            Unsupported: the gateway lists none, or not to us.
+            GatewayError: it could not be asked.
+        """
+        query = {"return_wildcard_routes": "true", "include_model_access_groups": "true"}
+        for name in ("models", "models_plain"):
+            try:
+                answer = await self._call(name, "", query=query)
+            except Unsupported:
+                continue
+            listed = frozenset(map(model_from, rows_of(object_of(answer, "models").get("data"), "models")))
+            if listed:
+                return listed
+        raise Unsupported("the gateway lists no models")
 
     # -- listings -----------------------------------------------------------------------------------------------------
 

@@ -58,6 +58,15 @@ def _set_metadata(world: World, given: JSON) -> JSON:
     return {"user_id": user.user_id}
 
 
+def _set_team(world: World, given: JSON) -> JSON:
+    team = world.state.teams[given.pop("team_id")]
+    for name, value in given.items():
+        if not hasattr(team, name):
+            raise ValueError(f"a team has no {name}")
+        setattr(team, name, value)
+    return {"team_id": team.team_id}
+
+
 def _accept_invitation(world: World, given: JSON) -> JSON:
     invitations = world.state.invitations_of(given["user_id"])
     if not invitations:
@@ -81,6 +90,7 @@ ACTS: dict[str, Callable[[World, JSON], JSON]] = {
     "member_add": _member_add,
     "unblock": _unblock,
     "set_metadata": _set_metadata,
+    "set_team": _set_team,
     "accept_invitation": _accept_invitation,
     "book_spend": _book_spend,
 }

@@ -12,7 +12,7 @@ from idsync.sandbox.replies import shape_a
 from idsync.sandbox.usage import book
 from idsync.sandbox.validate import require
 
-MODELS = ("gpt-5-mini", "claude-sonnet", "mistral-large")
+MODELS = ("gpt-5-mini", "claude-sonnet", "mistral-large", "smart/balanced", "eu/balanced")
 COST = 0.0005
 
 
@@ -63,5 +63,6 @@ def _record(call: Call, view: KeyView | None, model: str) -> None:
 
 ENDPOINTS = [
     Endpoint("GET", "/v1/models", models, access="person", offline=True),
+    Endpoint("GET", "/models", models, access="person", offline=True),
     Endpoint("POST", "/v1/chat/completions", chat, access="person", offline=True),
 ]

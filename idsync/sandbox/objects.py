@@ -55,6 +55,8 @@ class Team:
     soft_budget: float | None = None
     budget_duration: str | None = None
     budget_reset_at: datetime | None = None
+    tpm_limit: int | None = None
+    rpm_limit: int | None = None
     metadata: Row = field(default_factory=dict)
     member_permissions: list[str] = field(default_factory=list)
     blocked: bool = False
@@ -142,6 +144,8 @@ def team_row(team: Team) -> Row:
         "soft_budget": team.soft_budget,
         "budget_duration": team.budget_duration,
         "budget_reset_at": stamp(team.budget_reset_at),
+        "tpm_limit": team.tpm_limit,
+        "rpm_limit": team.rpm_limit,
         "metadata": team.metadata,
         "team_member_permissions": team.member_permissions,
         "blocked": team.blocked,

@@ -8,7 +8,7 @@ from idsync.sandbox.calls import ADMIN_USER, TEAM_TABLE, Call, Endpoint, page_of
 from idsync.sandbox.clock import parse_duration
 from idsync.sandbox.objects import Team, key_row, membership_row, team_row
 from idsync.sandbox.replies import invalid, shape_a, shape_b
-from idsync.sandbox.validate import Body, asked, count, mapping, number, require, text, texts
+from idsync.sandbox.validate import Body, asked, count, mapping, number, require, text, texts, whole
 
 
 def new(call: Call) -> Any:
@@ -48,6 +48,8 @@ def _fields(body: Body) -> Body:
         "max_budget": number(body, "max_budget"),
         "soft_budget": number(body, "soft_budget"),
         "budget_duration": text(body, "budget_duration"),
+        "tpm_limit": whole(body, "tpm_limit"),
+        "rpm_limit": whole(body, "rpm_limit"),
         "metadata": mapping(body, "metadata"),
         "member_permissions": texts(body, "team_member_permissions"),
     }

@@ -43,6 +43,13 @@ def number(body: Body, name: str) -> float | None:
     return value
 
 
+def whole(body: Body, name: str) -> int | None:
+    value = number(body, name)
+    if value is not None and value != int(value):
+        raise invalid("int_from_float", ["body", name], "Input should be a valid integer")
+    return None if value is None else int(value)
+
+
 def flag(body: Body, name: str) -> bool | None:
     value = body.get(name)
     if value is not None and not isinstance(value, bool):

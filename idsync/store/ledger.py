@@ -310,6 +310,16 @@ def was_approved(db: Db, kind: str, version: str) -> bool:
     return row is not None
 
 
+def decisions(db: Db, kind: str) -> dict[str, tuple[str, float]]:
+    """Return how holds of this kind were decided, by person: approved or rejected, and when; the newest word counts."""
+    rows = db.all(
+        "SELECT i.person_id, h.state, h.decided_at FROM holds h JOIN hold_items i ON i.hold_id = h.id"
+        " WHERE h.kind = :kind AND h.state IN ('approved', 'rejected') ORDER BY h.decided_at",
+        kind=kind,
+    )
+    return {row["person_id"]: (row["state"], row["decided_at"]) for row in rows}
+
+
 def holds(db: Db, *, only_open: bool = True) -> list[Hold]:
     where = "WHERE state = 'open'" if only_open else ""
     return [_hold(row) for row in db.all(f"SELECT * FROM holds {where} ORDER BY created_at, id")]  # noqa: S608

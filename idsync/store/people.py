@@ -247,6 +247,10 @@ def drop_grants(db: Db, person_id: str) -> None:
     db.execute("DELETE FROM grants WHERE person_id = :person", person=person_id)
 
 
+def grants_of_team(db: Db, team: str) -> list[Grant]:
+    return [_grant(row) for row in db.all("SELECT * FROM grants WHERE team = :team ORDER BY person_id", team=team)]
+
+
 def persons_with_access(db: Db) -> list[str]:
     """Return everybody who was ever given something, sorted."""
     return [row["id"] for row in db.all("SELECT id FROM persons WHERE ever_had_access = 1 ORDER BY id")]

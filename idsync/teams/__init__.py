@@ -1,0 +1,1 @@
+"""Teams at the gateway: set up, kept, emptied of strangers, retired, and read into a configuration."""

@@ -1,0 +1,3 @@
+from support.fixtures import _sandboxes, dialect, gateway, opened
+
+__all__ = ["_sandboxes", "dialect", "gateway", "opened"]
