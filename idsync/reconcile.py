@@ -156,15 +156,18 @@ class Reconciler:
         return replace(planned, changes=tuple(in_order([*planned.changes, *changes])), notes=(*planned.notes, *notes))
 
     async def apply(self) -> Pass:
-        """Set the teams up, then open a job for everybody the gateway shows otherwise than they should be."""
+        """Open a job for everybody who has too much at the gateway, set the teams up, then one for who has too little."""
         question = await asyncio.to_thread(lambda: exposed.ask(self._store.reader(), self._clock.now()))
         scape = await self._scape()
         teams, notes = await self._plan_teams(scape)
         planned = await self._with_alerts(await asyncio.to_thread(self._compare, scape, teams, notes))
+        losing = [change for change in planned.changes if change.kind in TAKING]
+        await self._write(lambda db: self._open_jobs(db, losing, Lane.REVOKE))  # nobody's access waits for a team
         kept, alive = await self._remover.carry_out(planned.extras, self._house())
         failed = await self._setter.carry_out(planned.changes)
         await self._setter.settle(scape.teams, planned.changes)
-        await self._write(lambda db: self._open_jobs(db, planned.changes))
+        gaining = [change for change in planned.changes if change.kind not in TAKING]
+        await self._write(lambda db: self._open_jobs(db, gaining, Lane.GRANT))
         failed |= await self._set_alerts(planned.changes)
         await self._report(question, scape)
         await self._write(lambda db: facts.put(db, "pass:reconcile", len(planned.changes), self._clock.now()))
@@ -189,14 +192,9 @@ class Reconciler:
 
     # -- people ---------------------------------------------------------------------------------------------------
 
-    def _open_jobs(self, db: Db, changes: Iterable[Change]) -> None:
-        """Open a job for everybody concerned; one who loses anything goes with the revocations."""
-        lanes: dict[str, Lane] = {}
-        for change in changes:
-            if change.person_id is not None:
-                taking = change.kind in TAKING or lanes.get(change.person_id) is Lane.REVOKE
-                lanes[change.person_id] = Lane.REVOKE if taking else Lane.GRANT
-        for person_id, lane in sorted(lanes.items()):
+    def _open_jobs(self, db: Db, changes: Iterable[Change], lane: Lane) -> None:
+        """Open a job for everybody concerned."""
+        for person_id in sorted({change.person_id for change in changes if change.person_id is not None}):
             self._standing.open_job(db, person_id, lane)
 
     def _wanted(self, db: Db, ids: Mapping[str, str], scape: Gatewayscape) -> Iterable[WantedPerson]:

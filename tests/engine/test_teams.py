@@ -6,6 +6,7 @@ from typing import Any
 
 from support.fixtures import Opener, both_dialects
 from support.gateway import Gateway, Row
+from support.waiting import until
 
 DATA: dict[str, Any] = {"alias": "data", "groups": ["Data"], "max_budget": 2000, "budget_duration": "30d"}
 
@@ -33,6 +34,23 @@ def test_a_budget_changed_by_hand_is_set_back(gateway: Gateway, opened: Opener) 
     assert (change["kind"], change["fields"]) == ("team.update", {"max_budget": 2000})
     assert team(gateway, "data")["max_budget"] == 2000
     assert team(gateway, "data")["models"] == ["gpt-5-mini"], "what is not configured is left alone"
+
+
+def test_nobodys_access_waits_for_a_team_that_is_being_set_up(gateway: Gateway, opened: Opener) -> None:
+    leo = gateway.account("leo")
+    home = opened(teams=[DATA], policy={"on_departure": "block"})
+    home.directory.hire("leo", "Data")
+    home.wait_until_quiet()
+    key = gateway.key_of(leo.user_id, None)
+    home.offboard("leo")
+    gateway.ok("/key/unblock", {"key": key.raw})
+    gateway.ok("/team/update", {"team_id": "data", "max_budget": 5})
+    gateway.break_with("/team/update", hang=True)
+    with home.running(home.core.reconciler.apply()) as going:
+        gateway.wait_for_fault("/team/update")
+        until(lambda: gateway.is_blocked(key), "the key is blocked again")
+        assert not going.done(), "the pass still waits for the team"
+        gateway.mend()
 
 
 def test_a_team_whose_answer_was_lost_is_ours_after_the_next_pass(gateway: Gateway, opened: Opener) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -105,6 +107,13 @@ class Home:
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run something on idsync's own loop."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(PATIENCE)
+
+    @contextmanager
+    def running(self, work: Coroutine[Any, Any, T]) -> Iterator[Future[T]]:
+        """Run something on idsync's own loop meanwhile; at the end it has ended."""
+        going = asyncio.run_coroutine_threadsafe(work, self._loop)
+        yield going
+        going.result(PATIENCE)
 
     def write(self, work: Callable[[Db], T]) -> T:
         return self.core.store.write(work)
