@@ -38,7 +38,7 @@ def test_a_budget_changed_by_hand_is_set_back(gateway: Gateway, opened: Opener) 
 
 def test_nobodys_access_waits_for_a_team_that_is_being_set_up(gateway: Gateway, opened: Opener) -> None:
     leo = gateway.account("leo")
-    home = opened(teams=[DATA], policy={"on_departure": "block"})
+    home = opened(teams=[DATA], policy={"on_departure": "block"}, routero={"timeout": "5s"})
     home.directory.hire("leo", "Data")
     home.wait_until_quiet()
     key = gateway.key_of(leo.user_id, None)
