@@ -25,6 +25,7 @@
          |   +- Missing             404: the object is not there
          |   +- Conflicting         409 or "already": it is there already
          +- BadAnswer               2xx with a body that is not what the contract says: never success
+             +- UnaskedKey          a new user came with a key that nobody had asked for
 
 Nobody reads the text of an error to decide: the class decides. The text is for people and holds no secret.
 """
@@ -174,3 +175,14 @@ class Conflicting(Rejected):
 
 class BadAnswer(GatewayError):
     """The gateway answered 2xx with something that is not an answer."""
+
+
+class UnaskedKey(BadAnswer):
+    """The gateway made a key for a new user, unasked."""
+
+    def __init__(self, key_id: str | None, *, deleted: bool) -> None:
+        """`key_id` is None where the answer holds nothing but the secret; `deleted`: it has been told to end it."""
+        self.key_id = key_id
+        self.deleted = deleted
+        end = "it was deleted" if deleted else "and it could not be deleted"
+        super().__init__(f"the gateway made a key for a new user, unasked; {end}")

@@ -176,6 +176,8 @@ class Access:
     standing: Standing
     teams: frozenset[str] = frozenset()
     role: str | None = None
+    leads: frozenset[str] = frozenset()
+    """Teams of these of which they are admin."""
     evidence: Evidence | None = None
     reasons: tuple[Reason, ...] = ()
 
@@ -304,9 +306,51 @@ class GatewayTeam:
     def has_member(self, user_id: str) -> bool:
         return any(member.user_id == user_id for member in self.members)
 
+    def role_of(self, user_id: str) -> str | None:
+        """Return a member's role in the team; None for somebody else, and where the roster does not say."""
+        return next((member.role for member in self.members if member.user_id == user_id), None)
+
     def may_have_member(self, user_id: str) -> bool:
         """Tell whether somebody is on the roster, or might be: it was answered as null."""
         return self.has_member(user_id) or not self.shows_roster
+
+
+ADMINS = frozenset({"proxy_admin", "proxy_admin_viewer", "org_admin", "admin"})
+"""Everything that makes somebody an admin somewhere."""
+GATEWAY = "gateway"
+"""The place of a role that an account has at the gateway as a whole."""
+
+
+def team_place(team_id: str) -> str:
+    """Return the place of a role that somebody has in a team."""
+    return f"team:{team_id}"
+
+
+def organization_place(organization_id: str) -> str:
+    """Return the place of a role that somebody has in an organization."""
+    return f"organization:{organization_id}"
+
+
+@dataclass(frozen=True)
+class GivenRole:
+    """A role that idsync gave an account in one place: `GATEWAY`, a team or an organization.
+
+    `before` is what they were until then, `noted_at` (epoch seconds) when it was written down, which is before the
+    call; `given_at` is None until it was read back.
+    """
+
+    account_id: str
+    place: str
+    person_id: str
+    role: str
+    before: str | None
+    noted_at: float
+    given_at: float | None = None
+
+    @property
+    def is_kept(self) -> bool:
+        """Tell whether it stays written down once it is given: an admin's right, to be taken back some day."""
+        return self.role in ADMINS and self.role != self.before
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from idsync.clock import new_secret
-from idsync.errors import AdminKeyRefused, BadAnswer, Conflicting, GatewayError, Missing, Rejected, Unsupported
+from idsync.errors import (
+    AdminKeyRefused,
+    BadAnswer,
+    Conflicting,
+    GatewayError,
+    Missing,
+    Rejected,
+    UnaskedKey,
+    Unsupported,
+)
 from idsync.gateway.answers import object_of
 from idsync.gateway.caller import GatewaySettings
-from idsync.gateway.dialects import ORGANIZATION_ROLES, UNDESCRIBED, plain_role
+from idsync.gateway.dialects import ORGANIZATION_ADMIN, ORGANIZATION_ROLES, UNDESCRIBED, plain_role
 from idsync.gateway.parse import text_of, user_from
 from idsync.gateway.reader import Reader, given, same_user
 from idsync.gateway.receipts import recorder
@@ -54,7 +63,8 @@ class Gateway(Reader, Spending):
 
         Raises:
             Conflicting: the id or the e-mail is there already.
-            BadAnswer: a key was made all the same (it was deleted again), or another user was answered.
+            UnaskedKey: the user is there, and a key was made all the same (it was told to end).
+            BadAnswer: another user was answered.
             Transient: unknown whether it was created; never repeated here.
         """
         body = {
@@ -117,19 +127,26 @@ class Gateway(Reader, Spending):
     async def set_role(self, user: GatewayUser, role: str) -> None:
         """Give a user that was read just now another role.
 
-        Routero has an endpoint of its own that goes by e-mail (Routero docs, until 23 July 2026); without it, or
-        without an e-mail, the role is written to the user.
+        Routero has an endpoint of its own that goes by e-mail, and shows it with two roles (Routero docs, until 23 July
+        2026). Without it, without an e-mail, for any other role and for an organization's admin, whom it might make less
+        than that, the role is written to the user.
         """
         role = plain_role(role)
-        if user.email and "role_update" in self._operations and "role_update" not in self._absent:
-            body = {"user_email": user.email, "user_role": ORGANIZATION_ROLES.get(role, role)}
-            try:
-                object_of(await self._call("role_update", user.user_id, body=body), "member_permission_update")
-            except Unsupported:
-                self._absent.add("role_update")
-            else:
-                return
-        await self.update_user(user, role=role)
+        leads = any(place.role == ORGANIZATION_ADMIN for place in user.organizations)
+        if leads or role not in ORGANIZATION_ROLES or not await self._update_permission(user, role):
+            await self.update_user(user, role=role)
+
+    async def _update_permission(self, user: GatewayUser, role: str) -> bool:
+        """Set somebody's role the way Routero documents; False where that cannot be."""
+        if not user.email or "role_update" not in self._operations or "role_update" in self._absent:
+            return False
+        body = {"user_email": user.email, "user_role": ORGANIZATION_ROLES.get(role, role)}
+        try:
+            object_of(await self._call("role_update", user.user_id, body=body), "member_permission_update")
+        except Unsupported:
+            self._absent.add("role_update")
+            return False
+        return True
 
     async def end_sessions(self, user: GatewayUser) -> None:
         """End the dashboard sessions of a user that was read just now, by a password that nobody knows.
@@ -154,14 +171,17 @@ class Gateway(Reader, Spending):
 
     async def _refuse_a_key(self, created: Mapping[str, Any]) -> None:
         """Delete the key that came with a new user, and say that it came."""
-        held = text_of(created.get("token_id")) or text_of(created.get("token")) or text_of(created.get("key"))
-        if not text_of(created.get("key")) or held is None:
+        secret = text_of(created.get("key"))
+        if not secret:
             return
+        held = text_of(created.get("token_id")) or text_of(created.get("token"))
+        if held is not None and secret in held:
+            held = None  # ids are stored and shown
         try:
-            await self.delete_keys([held])
+            await self.delete_keys([held or secret])
         except GatewayError:
-            raise BadAnswer("the gateway made a key for a new user, unasked, and it could not be deleted") from None
-        raise BadAnswer("the gateway made a key for a new user, unasked; it was deleted")
+            raise UnaskedKey(held, deleted=False) from None
+        raise UnaskedKey(held, deleted=True)
 
     # -- organizations ------------------------------------------------------------------------------------------------
 
@@ -184,6 +204,21 @@ class Gateway(Reader, Spending):
             await self._call("organization_join", user_id, body=body)
         except (Conflicting, BadAnswer):
             return
+
+    async def set_organization_role(self, organization_id: str, user: GatewayUser, role: str) -> None:
+        """Give a member, read just now, another role in an organization; the account's own role stays.
+
+        Routero's own endpoint comes first for an org admin: of lesser roles it is not known to leave the account alone.
+
+        Raises:
+            Missing: they are no member.
+            Unsupported: the gateway has no such endpoint, or no licence for it.
+        """
+        role = plain_role(role)
+        if role == ORGANIZATION_ADMIN and await self._update_permission(user, role):
+            return
+        body = {"organization_id": organization_id, "user_id": user.user_id, "role": role}
+        object_of(await self._call("organization_role", user.user_id, body=body), "organization/member_update")
 
     # -- keys ---------------------------------------------------------------------------------------------------------
 
@@ -323,6 +358,15 @@ class Gateway(Reader, Spending):
             object_of(await self._call("member_add", user_id, body=body), "team/member_add")
         except Conflicting:
             return
+
+    async def set_member_role(self, team_id: str, user_id: str, role: str) -> None:
+        """Make a member of a team its admin, or a plain user again.
+
+        Raises:
+            Rejected: not a member; or an admin where that wants a licence (400, LiteLLM 1.108.0, source).
+        """
+        body = {"team_id": team_id, "user_id": user_id, "role": role}
+        object_of(await self._call("member_update", user_id, body=body), "team/member_update")
 
     async def remove_member(self, team_id: str, user_id: str) -> None:
         """Take a user off a team, by id; not being there, or there being no team, is fine.

@@ -74,10 +74,12 @@ _COMMON: dict[str, Operation] = {
     "team_block": _write("/team/block"),
     "team_delete": _write("/team/delete", "POST", "DELETE", limit=LONG),
     "member_add": _write("/team/member_add", limit=LONG),
+    "member_update": _write("/team/member_update", limit=LONG),
     "member_delete": _write("/team/member_delete", "POST", "DELETE", limit=LONG),
     "invitation_list": _listing("/invitation/list"),
     "invitation_delete": _write("/invitation/delete", "POST", "DELETE"),
     "organization_join": _write("/organization/member_add", "POST", repeatable=False),
+    "organization_role": _write("/organization/member_update", "PATCH", "POST", "PUT"),
     "organization_leave": _write("/organization/member_delete", "DELETE", "POST"),
     "daily_spend": _listing("/billing/daily-spend"),
     "team_activity": _listing("/team/daily/activity"),
@@ -103,8 +105,9 @@ DIALECTS: dict[Dialect, dict[str, Operation]] = {
 ROLE_ALIASES = {"internal_viewer": "internal_user_viewer"}
 """Routero's multi-team guide says `internal_viewer`; LiteLLM 1.108.0 refuses that with 422 (observed)."""
 
-ORGANIZATION_ROLES = {"internal_user_viewer": "internal_viewer"}
+ORGANIZATION_ROLES = {"internal_user": "internal_user", "internal_user_viewer": "internal_viewer"}
 """What POST /organization/member_permission_update wants to hear (Routero docs, until 23 July 2026)."""
+ORGANIZATION_ADMIN = "org_admin"
 
 
 def plain_role(role: str) -> str:

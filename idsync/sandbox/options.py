@@ -53,7 +53,8 @@ class Settings:
     lost_updates: bool = False  # True: concurrent roster writes start from the same roster
     invite_only: bool = True  # routero: user/new makes a pending member and an invitation
     person_keys: bool | None = None  # may a person make keys; None: as the dialect does
-    licence: bool = False  # litellm: organizations and key/regenerate work
+    licence: bool = False  # litellm: organizations, admins of teams and key/regenerate work
+    mints_keys: bool = False  # True: user/new makes a key, whatever auto_create_key says
     changed_by_header: bool = False  # honour litellm-changed-by
 
     @classmethod

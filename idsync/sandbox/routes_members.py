@@ -6,7 +6,7 @@ from typing import Any
 
 from idsync.sandbox.calls import TEAM_TABLE, Call, Endpoint
 from idsync.sandbox.objects import Member, Team, User, member_row, membership_row, team_row, user_row
-from idsync.sandbox.replies import Refusal, invalid, shape_a, shape_b
+from idsync.sandbox.replies import Refusal, invalid, plain, shape_a, shape_b
 from idsync.sandbox.validate import Body, choice, number, require, text
 
 MOST_IN_BULK = 500
@@ -132,6 +132,8 @@ def _leave(call: Call, team: Team, user_id: str) -> None:
 
 def update(call: Call) -> Any:
     role = choice(call.body, "role", ROLES)
+    if role == "admin" and not (call.world.routero or call.world.settings.licence):
+        raise plain(400, "Assigning team admins is a premium feature.")
     limit = number(call.body, "max_budget_in_team")
     team = _team(call, 400)
     member = _on_roster(team, text(call.body, "user_id"), text(call.body, "user_email"))
@@ -139,6 +141,7 @@ def update(call: Call) -> Any:
         raise shape_b(400, "User not found in team")
     if role:
         member.role = role
+        call.audit("updated", TEAM_TABLE, team.team_id, None, {"role": role, "user_id": member.user_id})
     if limit is not None:
         member.limits["max_budget_in_team"] = limit
     return {"team_id": team.team_id, **member_row(member), **member.limits}

@@ -11,6 +11,8 @@ from idsync.sandbox.routes_users import role_in
 from idsync.sandbox.validate import Body, require, text
 from idsync.sandbox.world import DEFAULT_ORGANIZATION
 
+ROLES_WITHIN = ("org_admin", "internal_user", "internal_user_viewer")
+
 
 def _licensed(call: Call) -> None:
     if not call.world.routero and not call.world.settings.licence:
@@ -86,9 +88,11 @@ def member_update(call: Call) -> Any:
     _licensed(call)
     organization = require(call.body, "organization_id")
     role = role_in(call, call.body, "role") or require(call.body, "role")
+    if role not in ROLES_WITHIN:
+        raise invalid("value_error", ["body", "role"], f"Invalid role. Must be one of: {list(ROLES_WITHIN)}")
     user = _member(call, organization)
     if user is None:
-        raise shape_b(400, f"User is not a member of organization {organization}")
+        raise shape_b(404, f"Member not found in organization for user_id={call.body.get('user_id')}")
     user.organizations[organization] = role
     return _membership(organization, user)
 

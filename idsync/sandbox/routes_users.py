@@ -34,7 +34,7 @@ def new(call: Call) -> Any:
     user_id, email = text(body, "user_id"), text(body, "user_email")
     fields = _fields(call)
     wanted = texts(body, "teams") or []
-    make_key = flag(body, "auto_create_key") is not False
+    make_key = flag(body, "auto_create_key") is not False or call.world.settings.mints_keys
     _refuse_duplicate(call, user_id, email, fields.get("sso_user_id"))
     teams = [call.team(team_id) for team_id in wanted]
     if None in teams:

@@ -211,6 +211,16 @@ class TestUsers:
         tried = site.asked().count("POST /organization/member_permission_update")
         assert tried == (1 if site.dialect == "routero" and email else 0)
 
+    @pytest.mark.parametrize("role", ["proxy_admin", "proxy_admin_viewer"])
+    def test_an_admins_role_is_written_to_the_user_itself(self, site: Site, ann: str, role: str) -> None:
+        async def promote(g: Gateway) -> GatewayUser | None:
+            await g.set_role(user(ann, email="Ann@corp.example"), role)
+            return await g.get_user(ann)
+
+        found = site.run(promote)
+        assert found is not None
+        assert (found.role, site.asked()[0]) == (role, "POST /user/update")
+
 
 class TestOrganizations:
     @pytest.fixture(autouse=True)
@@ -228,6 +238,27 @@ class TestOrganizations:
         assert {place.organization_id for place in found} == places
         assert {place.role for place in found if place.organization_id == "acme"} == {"org_admin"}
         assert nobody is None
+
+    def test_an_admin_of_it_and_a_member_like_others_again(self, site: Site) -> None:
+        site.seed(
+            users=[{"user_id": "cleo", "user_email": "cleo@corp.example", "organizations": {"acme": "internal_user"}}]
+        )
+
+        async def up_and_down(g: Gateway) -> list[Any]:
+            shown: list[Any] = []
+            for role in ("org_admin", "internal_viewer"):
+                await g.set_organization_role("acme", user("cleo", email="cleo@corp.example"), role)
+                shown.append([place.role for place in await g.organizations_of("cleo") or ()])
+                found = await g.get_user("cleo")
+                shown.append(found.role if found is not None else None)
+            return shown
+
+        found = site.run(up_and_down, organization_id="acme")
+        assert found == [["org_admin"], "internal_user", ["internal_user_viewer"], "internal_user"]
+
+    def test_the_role_of_somebody_outside_is_refused(self, site: Site) -> None:
+        with pytest.raises(Rejected):
+            site.run(lambda g: g.set_organization_role("acme", user("nobody"), "org_admin"))
 
     def test_leave_and_join_again_and_leave_twice(self, site: Site) -> None:
         async def there_and_back(g: Gateway) -> list[Any]:

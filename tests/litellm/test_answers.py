@@ -84,6 +84,8 @@ PEOPLE: list[tuple[str, Call, int, str]] = [
     ("the member again", post("/team/member_add", team_id="{data}", member=member("{leo}")), 400, A),
     ("a member of no team", post("/team/member_add", team_id="{none}", member=member("{leo}")), 404, B),
     ("an admin", post("/team/member_add", team_id="{data}", member=member("{ann}", role="admin")), 400, B),
+    ("an admin of a member", post("/team/member_update", team_id="{data}", user_id="{leo}", role="admin"), 400, C),
+    ("a user again", post("/team/member_update", team_id="{data}", user_id="{leo}", role="user"), 200, ROW),
     ("a member of two", post("/team/member_add", team_id="{lab}", member=[member("{leo}"), member("{ann}")]), 200, ROW),
     ("teams by roster", get("/team/list", user_id="{leo}"), 200, ROWS),
     ("teams of nobody", get("/team/list", user_id="{none}"), 200, ROWS),

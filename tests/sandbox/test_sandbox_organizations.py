@@ -92,6 +92,8 @@ def test_joining_creates_unknown_people(routero: Client) -> None:
     user_id = answer["updated_users"][0]["user_id"]
     change = {"organization_id": "acme", "user_id": user_id, "role": "org_admin"}
     assert routero.call("PATCH", "/organization/member_update", change).body["user_role"] == "org_admin"
+    for wrong, status in (({"role": "proxy_admin"}, 422), ({"user_id": "nobody"}, 404)):
+        assert routero.call("PATCH", "/organization/member_update", change | wrong).status == status
 
 
 def test_joining_twice_is_an_error_of_the_gateways(routero: Client, two: dict[str, Any]) -> None:

@@ -48,7 +48,13 @@ def test_add_and_its_traps(lab: Client) -> None:
 
 
 def test_team_admins_are_a_matter_of_the_dialect(lab: Client) -> None:
-    assert add(lab, user_id="bob", role="admin") == (200 if lab.sandbox.options.dialect == "routero" else 400)
+    told = 200 if lab.sandbox.options.dialect == "routero" else 400
+    assert add(lab, user_id="bob", role="admin") == told
+    wanted = {"team_id": "lab", "user_id": "ada", "role": "admin"}
+    assert lab.post("/team/member_update", wanted).status == told
+    lab.hook("options", {"licence": True})
+    assert lab.ok("/team/member_update", wanted)["role"] == "admin"
+    assert lab.post("/team/member_update", {**wanted, "user_id": "nobody"}).status == 400
 
 
 def test_bulk_add_is_200_even_when_every_row_fails(lab: Client) -> None:

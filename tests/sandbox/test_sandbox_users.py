@@ -7,6 +7,8 @@ def test_new_makes_a_working_key_unless_told_not_to(either: Client) -> None:
     made = either.ok("/user/new", {"user_id": "ada", "user_email": "ada@example.com"})
     assert either.tried(made["key"]) == [200, 200, 200]
     assert "key" not in either.ok("/user/new", {"user_id": "bob", "auto_create_key": False})
+    either.hook("options", {"mints_keys": True})
+    assert "key" in either.ok("/user/new", {"user_id": "joe", "auto_create_key": False})
 
 
 def test_duplicates(either: Client) -> None:

@@ -74,6 +74,7 @@ USUAL = {
     "latency": 0,
     "db_down": False,
     "licence": False,
+    "mints_keys": False,
 }
 
 
