@@ -1,6 +1,6 @@
-"""`make bench`: leavers, waves, steady pushes, SCIM requests and polls, beside the budgets of the architecture.
+"""`make bench`: leavers, joiners, waves, steady pushes, SCIM requests and polls, beside the budgets of the architecture.
 
-    .venv/bin/python -m bench [leavers] [wave] [pushes] [scim] [polls] [--json FILE]
+    .venv/bin/python -m bench [leavers] [joiners] [wave] [pushes] [scim] [polls] [--json FILE]
 
 Without a part, all of them, in about twenty minutes; BENCH_QUICK=1 takes short samples of smaller sizes.
 """
@@ -11,6 +11,7 @@ import argparse
 import os
 from pathlib import Path
 
+from bench.joiners import joiners
 from bench.leavers import one_at_a_time, wave, wave_beside_pushes
 from bench.load import Loader, loader
 from bench.polls import polls
@@ -19,7 +20,7 @@ from bench.report import Report
 from bench.scim import FULL, QUICK, scim
 from bench.stage import staged
 
-PARTS = ("leavers", "wave", "pushes", "scim", "polls")
+PARTS = ("leavers", "joiners", "wave", "pushes", "scim", "polls")
 GATEWAY = 0.005
 """Seconds the gateway takes to answer in the parts about leavers."""
 
@@ -48,6 +49,9 @@ def take(part: str, load: Loader, report: Report) -> None:
     if part == "leavers":
         with staged(load, latency=GATEWAY) as bench:
             one_at_a_time(bench, report, crowd // 10)
+    elif part == "joiners":
+        with staged(load, latency=GATEWAY) as bench:
+            joiners(bench, report, crowd // 10)
     elif part == "wave":
         with staged(load, latency=GATEWAY) as bench:
             wave(bench, report, crowd)

@@ -49,10 +49,13 @@ max_push_departures = 1000000
 name = "bench"
 [[teams]]
 alias = "team-a"
-groups = ["A"]
+groups = ["A", "New"]
 [[teams]]
 alias = "team-b"
-groups = ["B"]
+groups = ["B", "New"]
+[[roles]]
+role = "internal_viewer"
+groups = ["New"]
 """
 
 

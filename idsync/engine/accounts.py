@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from idsync.engine.desk import Desk, every
@@ -168,15 +168,19 @@ async def match(desk: Desk, person: Person, identity: Identity) -> str | None:
     Raises:
         NeedsPerson: several accounts, a protected one or an admin's would match.
     """
-    own = await desk.gateway.get_user(person.id)  # a grant that was cut off
-    if own is not None:
-        return own.user_id
-    for names in identity.stages:
-        by_sso = await _by_sso_id(desk, person, names.sso_ids)
+    looked = [
+        _one(desk.gateway.get_user(person.id)),  # a grant that was cut off
+        *(_by_sso_id(desk, person, names.sso_ids) for names in identity.stages),
+        *(unowned(desk, names.trusted_emails) for names in identity.stages),
+    ]
+    (own, *found), stages = await every(looked), len(identity.stages)  # side by side: a joiner waits for all of them
+    if own:
+        return own[0].user_id
+    for by_sso in found[:stages]:
         if by_sso:
             return _the_one(desk, person, by_sso, "SSO id")
-    for names in identity.stages:
-        free = [user for user in await unowned(desk, names.trusted_emails) if not was_unlinked(desk, person, user)]
+    for names, theirs in zip(identity.stages, found[stages:], strict=True):
+        free = [user for user in theirs if not was_unlinked(desk, person, user)]
         if free:
             account = _the_one(desk, person, free, "e-mail")
             _refuse_a_shared_address(desk, person, account, names.trusted_emails)
@@ -184,6 +188,11 @@ async def match(desk: Desk, person: Person, identity: Identity) -> str | None:
     for names in identity.stages:
         await _refuse_an_unclear_id(desk, person, names.unclear_ids)
     return None
+
+
+async def _one(call: Awaitable[GatewayUser | None]) -> list[GatewayUser]:
+    user = await call
+    return [user] if user is not None else []
 
 
 async def unowned(desk: Desk, emails: Iterable[str]) -> list[GatewayUser]:

@@ -81,6 +81,8 @@ async def lift_fence(desk: Desk, account_id: str, ours: frozenset[str]) -> None:
     Raises:
         Transient: the gateway still shows it after saying it was lifted.
     """
+    if not ours:
+        return  # they never left
     sent = False
 
     def change(user: GatewayUser) -> Mapping[str, Any] | None:
