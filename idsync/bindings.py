@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from idsync.clock import Clock
 from idsync.model import Group
-from idsync.policy import GroupSpec, Rule
+from idsync.policy import GroupSpec, Rule, gives
 from idsync.standing import People
 from idsync.store import directory, journal, people
 from idsync.store.db import Db
@@ -47,18 +47,17 @@ class Bindings:
         idp = self._standing.rules.idp_of.get(group.source)
         foreign = [binding for binding in same if self._standing.rules.idp_of.get(binding.source) != idp]
         earlier = [binding for binding in same if binding.source == group.source]
-        remedy = f"idsync groups bind {rule.target} {group.id}"
+        remedy = f"idsync groups bind {rule.name} {group.id}"
         if foreign or (not same and self._is_in_another_directory(db, spec, group)):
-            detail = f"group name {group.display_name!r} of {rule.kind} {rule.target} exists in two directories"
-            people.open_conflict(db, "group_name", f"{rule.target}:{group.id}", detail, remedy, now)
+            detail = f"group name {group.display_name!r} of {gives(rule.kind, rule.target)} exists in two directories"
+            people.open_conflict(db, "group_name", f"{rule.name}:{group.id}", detail, remedy, now)
         elif earlier:
             self._other_group_of_that_name(db, rule, group, earlier, remedy, now)
         else:
             people.add_binding(db, Binding(rule.kind, rule.target, spec.text, group.source, group.id), now)
             made = {"group": group.id, "name": group.display_name, "source": group.source}
-            journal.append(
-                db, at=now, actor="idsync", action="binding.made", subject=f"{rule.kind} {rule.target}", detail=made
-            )
+            subject = gives(rule.kind, rule.target)
+            journal.append(db, at=now, actor="idsync", action="binding.made", subject=subject, detail=made)
             return True
         return False
 
@@ -79,7 +78,7 @@ class Bindings:
             other = directory.group_by_name(db, group.source, spec.name) if spec.name is not None else None
             if other is not None and other.display_name == spec.name:
                 rule = Rule(binding.kind, binding.target, (spec,))
-                remedy = f"idsync groups bind {binding.target} {other.id}"
+                remedy = f"idsync groups bind {rule.name} {other.id}"
                 self._other_group_of_that_name(db, rule, other, [binding], remedy, self._clock.now())
 
     def _other_group_of_that_name(
@@ -89,11 +88,10 @@ class Bindings:
         gone = [binding for binding in earlier if _is_gone(db, binding.group_id)]
         if not gone:
             return
-        detail = (
-            f"the group bound to {rule.kind} {rule.target} is gone; another one named {group.display_name!r} appeared"
-        )
-        people.open_conflict(db, "rebind", f"{rule.target}:{group.id}", detail, remedy, now)
-        if rule.kind == "team":
+        what = gives(rule.kind, rule.target)
+        detail = f"the group bound to {what} is gone; another one named {group.display_name!r} appeared"
+        people.open_conflict(db, "rebind", f"{rule.name}:{group.id}", detail, remedy, now)
+        if rule.kind in ("team", "admin"):
             self._standing.hold_leavers_of(db, rule.target, detail)
 
 

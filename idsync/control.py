@@ -17,7 +17,7 @@ from idsync.errors import HeldByGuard, NotFound, UsageError
 from idsync.intake import Intake
 from idsync.intake.polls import Polls
 from idsync.model import DepartureState, Evidence, GatewayKey, Group, Lane, Origin, Person
-from idsync.policy import MANUAL, protection
+from idsync.policy import MANUAL, Rule, gives, protection
 from idsync.standing import Cause, note
 from idsync.store import called, directory, exposure, facts, jobs, journal, ledger, people, tokens
 from idsync.store.db import Db
@@ -290,25 +290,26 @@ class Control:
         Raises:
             NotFound: no such team or role in the configuration, or no such group.
         """
-        kind = self._kind_of(target)
+        rule = self._rule_of(target)
+        kind = rule.kind
         group = self._group(db, group_id)
         if group is None or group.deleted_at is not None:
             msg = f"no source shows a group of id {group_id!r}; `idsync groups list` shows them"
             raise NotFound(msg)
         now = self.clock.now()
-        people.add_binding(db, Binding(kind, target, MANUAL, group.source, group.id), now)
+        people.add_binding(db, Binding(kind, rule.target, MANUAL, group.source, group.id), now)
         for conflict in ("rebind", "group_name"):
             people.resolve_conflicts(db, conflict, f"{target}:{group.id}", now)
         people.resolve_conflicts(db, "group_name", f"{group.source}:{group.external_id}", now)
         origin = Origin("cli", by, now)
-        note(
-            db, self.clock, origin, "binding.made", f"{kind} {target}", {"group": group.id, "name": group.display_name}
-        )
-        what = f"{target} bound to {group.display_name}"
+        detail = {"group": group.id, "name": group.display_name}
+        note(db, self.clock, origin, "binding.made", gives(kind, rule.target), detail)
+        bound = f"{target} bound to {group.display_name}"
         self.intake.people.look_again(
-            db, directory.persons_under(db, group.id), Cause(origin, what, configuration=True)
+            db, directory.persons_under(db, group.id), Cause(origin, bound, configuration=True)
         )
-        return {"kind": kind, "target": target, "group_id": group.id, "group": group.display_name}
+        what = gives(kind, rule.target)
+        return {"kind": kind, "target": target, "what": what, "group_id": group.id, "group": group.display_name}
 
     def unbind(self, db: Db, target: str, group_id: str, *, by: str) -> dict[str, Any]:
         """Undo a binding; whoever would lose access by it alone is held until somebody approves.
@@ -316,19 +317,20 @@ class Control:
         Raises:
             NotFound: no such binding.
         """
-        kind = self._kind_of(target)
+        rule = self._rule_of(target)
+        kind = rule.kind
         known = self._group(db, group_id)
         group_id = known.id if known is not None else group_id
-        if not people.drop_binding(db, kind, target, group_id):
+        if not people.drop_binding(db, kind, rule.target, group_id):
             msg = f"{target} is not bound to group {group_id}"
             raise NotFound(msg)
         origin = Origin("cli", by, self.clock.now())
-        note(db, self.clock, origin, "binding.undone", f"{kind} {target}", {"group": group_id})
+        note(db, self.clock, origin, "binding.undone", gives(kind, rule.target), {"group": group_id})
         what = f"{target} unbound from {group_id}"
         self.intake.people.look_again(
             db, directory.persons_under(db, group_id), Cause(origin, what, configuration=True)
         )
-        return {"kind": kind, "target": target, "group_id": group_id}
+        return {"kind": kind, "target": target, "what": gives(kind, rule.target), "group_id": group_id}
 
     @staticmethod
     def _group(db: Db, group_id: str) -> Group | None:
@@ -337,12 +339,12 @@ class Control:
         theirs = [group for group in directory.live_groups(db) if group.external_id == group_id]
         return found or (theirs[0] if len(theirs) == 1 else None)
 
-    def _kind_of(self, target: str) -> str:
-        kinds = {rule.target: rule.kind for rule in self.intake.rules.rules}
-        if target not in kinds:
+    def _rule_of(self, target: str) -> Rule:
+        named = {rule.name: rule for rule in self.intake.rules.rules}
+        if target not in named:
             msg = f"the configuration has no team or role {target!r} with groups"
             raise NotFound(msg)
-        return kinds[target]
+        return named[target]
 
     # -- tokens ---------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from idsync.gateway.client import Gateway
 from idsync.gateway.trial import try_key
 from idsync.sinks.base import Sink
 from idsync.snapshot import PolledSource
-from idsync.store import facts, verdicts
+from idsync.store import facts, refusals, verdicts
 from idsync.store.db import Db
 from idsync.store.sqlite import inspect
 from idsync.store.verdicts import Fence, Window
@@ -108,7 +108,15 @@ def measured(db: Db | None, config: Config, name: str, now: float) -> list[Check
     fence = verdicts.fence_of(db, name, now) if db is not None else None
     window = verdicts.window_of(db, name, now) if db is not None else None
     last = facts.get(db, "drill:last") if db is not None else None
-    return [_fence(fence, now), _window(window, config, now), _last(last, config, now)]
+    refused = refusals.everything(db) if db is not None else {}
+    return [_fence(fence, now), _window(window, config, now), _last(last, config, now), *_roles(refused, now)]
+
+
+def _roles(refused: Mapping[str, tuple[str, float]], now: float) -> Iterator[Check]:
+    """Say which roles this gateway would not give when it was asked to."""
+    for what, (why, at) in sorted(refused.items()):
+        says = f"{refusals.WORDS[what]}: refused {_ago(now - at)}, tried once a day: {why}"
+        yield Check("roles", None, says, {"what": what, "at": rfc3339(at)})
 
 
 def _fence(fence: Fence | None, now: float) -> Check:

@@ -3,6 +3,9 @@
 what is found                                    | kind
 -------------------------------------------------+-------------------
 an account nobody is linked to                   | account
+somebody idsync knows, an admin not by idsync    | admin
+somebody idsync knows, in another role than due  | role
+a member of a configured team, its admin unasked | team admin
 a key of nobody that is no service account's     | key without owner
 a key of a user the gateway does not have        | key without owner
 somebody on a configured team's roster, unasked  | extra member
@@ -18,9 +21,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from idsync.engine.admins import MASTER
-from idsync.model import MANAGED, GatewayKey, GatewayTeam
+from idsync.model import GATEWAY, MANAGED, GatewayKey, GatewayTeam, GivenRole
 from idsync.plan import Gatewayscape, WantedTeam, differences
-from idsync.store import exposure, facts, people
+from idsync.policy import ADMIN_ROLES, TEAM_ADMIN, Rules, role_to_set
+from idsync.store import exposure, facts, people, roles
 from idsync.store.db import Db
 from idsync.store.exposure import Exposed
 
@@ -38,15 +42,23 @@ class Drift:
 
 @dataclass(frozen=True)
 class Accounted:
-    """What the store knows: linked accounts, ids of teams by alias, who was given which team, keys that are exposed."""
+    """What the store knows: linked accounts, ids of teams by alias, who was given which team, keys that are exposed.
+
+    `roles` is what the account of everybody who is here is to be; `leads` who is to be admin of which team, `led` the
+    teams of which groups say that; `made` what idsync has made accounts.
+    """
 
     accounts: frozenset[str] = frozenset()
     teams: Mapping[str, str] = field(default_factory=dict)
     given: frozenset[tuple[str, str]] = frozenset()
     exposed: tuple[tuple[str, Exposed], ...] = ()
+    roles: Mapping[str, str] = field(default_factory=dict)
+    leads: frozenset[tuple[str, str]] = frozenset()
+    led: frozenset[str] = frozenset()
+    made: Mapping[str, GivenRole] = field(default_factory=dict)
 
 
-def accounted(db: Db) -> Accounted:
+def accounted(db: Db, rules: Rules) -> Accounted:
     """Read what the store knows."""
     persons = people.all_persons(db)
     accounts = {person.id: [person.account_id, *people.further_accounts(db, person.id)] for person in persons}
@@ -62,6 +74,19 @@ def accounted(db: Db) -> Accounted:
             if account
         ),
         tuple((labels.get(key.person_id, key.person_id), key) for key in exposure.listed(db)),
+        {
+            person.account_id: role
+            for person in persons
+            if person.account_id and (role := rules.account_role(person.role)) is not None
+        },
+        frozenset(
+            (person.account_id, grant.team)
+            for person in persons
+            for grant in people.grants(db, person.id)
+            if person.account_id and grant.role == TEAM_ADMIN
+        ),
+        rules.led,
+        {account: given for (account, place), given in roles.everything(db).items() if place == GATEWAY},
     )
 
 
@@ -69,6 +94,7 @@ def drift(scape: Gatewayscape, wanted: Sequence[WantedTeam], known: Accounted) -
     """Return everything that is not accounted for, sorted, so that two runs print the same."""
     found = [
         *_accounts(scape, known),
+        *_roles(scape, known),
         *_keys(scape),
         *_teams(scape, wanted, known),
         *(
@@ -91,6 +117,22 @@ def _accounts(scape: Gatewayscape, known: Accounted) -> Iterator[Drift]:
                 _last(keys),
                 f"idsync link USER {user.user_id}, or idsync revoke {user.user_id}",
             )
+
+
+def _roles(scape: Gatewayscape, known: Accounted) -> Iterator[Drift]:
+    """Say who has another role than idsync would give them."""
+    for account in known.accounts - {MASTER}:
+        user, wanted = scape.users.get(account), known.roles.get(account)
+        if user is None or user.fenced or user.role == wanted:
+            continue
+        given = known.made.get(account)
+        who, shown = user.email or "no e-mail", user.role or "no role"
+        role = role_to_set(wanted, user.role, given)
+        if role is not None:
+            yield Drift("role", account, f"{who}, {shown}; policy says {role}", None, "idsync reconcile")
+        elif user.role in ADMIN_ROLES:
+            remedy = "lower them at the gateway, or name a group of theirs in [[roles]] with allow_admin = true"
+            yield Drift("admin", account, f"{who}, {shown}; idsync did not make them that", None, remedy)
 
 
 def _last(keys: Collection[GatewayKey]) -> str | None:
@@ -124,9 +166,15 @@ def _teams(scape: Gatewayscape, wanted: Sequence[WantedTeam], known: Accounted) 
             yield from _settings(configured, team)
         remedy = "idsync reconcile takes them off" if configured.extra_members == "remove" else ""
         for member in team.members:
-            if member.user_id != MASTER and (member.user_id, configured.alias) not in known.given:
-                detail = f"on team {configured.alias}; no source put them there"
-                yield Drift("extra member", member.user_id or member.email or "?", detail, None, remedy)
+            name, leads, alias = member.user_id or member.email or "?", member.role == TEAM_ADMIN, configured.alias
+            if member.user_id == MASTER:
+                continue
+            if (member.user_id, alias) not in known.given:
+                detail = f"on team {alias}{' as its admin' if leads else ''}; no source put them there"
+                yield Drift("extra member", name, detail, None, remedy)
+            elif leads and (member.user_id, alias) not in known.leads:
+                todo = "idsync reconcile" if alias in known.led else f"name their group in teams.{alias}.admins"
+                yield Drift("team admin", name, f"of team {alias}; no source made them that", None, todo)
 
 
 def _settings(configured: WantedTeam, team: GatewayTeam) -> Iterator[Drift]:

@@ -34,7 +34,9 @@ class _Departures:
         self.verified = counter("idsync_departures", "Departures verified, by evidence", ["evidence"])
         self.read_backs = counter("idsync_verification", "Read-backs at the gateway, by result", ["result"])
         self.reasserted = counter(
-            "idsync_security_events", "What came back of a departed person and was ended again, by kind", ["kind"]
+            "idsync_security_events",
+            "What came back of a departed person, or a key nobody had asked for, and was ended, by kind",
+            ["kind"],
         )
 
 

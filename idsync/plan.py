@@ -17,12 +17,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import chain
 from typing import Any, Literal
 
-from idsync.model import MANAGED, GatewayKey, GatewayTeam, GatewayUser, Standing
-from idsync.policy import role_to_set
+from idsync.model import MANAGED, GatewayKey, GatewayTeam, GatewayUser, GivenRole, Standing
+from idsync.policy import ORG_ADMIN, role_to_set, team_role_to_set
 
 METADATA = "metadata."
 """What the name of a team's setting begins with when it is a key of the metadata."""
@@ -46,6 +47,8 @@ RANK = {
             "account.lift",
             "role.set",
             "team.join",
+            "team.role",
+            "organization.role",
         )
     )
 }
@@ -146,8 +149,28 @@ class WantedTeam:
 
 
 @dataclass(frozen=True)
+class TeamRole:
+    """What somebody is to be in a team. `led`: groups say who is its admin; `given`: idsync made them one."""
+
+    role: str
+    led: bool
+    given: bool
+
+
+@dataclass(frozen=True)
+class OrganizationRole:
+    """Whether somebody is to be admin of the organization, and whether idsync has made them one."""
+
+    organization_id: str
+    admin: bool
+    given: bool
+
+
+@dataclass(frozen=True)
 class WantedPerson:
-    """A person as policy and the ledger have them. `teams` and `leaving` are gateway team ids.
+    """A person as policy and the ledger have them. `teams`, `leaving` and `team_roles` are by gateway team id.
+
+    `role` is that of the account, and `given` what idsync has made it beyond a user's.
 
     `strangers` are accounts linked to nobody that carry a departed person's trusted e-mail: made after they left.
     `outside` are the organizations that a departure has taken an account out of, and whether the gateway had stopped
@@ -163,6 +186,9 @@ class WantedPerson:
     teams: frozenset[str] = frozenset()
     leaving: Mapping[str, bool] = field(default_factory=dict)
     role: str | None = None
+    given: GivenRole | None = None
+    team_roles: Mapping[str, TeamRole] = field(default_factory=dict)
+    organization: OrganizationRole | None = None
     delete_now: bool = False
     own_fences: frozenset[str] = frozenset()
     strangers: tuple[str, ...] = ()
@@ -185,6 +211,10 @@ class Gatewayscape:
         for key in keys:
             (unowned if key.user_id is None else by_user.setdefault(key.user_id, [])).append(key)
         return cls({user.user_id: user for user in users}, by_user, tuple(teams), tuple(unowned))
+
+    @cached_property
+    def by_id(self) -> Mapping[str, GatewayTeam]:
+        return {team.team_id: team for team in self.teams}
 
     def every_key(self) -> Iterator[GatewayKey]:
         """Yield all keys, those of nobody too."""
@@ -357,18 +387,52 @@ def _plan_member(person: WantedPerson, scape: Gatewayscape) -> list[Change]:
         if not person.teams and person.role is None:
             return []
         made = _about(person, "account.create", person.account_id or person.person_id)
-        return [made, *(_about(person, "team.join", team) for team in sorted(person.teams))]
+        return [made, *_joins(person, person.teams)]
     changes = []
     if user.fenced and user.fence_tag in person.own_fences:
         changes.append(_about(person, "account.lift", user.user_id))
     inside = set(_teams_with(user.user_id, scape))
-    changes += [_about(person, "team.join", team) for team in sorted(person.teams - inside)]
-    role = role_to_set(person.role, user.role)
-    if role is not None:
-        changes.append(_about(person, "role.set", role))
+    changes += _joins(person, person.teams - inside)
+    changes += _plan_roles(person, user, scape)
     for account in _accounts(person):
         changes += _plan_leaving(person, account, scape)
     return changes
+
+
+def _joins(person: WantedPerson, teams: frozenset[str]) -> list[Change]:
+    """Join teams; an admin of one says so."""
+    roles = {team: person.team_roles[team].role for team in teams if team in person.team_roles}
+    return [
+        replace(_about(person, "team.join", team), fields={"role": "admin"} if roles.get(team) == "admin" else {})
+        for team in sorted(teams)
+    ]
+
+
+def _plan_roles(person: WantedPerson, user: GatewayUser, scape: Gatewayscape) -> list[Change]:
+    role = role_to_set(person.role, user.role, person.given)
+    changes = [_role(person, "role.set", role, user.role, role)] if role is not None else []
+    for team_id, wanted in person.team_roles.items():
+        shown = scape.by_id[team_id].role_of(user.user_id) if team_id in scape.by_id else None
+        in_team = team_role_to_set(wanted.role, shown, led=wanted.led, given=wanted.given)
+        if in_team is not None:
+            changes.append(_role(person, "team.role", team_id, shown, in_team))
+    place = person.organization
+    if place is not None and _differs(place, user):
+        before, after = (None, "org_admin") if place.admin else ("org_admin", person.role or "member")
+        changes.append(_role(person, "organization.role", place.organization_id, before, after))
+    return changes
+
+
+def _differs(place: OrganizationRole, user: GatewayUser) -> bool:
+    """Tell whether somebody's place in the organization is to change; where listings hide it, by what was given."""
+    shown = [entry.role for entry in user.organizations if entry.organization_id == place.organization_id]
+    is_admin = ORG_ADMIN in shown if shown else place.given
+    return is_admin != place.admin and (place.admin or place.given)
+
+
+def _role(person: WantedPerson, kind: str, target: str, before: str | None, after: str) -> Change:
+    fields = {"before": before, "after": after}
+    return Change(kind, person.label, target, f"{before or 'none'} -> {after}: {person.why}", person.person_id, fields)
 
 
 def _plan_leaving(person: WantedPerson, account: str, scape: Gatewayscape) -> list[Change]:

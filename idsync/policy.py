@@ -21,12 +21,14 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from idsync.model import DRILL, Access, Evidence, Observation, Reason, Standing
+from idsync.model import DRILL, Access, Evidence, GivenRole, Observation, Reason, Standing
 
-ADMIN_ROLES = frozenset({"proxy_admin", "proxy_admin_viewer", "org_admin"})
-"""Roles an IdP group can never give, and that idsync never lowers."""
-
-
+ORG_ADMIN = "org_admin"
+"""The one role here that is not the account's but of its place in `routero.organization_id`."""
+ADMIN_ROLES = frozenset({"proxy_admin", "proxy_admin_viewer", ORG_ADMIN})
+"""Roles a group gives only with `allow_admin = true`, and that idsync lowers only where it gave them."""
+TEAM_ADMIN, TEAM_USER = "admin", "user"
+"""What somebody is in a team."""
 STORED_ROLES = {"internal_viewer": "internal_user_viewer"}
 """Routero's guide says `internal_viewer` for what the gateway stores as `internal_user_viewer`."""
 MANUAL = "manual"
@@ -64,11 +66,16 @@ class GroupSpec:
 
 @dataclass(frozen=True)
 class Rule:
-    """Gives a team or a role ("kind") to the members of the groups it names."""
+    """Gives a team, a role or the admin's right in a team (`kind`: team, role, admin) to the members of its groups."""
 
     kind: str
     target: str
     groups: tuple[GroupSpec, ...]
+
+    @property
+    def name(self) -> str:
+        """Return what `idsync groups bind` calls it."""
+        return f"{self.target}/admin" if self.kind == "admin" else self.target
 
 
 @dataclass(frozen=True)
@@ -81,6 +88,8 @@ class Rules:
     """The directory whose external ids are the gateway's SSO ids; None: nobody knows."""
     rules: tuple[Rule, ...] = ()
     default_role: str = "internal_user"
+    admins: frozenset[str] = frozenset()
+    """Administrators' roles that the configuration lets groups give."""
     departed: str = "any"
     protected: tuple[Protection, ...] = ()
     polled: Mapping[str, str] = field(default_factory=dict)
@@ -124,6 +133,23 @@ class Rules:
         """Roles in the order of the configuration: the first that matches wins."""
         return tuple(dict.fromkeys(rule.target for rule in self.rules if rule.kind == "role"))
 
+    @cached_property
+    def led(self) -> frozenset[str]:
+        """Return the teams of which groups say who is admin."""
+        return frozenset(rule.target for rule in self.rules if rule.kind == "admin")
+
+    def account_role(self, role: str | None) -> str | None:
+        """Return what the account of somebody with this role is to be, in the gateway's word.
+
+        An org admin is one by their place in the organization; nobody is an admin whom `allow_admin` does not make one.
+        """
+        if role == ORG_ADMIN or (role in ADMIN_ROLES and role not in self.admins):
+            role = self.default_role
+        return STORED_ROLES.get(role or "", role)
+
+    def is_org_admin(self, role: str | None) -> bool:
+        return role == ORG_ADMIN and role in self.admins
+
 
 @dataclass(frozen=True)
 class Record:
@@ -148,6 +174,10 @@ class Bound:
     target: str
     group_id: str
     spec: str = ""
+
+    @property
+    def what(self) -> str:
+        return gives(self.kind, self.target)
 
 
 def decide(
@@ -177,10 +207,41 @@ def decide(
     return _from_groups(told, bound, rules, ever_had_access)
 
 
-def role_to_set(wanted: str | None, shown: str | None) -> str | None:
-    """Return the role a gateway user must get, None when it has it; an admin is never lowered."""
+def gives(kind: str, target: str) -> str:
+    """Say what a binding of this kind gives."""
+    return f"admin of team {target}" if kind == "admin" else f"{kind} {target}"
+
+
+def role_to_set(wanted: str | None, shown: str | None, given: GivenRole | None = None) -> str | None:
+    """Return the role an account must get, None to leave it. `given` is what idsync gave it, if it did.
+
+    the account is | policy says            | idsync gave that | set
+    ---------------+------------------------+------------------+------------------------------------
+    no admin       | anything else          |                  | what policy says
+    an admin       | proxy_admin            |                  | proxy_admin
+    an admin       | another admin's role   | yes              | what policy says
+    an admin       | no admin's role        | yes              | what policy says; the admin's role
+                   |                        |                  | they had before, if they had one
+    an admin       | not proxy_admin        | no               | nothing: reported
+    """
     stored = STORED_ROLES.get(wanted or "", wanted)
-    return None if stored is None or shown in ADMIN_ROLES or shown == stored else stored
+    if stored is None or shown == stored:
+        return None
+    if shown not in ADMIN_ROLES or stored == "proxy_admin":
+        return stored
+    if given is None or given.role != shown:
+        return None
+    return given.before if given.before in ADMIN_ROLES and stored not in ADMIN_ROLES else stored
+
+
+def team_role_to_set(wanted: str, shown: str | None, *, led: bool, given: bool) -> str | None:
+    """Return what a member of a team must become, None to leave them.
+
+    Who is admin is put right where groups say it (`led`); elsewhere an admin's right is taken only if idsync gave it.
+    """
+    if shown is None or shown == wanted:
+        return None
+    return wanted if wanted == TEAM_ADMIN or led or given else None
 
 
 def protection(names: Iterable[str | None], rules: Rules, now: float) -> str | None:
@@ -250,15 +311,16 @@ def _from_groups(records: Sequence[Record], bound: Iterable[Bound], rules: Rules
         for entry in bindings
         if entry.group_id in record.groups and not _has_ended(entry, record, records, bindings, rules)
     ]
-    teams = frozenset(entry.target for entry in hits if entry.kind == "team")
+    leads = frozenset(entry.target for entry in hits if entry.kind == "admin")
+    teams = leads | {entry.target for entry in hits if entry.kind == "team"}
     roles = {entry.target for entry in hits if entry.kind == "role"}
     reasons = tuple(
-        Reason(f"{entry.kind} {entry.target}", f"member of group {entry.group_id}")
+        Reason(entry.what, f"member of group {entry.group_id}")
         for entry in sorted(set(hits), key=lambda entry: (entry.kind, entry.target, entry.group_id))
     )
     if teams or roles:
         role = next((role for role in rules.roles if role in roles), rules.default_role)
-        return Access(Standing.PRESENT, teams, role, reasons=reasons)
+        return Access(Standing.PRESENT, teams, role, leads, reasons=reasons)
     if ever_had_access:
         return _gone(Evidence.GROUP_LOSS, "no group", "in no group that is bound to a team or a role any more")
     return Access(Standing.UNMANAGED, reasons=(Reason("nothing", "in no group that is bound to a team or a role"),))

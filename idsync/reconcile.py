@@ -19,12 +19,36 @@ from idsync.engine import exposed
 from idsync.engine.accounts import addresses_ever, is_in_use
 from idsync.errors import GatewayError
 from idsync.gateway.client import Gateway
-from idsync.model import DepartureState, GatewayUser, Lane, Person, Standing, fold
-from idsync.plan import Change, Gatewayscape, Limits, WantedPerson, WantedTeam, in_order, plan_people, plan_teams
+from idsync.model import (
+    GATEWAY,
+    DepartureState,
+    GatewayUser,
+    GivenRole,
+    Lane,
+    Person,
+    Standing,
+    fold,
+    organization_place,
+    team_place,
+)
+from idsync.plan import (
+    Change,
+    Gatewayscape,
+    Limits,
+    OrganizationRole,
+    TeamRole,
+    WantedPerson,
+    WantedTeam,
+    in_order,
+    plan_people,
+    plan_teams,
+)
+from idsync.policy import TEAM_ADMIN
 from idsync.standing import People
-from idsync.store import facts, ledger, organizations, people
+from idsync.store import facts, ledger, organizations, people, refusals, roles
 from idsync.store.db import Db
 from idsync.store.ledger import Departure
+from idsync.store.people import Grant
 from idsync.store.sqlite import SqliteStore
 from idsync.teams import extras as extra_members
 from idsync.teams.extras import Extra
@@ -56,6 +80,14 @@ class Pass:
     @property
     def refused(self) -> tuple[Change, ...]:
         return tuple(change for change in self.changes if change.kind == "team.refused")
+
+
+@dataclass(frozen=True)
+class RoleBook:
+    """Which roles idsync has given, by account and place, and what the gateway has refused to give within a day."""
+
+    given: Mapping[tuple[str, str], GivenRole]
+    refused: frozenset[str]
 
 
 class Reconciler:
@@ -202,11 +234,17 @@ class Reconciler:
         for user in scape.users.values():
             if user.email:
                 by_address.setdefault(fold(user.email), []).append(user)
+        book = RoleBook(roles.everything(db), frozenset(refusals.standing(db, self._clock.now())))
         for person in people.all_persons(db):
-            yield self._wanted_one(db, person, ids, by_address)
+            yield self._wanted_one(db, person, ids, by_address, book)
 
     def _wanted_one(
-        self, db: Db, person: Person, ids: Mapping[str, str], by_address: Mapping[str, Sequence[GatewayUser]]
+        self,
+        db: Db,
+        person: Person,
+        ids: Mapping[str, str],
+        by_address: Mapping[str, Sequence[GatewayUser]],
+        book: RoleBook,
     ) -> WantedPerson:
         departure = ledger.open_departure(db, person.id)
         if departure is not None:
@@ -228,9 +266,36 @@ class Reconciler:
             further=tuple(people.further_accounts(db, person.id)),
             teams=granted,
             leaving=leaving,
-            role=person.role,
+            role=self._standing.rules.account_role(person.role),
             own_fences=ledger.departure_ids(db, person.id),
+            given=book.given.get((person.account_id or "", GATEWAY)),
+            team_roles=self._team_roles(person, grants, ids, book),
+            organization=self._organization_role(person, book),
         )
+
+    def _team_roles(
+        self, person: Person, grants: Sequence[Grant], ids: Mapping[str, str], book: RoleBook
+    ) -> dict[str, TeamRole]:
+        """Return what somebody is to be in each team, but for an admin's right that the gateway has just refused."""
+        return {
+            ids[grant.team]: TeamRole(
+                grant.role,
+                grant.team in self._standing.rules.led,
+                (person.account_id or "", team_place(ids[grant.team])) in book.given,
+            )
+            for grant in grants
+            if grant.state == "granted"
+            and grant.team in ids
+            and not (grant.role == TEAM_ADMIN and refusals.TEAM_ADMIN in book.refused)
+        }
+
+    def _organization_role(self, person: Person, book: RoleBook) -> OrganizationRole | None:
+        organization = self._gateway.organization_id
+        wanted = self._standing.rules.is_org_admin(person.role)
+        given = (person.account_id or "", organization_place(organization)) in book.given
+        if not organization or not (wanted or given) or (wanted and refusals.ORG_ADMIN in book.refused):
+            return None
+        return OrganizationRole(organization, wanted, given)
 
     def _departed(
         self, db: Db, person: Person, departure: Departure, by_address: Mapping[str, Sequence[GatewayUser]]

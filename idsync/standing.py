@@ -21,7 +21,7 @@ from typing import Any
 
 from idsync.clock import Clock, new_id
 from idsync.model import Access, DepartureState, Evidence, Lane, Observation, Origin, Person, Standing, User
-from idsync.policy import Bound, Record, Rules, decide, protection
+from idsync.policy import TEAM_ADMIN, TEAM_USER, Bound, Record, Rules, decide, protection
 from idsync.store import canary, directory, exposure, jobs, journal, ledger, people, polled
 from idsync.store.db import Db
 from idsync.store.ledger import Departure, HoldItem
@@ -270,7 +270,8 @@ class People:
         ledger.drop_items(db, person.id, "")
         had = {grant.team: grant for grant in people.grants(db, person.id)}
         for team in sorted(access.teams):
-            if self._give(db, person, team, had.get(team), now):
+            role = TEAM_ADMIN if team in access.leads else TEAM_USER
+            if self._give(db, Grant(person.id, team, "granted", now, role=role), had.get(team)):
                 lane = lane or Lane.GRANT
         for team in sorted(set(had) - access.teams):
             if self._take(db, had[team], cause, now):
@@ -280,6 +281,7 @@ class People:
         people.update_person(db, person.id, label=person.label, role=access.role, ever_had_access=True)
         if lane is not None:
             given = {"teams": sorted(access.teams), "role": access.role, "cause": cause.what}
+            given |= {"admin_of": sorted(access.leads)} if access.leads else {}
             self._audit(db, cause.origin, "access.changed", person.label, given)
         return lane
 
@@ -305,14 +307,16 @@ class People:
         detail = {"departure": departure.id, "cancelled": cancelled, "cause": cause.what}
         self._audit(db, cause.origin, "departure.ended", departure.label, detail)
 
-    def _give(self, db: Db, person: Person, team: str, had: Grant | None, now: float) -> bool:
-        if had is not None and had.hold_id is not None:
-            ledger.drop_items(db, person.id, team)
-        if had is not None and had.state == "granted" and had.hold_id is None:
+    def _give(self, db: Db, grant: Grant, had: Grant | None) -> bool:
+        if had is None:
+            people.put_grant(db, grant)
+            return True
+        if had.hold_id is not None:
+            ledger.drop_items(db, grant.person_id, grant.team)
+        if had.state == "granted" and had.hold_id is None and had.role == grant.role:
             return False
-        since = had.since if had is not None else now
-        people.put_grant(db, Grant(person.id, team, "granted", since))
-        return had is None or had.state == "leaving"
+        people.put_grant(db, replace(grant, since=had.since))
+        return had.state == "leaving" or had.role != grant.role
 
     def _take(self, db: Db, grant: Grant, cause: Cause, now: float) -> bool:
         """Begin to take a team away: its keys are blocked at once, deleted after the waiting time."""

@@ -9,7 +9,7 @@ from typing import Any
 from idsync.clock import rfc3339
 from idsync.metrics import state_of
 from idsync.polling.progress import told
-from idsync.store import canary, exposure, facts, jobs, ledger, people, spend, tokens
+from idsync.store import canary, exposure, facts, jobs, ledger, people, refusals, spend, tokens
 from idsync.store.db import Db
 
 WINDOW = 30 * 86400.0
@@ -36,6 +36,10 @@ def status_of(db: Db, sources: Sequence[str], polled: Mapping[str, str], now: fl
         ],
         "exposed_keys": _exposed(db),
         "spend_after_departure": _spend(db, now),
+        "refused": [
+            {"what": refusals.WORDS[what], "why": why, "at": rfc3339(at)}
+            for what, (why, at) in sorted(refusals.everything(db).items())
+        ],
         "conflicts": [
             {
                 "kind": conflict.kind,

@@ -312,7 +312,7 @@ def test_a_public_bind_of_the_operations_port_is_refused_too(folder: Folder) -> 
         ),
         ('[[teams]]\nalias = "data-science"\nid = "other"', "teams.data-science"),
         ('[[teams]]\nalias = "other"\nid = "data-science"', "teams (id).data-science"),
-        ('[[roles]]\nrole = "r"\n[[roles]]\nrole = "r"', "roles.r"),
+        ('[[roles]]\nrole = "internal_user"\n[[roles]]\nrole = "internal_user"', "roles.internal_user"),
     ],
 )
 def test_a_name_that_is_taken_twice_is_refused(folder: Folder, more: str, path: str) -> None:
@@ -350,9 +350,57 @@ def test_a_source_name_is_of_plain_characters(folder: Folder, name: str) -> None
 
 
 @pytest.mark.parametrize("role", ["proxy_admin", "proxy_admin_viewer", "org_admin"])
-def test_no_group_and_no_default_makes_an_administrator(folder: Folder, role: str) -> None:
-    assert f"roles.{role}" in folder.problems(f'{BASE}\n[[roles]]\nrole = "{role}"\ngroups = ["A"]')
-    assert "policy.default_role" in folder.problems(environ={"IDSYNC_POLICY__DEFAULT_ROLE": role})
+def test_a_group_makes_an_administrator_only_in_so_many_words_and_the_default_never(folder: Folder, role: str) -> None:
+    organization = BASE.replace("[routero]", '[routero]\norganization_id = "acme"')
+    entry = f'{organization}\n[[roles]]\nrole = "{role}"\ngroups = ["A"]'
+    assert "allow_admin = true" in folder.problems(entry)[f"roles.{role}"]
+    assert "allow_admin = true" in folder.problems(f"{entry}\nallow_admin = false")[f"roles.{role}"]
+    assert folder.load(f"{entry}\nallow_admin = true").config.roles[0].allow_admin
+    assert (
+        "nobody's by default" in folder.problems(environ={"IDSYNC_POLICY__DEFAULT_ROLE": role})["policy.default_role"]
+    )
+
+
+def roles(*entries: tuple[str, str]) -> str:
+    return BASE + "".join(f'\n[[roles]]\nrole = "{role}"\ngroups = [{groups}]' for role, groups in entries)
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "said"),
+    [
+        (roles(("internal_viwer", '"A"')), "roles.internal_viwer", "did you mean internal_viewer?"),
+        (roles(("Proxy-Admin", '"A"')), "roles.Proxy-Admin", "did you mean proxy_admin?"),
+        (roles(("finance", '"A"')), "roles.finance", "there are: internal_user, "),
+        (BASE + '\n[policy]\ndefault_role = "internl_user"', "policy.default_role", "did you mean internal_user?"),
+        (
+            roles(("internal_viewer", '"A", "B"'), ("internal_user", '"C", "B"')),
+            "roles.internal_user.groups",
+            "'B' gives internal_viewer already",
+        ),
+        (
+            roles(("internal_viewer", '"okta-push/B"'), ("internal_user", '"B"')),
+            "roles.internal_user.groups",
+            "'B' gives internal_viewer already",
+        ),
+        (
+            roles(("internal_viewer", '"A"'), ("internal_user_viewer", '"B"')),
+            "roles.internal_user_viewer",
+            "the same role as internal_viewer",
+        ),
+        (roles(("org_admin", '"A"')) + "\nallow_admin = true", "roles.org_admin", "set routero.organization_id"),
+    ],
+)
+def test_a_role_that_is_none_or_that_another_entry_gives_as_well_is_one_clear_line(
+    folder: Folder, text: str, path: str, said: str
+) -> None:
+    found = folder.problems(text)
+    assert (list(found), said in found[path]) == ([path], True)
+
+
+def test_groups_of_one_name_in_two_sources_are_two_groups(folder: Folder) -> None:
+    second = BASE + '[[scim.sources]]\nname = "entra"\n'
+    entries = '[[roles]]\nrole = "internal_viewer"\ngroups = ["entra/B"]\n[[roles]]\nrole = "internal_user"\n'
+    assert folder.load(f'{second}{entries}groups = ["okta-push/B"]').config.roles[1].groups == ("okta-push/B",)
 
 
 OKTA = """

@@ -9,8 +9,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from idsync.model import Access, Evidence, Observation, Standing
-from idsync.policy import MANUAL, Bound, GroupSpec, Protection, Record, Rule, Rules, decide, protection
+from idsync.model import Access, Evidence, GivenRole, Observation, Standing
+from idsync.policy import (
+    MANUAL,
+    Bound,
+    GroupSpec,
+    Protection,
+    Record,
+    Rule,
+    Rules,
+    decide,
+    protection,
+    role_to_set,
+    team_role_to_set,
+)
 
 PRESENT, INACTIVE, ABSENT = Observation.PRESENT, Observation.INACTIVE, Observation.ABSENT
 SUSPENDED, UNKNOWN = Observation.SUSPENDED, Observation.UNKNOWN
@@ -196,6 +208,68 @@ def test_a_source_that_is_not_configured_neither_gives_nor_takes(seen: Observati
     assert access(record("stranger", seen, "g-data"), rules=RULES).standing is Standing.UNMANAGED
     known = record("okta", PRESENT, "g-data")
     assert access(known, record("stranger", seen, "g-web")) == access(known)
+
+
+# -- roles --------------------------------------------------------------------------------------------------------
+
+USER, VIEWER, ADMIN, WATCHER = "internal_user", "internal_user_viewer", "proxy_admin", "proxy_admin_viewer"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "shown", "gave", "before", "sets"),
+    [
+        (USER, VIEWER, None, None, USER),
+        ("internal_viewer", VIEWER, None, None, None),
+        (None, VIEWER, None, None, None),
+        (ADMIN, USER, None, None, ADMIN),
+        (ADMIN, WATCHER, None, None, ADMIN),
+        (ADMIN, ADMIN, None, None, None),
+        (USER, ADMIN, None, None, None),
+        (USER, ADMIN, WATCHER, USER, None),
+        (WATCHER, ADMIN, None, None, None),
+        (WATCHER, ADMIN, ADMIN, USER, WATCHER),
+        (USER, ADMIN, ADMIN, VIEWER, USER),
+        (USER, ADMIN, ADMIN, WATCHER, WATCHER),
+        (USER, WATCHER, ADMIN, USER, None),
+        (USER, "org_admin", None, None, None),
+    ],
+)
+def test_an_admin_is_lowered_only_where_idsync_made_them_one(
+    wanted: str | None, shown: str | None, gave: str | None, before: str | None, sets: str | None
+) -> None:
+    given = GivenRole("acc-1", "gateway", "p-1", gave, before, 1.0, 1.0) if gave is not None else None
+    assert role_to_set(wanted, shown, given) == sets
+
+
+@pytest.mark.parametrize(
+    ("wanted", "shown", "led", "given", "sets"),
+    [
+        ("admin", "user", False, False, "admin"),
+        ("user", "admin", True, False, "user"),
+        ("user", "admin", False, True, "user"),
+        ("user", "admin", False, False, None),
+        ("user", "user", True, True, None),
+        ("admin", None, True, True, None),
+    ],
+)
+def test_who_is_admin_of_a_team_is_put_right_where_groups_say_it(
+    wanted: str, shown: str | None, led: bool, given: bool, sets: str | None
+) -> None:
+    assert team_role_to_set(wanted, shown, led=led, given=given) == sets
+
+
+@given(st.sampled_from([None, USER, VIEWER, "internal_viewer", ADMIN, WATCHER, "org_admin"]))
+def test_no_account_is_to_be_an_admin_whom_the_configuration_does_not_make_one(role: str | None) -> None:
+    assert RULES.account_role(role) not in (ADMIN, WATCHER, "org_admin")
+    assert replace(RULES, admins=frozenset({ADMIN})).account_role(ADMIN) == ADMIN
+    assert not RULES.is_org_admin(role)
+
+
+def test_the_admins_of_a_team_are_members_of_it() -> None:
+    bound = (*BOUND, Bound("admin", "data", "g-leads"))
+    found = decide([record("okta", PRESENT, "g-leads", "g-web")], bound, RULES)
+    assert (set(found.teams), set(found.leads)) == ({"data", "web"}, {"data"})
+    assert found.reasons[0].what == "admin of team data"
 
 
 # -- protection ---------------------------------------------------------------------------------------------------

@@ -45,6 +45,11 @@ def rules_of(config: Config) -> Rules:
     team_rules = [
         Rule("team", team.alias, tuple(GroupSpec.parse(group, names) for group in team.groups)) for team in config.teams
     ]
+    admin_rules = [
+        Rule("admin", team.alias, tuple(GroupSpec.parse(group, names) for group in team.admins))
+        for team in config.teams
+        if team.admins
+    ]
     role_rules = [
         Rule("role", role.role, tuple(GroupSpec.parse(group, names) for group in role.groups)) for role in config.roles
     ]
@@ -53,7 +58,8 @@ def rules_of(config: Config) -> Rules:
         trust_email=frozenset(source.name for source in config.every_source if config.trusts_email(source)),
         sso_idp=config.sso_idp,
         polled=config.polled,
-        rules=(*team_rules, *role_rules),
+        rules=(*team_rules, *admin_rules, *role_rules),
+        admins=frozenset(role.role for role in config.roles if role.allow_admin),
         default_role=config.policy.default_role,
         departed=config.policy.departed,
         protected=tuple(

@@ -36,7 +36,7 @@ def drift(ctx: click.Context, as_json: bool) -> int:
 
 def _drift(config: Config) -> list[Drift]:
     from idsync import drift as drifting
-    from idsync.app import wanted_teams
+    from idsync.app import rules_of, wanted_teams
     from idsync.plan import Gatewayscape
 
     async def read(gateway: Gateway) -> Gatewayscape:
@@ -44,5 +44,5 @@ def _drift(config: Config) -> list[Drift]:
         users, keys = await asyncio.gather(gateway.list_users(), gateway.list_keys())
         return Gatewayscape.of(users, keys, teams)
 
-    known = from_the_store(config, drifting.accounted, drifting.Accounted)
+    known = from_the_store(config, lambda db: drifting.accounted(db, rules_of(config)), drifting.Accounted)
     return drifting.drift(asking_the_gateway(config, read), wanted_teams(config), known)

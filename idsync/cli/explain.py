@@ -55,8 +55,15 @@ def _print(found: dict[str, Any]) -> None:
         held = f", held by {team['hold']}" if team["hold"] else ""
         ends = f", deleted at {team['deleted_at']}" if team["deleted_at"] else ""
         say(f"team {team['team']}: {team['state']} since {team['since']}{ends}{held}")
+        say(f"  {team['role']} of it ({team['role_because']})")
     if found["role"]:
-        say(f"role {found['role']}")
+        say(f"role {found['role']} ({found['role_because']})")
+    for given in found["given_roles"]:
+        say(
+            f"made {given['role']} by idsync at {given['since']} ({given['place']}; {given['before'] or 'nothing'} before)"
+        )
+    for what, why in found["refused"].items():
+        say(f"note: this gateway refuses {what}: {why}")
     if found["ban"]:
         say(
             f"banned by {found['ban']['by']} at {found['ban']['at']}: {found['ban']['reason']}; idsync restore lifts it"

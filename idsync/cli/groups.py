@@ -17,11 +17,12 @@ def groups() -> None:
 @click.pass_context
 def list_(ctx: click.Context, as_json: bool) -> int:
     """Show every group of every source, with its bindings."""
+    from idsync.policy import gives
     from idsync.store import directory, people
 
     with reading(settings(ctx)) as db:
         found = directory.live_groups(db)
-        bound = {group.id: [f"{b.kind} {b.target}" for b in people.bindings_of_group(db, group.id)] for group in found}
+        bound = {group.id: [gives(b.kind, b.target) for b in people.bindings_of_group(db, group.id)] for group in found}
         sizes = {group.id: directory.count_members(db, group.id) for group in found}
     if as_json:
         show(
@@ -51,9 +52,9 @@ def list_(ctx: click.Context, as_json: bool) -> int:
 @click.argument("group_id")
 @click.pass_context
 def bind(ctx: click.Context, team_or_role: str, group_id: str) -> int:
-    """Bind TEAM_OR_ROLE to the group of this id."""
+    """Bind TEAM_OR_ROLE to the group of this id; TEAM/admin binds those who are the team's admins."""
     result = ask(settings(ctx), "groups.bind", target=team_or_role, group_id=group_id, by=who())
-    say(f"{result['kind']} {result['target']} is bound to {result['group']} ({result['group_id']})")
+    say(f"{result['what']} is bound to {result['group']} ({result['group_id']})")
     return 0
 
 
@@ -64,5 +65,5 @@ def bind(ctx: click.Context, team_or_role: str, group_id: str) -> int:
 def unbind(ctx: click.Context, team_or_role: str, group_id: str) -> int:
     """Undo a binding. Whoever would lose access by it alone is held until somebody approves."""
     result = ask(settings(ctx), "groups.unbind", target=team_or_role, group_id=group_id, by=who())
-    say(f"{result['kind']} {result['target']} is no longer bound to {result['group_id']}; see: idsync holds list")
+    say(f"{result['what']} is no longer bound to {result['group_id']}; see: idsync holds list")
     return 0

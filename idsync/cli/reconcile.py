@@ -27,6 +27,8 @@ WORDS = {
     "account.lift": "lift fence",
     "role.set": "set role",
     "team.join": "join team",
+    "team.role": "role in team",
+    "organization.role": "role in org",
 }
 
 

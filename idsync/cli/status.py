@@ -74,6 +74,8 @@ def _print(view: dict[str, Any]) -> None:
         say(f"job {job['user']}: {job['lane']}, {job['state']}, {job['attempts']} failed tries{why}")
     for hold in view["holds"]:
         say(f"HOLD {hold['id']}: {hold['reason']} ({hold['people']} person(s)); idsync holds show {hold['id']}")
+    for refused in view["refused"]:
+        say(f"note: the gateway refuses {refused['what']} (asked at {refused['at']}, and once a day): {refused['why']}")
     for protection in view["expired_protections"]:
         say(f"note: {protection}")
     for conflict in view["conflicts"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import ipaddress
 import re
 from urllib.parse import urlsplit
@@ -16,6 +17,8 @@ SHORTEST_DRILL = 60.0
 SHORTEST_LOOK = 60.0
 """Seconds that have to lie between two looks at what leavers cost."""
 GATEWAY_ADMINS = frozenset({"proxy_admin", "proxy_admin_viewer", "org_admin"})
+GATEWAY_ROLES = {"internal_user": "", "internal_user_viewer": "", "internal_viewer": "internal_user_viewer"}
+"""Roles that a group may always give, each with what the gateway calls it where that is something else."""
 MOST_OFTEN = 10.0
 """Seconds that have to lie between two polls of one kind."""
 LONGEST_WITHOUT_FULL = 6 * 86400.0
@@ -222,13 +225,58 @@ def _check_binding(config: Config) -> list[tuple[str, str]]:
 
 
 def _check_roles(config: Config) -> list[tuple[str, str]]:
-    named = [("policy.default_role", config.policy.default_role)]
-    named += [(f"roles.{role.role}", role.role) for role in config.roles]
-    return [
-        (path, f"{role} is an administrator's role; a group can never give it")
-        for path, role in named
-        if role in GATEWAY_ADMINS
-    ]
+    default = config.policy.default_role
+    problems = [("policy.default_role", what) for what in _role_problems(default)]
+    if default in GATEWAY_ADMINS:
+        problems.append(("policy.default_role", f"{default} is an administrator's role; it is nobody's by default"))
+    for role in config.roles:
+        path = f"roles.{role.role}"
+        problems += [(path, what) for what in _role_problems(role.role)]
+        if role.role in GATEWAY_ADMINS and not role.allow_admin:
+            what = f"{role.role} is an administrator's role; a group gives it only with allow_admin = true"
+            problems.append((path, what))
+        if role.role == "org_admin" and not config.routero.organization_id:
+            problems.append((path, "org_admin is a role in one organization: set routero.organization_id"))
+    return [*problems, *_one_role_each(config)]
+
+
+def _role_problems(role: str) -> list[str]:
+    known = sorted([*GATEWAY_ROLES, *GATEWAY_ADMINS])
+    if role in known:
+        return []
+    like = difflib.get_close_matches(role.lower(), known, 1, 0.5)
+    hint = f"did you mean {like[0]}?" if like else f"there are: {', '.join(known)}"
+    return [f"the gateway has no role {role!r}; {hint}"]
+
+
+def _one_role_each(config: Config) -> list[tuple[str, str]]:
+    """A group that two entries name would get the first role alone; a role that two entries give is one entry."""
+    problems: list[tuple[str, str]] = []
+    for number, role in enumerate(config.roles):
+        for other in config.roles[:number]:
+            if role.role != other.role and _stored(role.role) == _stored(other.role):
+                problems.append((f"roles.{role.role}", f"the same role as {other.role}: make one entry of the two"))
+                continue
+            twice = [group for group in role.groups if any(_may_be_one(config, group, one) for one in other.groups)]
+            if role.role != other.role and twice:
+                what = f"{', '.join(map(repr, twice))} gives {other.role} already; a group gives one role"
+                problems.append((f"roles.{role.role}.groups", what))
+    return problems
+
+
+def _stored(role: str) -> str:
+    return GATEWAY_ROLES.get(role) or role
+
+
+def _may_be_one(config: Config, group: str, other: str) -> bool:
+    """Tell whether two ways to name a group may mean one: a name without a source is that of any source."""
+    (source, name), (its_source, its_name) = _parts(config, group), _parts(config, other)
+    return name == its_name and (not source or not its_source or source == its_source)
+
+
+def _parts(config: Config, group: str) -> tuple[str, str]:
+    source, slash, name = group.partition("/")
+    return (source, name) if slash and source in config.source_names else ("", group)
 
 
 def _check_teams(config: Config) -> list[tuple[str, str]]:

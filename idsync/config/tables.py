@@ -181,6 +181,7 @@ class Team(Table):
     id: str = ""
     adopt: bool = False
     groups: tuple[NonEmpty, ...] = ()
+    admins: tuple[NonEmpty, ...] = ()
     max_budget: float | None = Field(default=None, ge=0)
     soft_budget: float | None = Field(default=None, ge=0)
     budget_duration: str | None = None
@@ -225,6 +226,7 @@ class Sink(Table):
 class Role(Table):
     role: NonEmpty
     groups: tuple[NonEmpty, ...] = ()
+    allow_admin: bool = False
 
 
 class Protected(Table):

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from idsync.engine.desk import Desk
-from idsync.model import DepartureState, GatewayUser
-from idsync.store import journal, ledger, people
+from idsync.model import GATEWAY, DepartureState, GatewayUser, GivenRole
+from idsync.store import journal, ledger, people, roles
 from idsync.store.db import Db
 from idsync.store.ledger import Departure, HoldItem
 
@@ -39,15 +39,32 @@ async def are_the_last_admins(
         for user in await desk.gateway.list_users()
         if user.role == ADMIN and user.user_id not in {*own, MASTER} and not user.fenced
     ]
-    return not any(_stays_longer(desk.db, user.user_id, departure) for user in others)
+    return not any(_stays_longer(desk, user.user_id, departure) for user in others)
 
 
-def _stays_longer(db: Db, account_id: str, departure: Departure | None) -> bool:
-    owner = people.person_of_account(db, account_id)
-    theirs = ledger.open_departure(db, owner.id) if owner is not None else None
-    if theirs is None:
+async def is_the_last(desk: Desk, user: GatewayUser, given: GivenRole) -> bool:
+    """Tell whether the gateway has no admin but this one, whom idsync made one (`given`) and is about to lower.
+
+    As with those who leave: of several who are to be lowered each counts on those alone who come after them, and on
+    nobody with a departure.
+    """
+    others = [other for other in await desk.gateway.list_users() if other.role == ADMIN and not other.fenced]
+    return not any(
+        _stays_longer(desk, other.user_id, None, given)
+        for other in others
+        if other.user_id not in (user.user_id, MASTER)
+    )
+
+
+def _stays_longer(desk: Desk, account_id: str, departure: Departure | None, lowered: GivenRole | None = None) -> bool:
+    owner = people.person_of_account(desk.db, account_id)
+    theirs = ledger.open_departure(desk.db, owner.id) if owner is not None else None
+    if theirs is not None:
+        return departure is not None and (theirs.accepted_at, theirs.id) > (departure.accepted_at, departure.id)
+    given = roles.get(desk.db, account_id, GATEWAY)
+    if owner is None or given is None or desk.rules.account_role(owner.role) == ADMIN:
         return True
-    return departure is not None and (theirs.accepted_at, theirs.id) > (departure.accepted_at, departure.id)
+    return lowered is not None and (given.noted_at, account_id) > (lowered.noted_at, lowered.account_id)
 
 
 def hold(db: Db, departure: Departure, now: float) -> None:

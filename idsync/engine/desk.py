@@ -31,7 +31,7 @@ class Telemetry(Protocol):
 
     def reasserted(self, kinds: Sequence[str]) -> None:
         """Count what came back of a departed person and was ended again: fence, key, member, role, invitation,
-        account."""
+        account. Or a key that nobody had asked for: unasked_key."""
 
     def verification(self, result: str) -> None:
         """Note a read-back: "gone" or "alive"."""

@@ -11,17 +11,23 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from idsync.engine import organizations
+import structlog
+
+from idsync.engine import organizations, roles
 from idsync.engine.accounts import DEPARTED_ADDRESS, Identity, accounts_of, free_the_address, identity_of
 from idsync.engine.desk import Desk, Outcome, every
 from idsync.engine.fence import lift_fence
 from idsync.engine.looking import living
-from idsync.errors import Conflicting, Missing, NeedsPerson, StillAlive, Superseded, Transient, Unsupported
+from idsync.errors import Conflicting, Missing, NeedsPerson, StillAlive, Superseded, Transient, UnaskedKey, Unsupported
 from idsync.model import DepartureState, GatewayKey, GatewayUser, Person
-from idsync.policy import role_to_set
 from idsync.store import journal, ledger, people
 from idsync.store.db import Db
 from idsync.store.people import BlockedKey, Grant
+
+LAST_ADMIN_PAUSE = 900.0
+"""Seconds until it is looked again whether somebody else is an admin by now."""
+
+log = structlog.get_logger(__name__)
 
 
 async def converge_member(desk: Desk, person: Person) -> Outcome:
@@ -58,6 +64,7 @@ class _Member:
         self.gone: list[str] = []
         self.restored: list[str] = []
         self.left: list[str] = []
+        self.problem: NeedsPerson | None = None
 
     async def run(self) -> Outcome:
         await organizations.give_back(self.desk, self.person)  # before that, their accounts may be 404 for us
@@ -74,9 +81,10 @@ class _Member:
         try:
             await self._join(user)
         finally:  # a team that is not set up keeps nobody from their role
-            await self._set_role(user)
+            await self._set_roles(user)
         await self._read_back(user)
         waits = [grant.delete_at for grant in self.leaving if grant.team not in self.left and not self._held(grant)]
+        waits += [self.desk.clock.now() + LAST_ADMIN_PAUSE] if self.problem is not None else []
         return Outcome(self._record, min((at for at in waits if at is not None), default=None))
 
     # -- the account ----------------------------------------------------------------------------------------------
@@ -102,10 +110,12 @@ class _Member:
             await self.desk.gateway.create_user(
                 user_id=user_id,
                 email=identity.email,
-                role=self.person.role,
+                role=roles.first_role(self.desk, self.person),
                 sso_user_id=identity.external_id,
                 alias=identity.display_name,
             )
+        except UnaskedKey as error:
+            await self._doom(user_id, error)
         except Conflicting as error:
             msg = f"the gateway has an account with the e-mail of {self.person.label} that may not be linked by e-mail"
             raise NeedsPerson("account", msg, f"idsync link {self.person.label} GATEWAY_USER_ID") from error
@@ -114,6 +124,24 @@ class _Member:
         if user is None:
             raise Transient(f"the gateway does not show the account of {self.person.label} it has just made")
         return user
+
+    async def _doom(self, user_id: str, error: UnaskedKey) -> None:
+        """Write down that a key which came with the account is to be ended, which is what this run does next."""
+        log.error("gateway.unasked_key", person=self.person.id, account=user_id, error=str(error))
+        self.desk.telemetry.reasserted(["unasked_key"])
+        known = [GatewayKey(error.key_id)] if error.key_id else []
+        keys = known or ([] if error.deleted else await self.desk.gateway.list_keys(user_id=user_id))
+        rows = [BlockedKey(key.id, self.person.id, user_id, key.team_id, True, key.name, key.alias) for key in keys]
+        now = self.desk.clock.now()
+
+        def write(db: Db) -> None:
+            for row in rows:
+                people.note_blocked(db, row, now)
+            detail = {"account": user_id, "keys": [row.key_id for row in rows]}
+            journal.append(db, at=now, actor="engine", action="key.unasked", subject=self.person.label, detail=detail)
+
+        await self.desk.write(write)
+        self.marked = [*self.marked, *rows]
 
     # -- taking ---------------------------------------------------------------------------------------------------
 
@@ -245,22 +273,26 @@ class _Member:
     # -- giving ---------------------------------------------------------------------------------------------------
 
     async def _join(self, user: GatewayUser) -> None:
-        await every(self._join_one(user, grant.team) for grant in self.granted)
+        await every(self._join_one(user, grant) for grant in self.granted)
 
-    async def _join_one(self, user: GatewayUser, alias: str) -> None:
-        team_id = self.desk.team_id(alias)
+    async def _join_one(self, user: GatewayUser, grant: Grant) -> None:
+        team_id = self.desk.team_id(grant.team)
         team = await self.desk.gateway.get_team(team_id) if team_id else None
-        if team is None or team_id is None:
-            raise Missing(f"team {alias} is not set up at the gateway yet; `idsync reconcile` creates or adopts it")
-        if not team.has_member(user.user_id):
-            self.desk.still_wanted()
-            await self.desk.gateway.add_member(team_id, user.user_id)
+        if team is None:
+            msg = f"team {grant.team} is not set up at the gateway yet; `idsync reconcile` creates or adopts it"
+            raise Missing(msg)
+        if team.has_member(user.user_id):
+            await roles.set_team_role(self.desk, self.person, user, team, grant)
+        else:
+            await roles.join_team(self.desk, self.person, user, team, grant)
 
-    async def _set_role(self, user: GatewayUser) -> None:
-        role = role_to_set(self.person.role, user.role)
-        if role is not None:
-            self.desk.still_wanted()
-            await self.desk.gateway.set_role(user, role)
+    async def _set_roles(self, user: GatewayUser) -> None:
+        """Set the roles of the account and in the organization; what only a person can decide keeps nothing else."""
+        try:
+            await roles.set_account_role(self.desk, self.person, user)
+        except NeedsPerson as error:
+            self.problem = error
+        await roles.set_organization_role(self.desk, self.person, user)
 
     async def _read_back(self, user: GatewayUser) -> None:
         """Look once more: the gateway's 200 is not proof."""
@@ -282,6 +314,7 @@ class _Member:
         for team in self.left:
             people.drop_grant(db, self.person.id, team)
         self._finish_departures(db, now)
+        self._note_problem(db, now)
         detail = {
             "teams": [grant.team for grant in self.granted],
             "left": self.left,
@@ -289,6 +322,13 @@ class _Member:
             "restored": self.restored,
         }
         journal.append(db, at=now, actor="engine", action="access.converged", subject=self.person.label, detail=detail)
+
+    def _note_problem(self, db: Db, now: float) -> None:
+        """Show the gateway's last admin as a conflict for as long as they are kept one; told when it begins."""
+        if self.problem is None:
+            people.resolve_conflicts(db, roles.LAST_ADMIN, self.person.id, now)
+        elif people.open_conflict(db, roles.LAST_ADMIN, self.person.id, str(self.problem), self.problem.remedy, now):
+            log.error("role.last_admin", person=self.person.id, problem=str(self.problem), remedy=self.problem.remedy)
 
     def _finish_departures(self, db: Db, now: float) -> None:
         """A departure whose person came back halfway is verified once what it had doomed is gone."""

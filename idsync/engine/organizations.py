@@ -22,7 +22,7 @@ from idsync.errors import Missing, NeedsPerson, Rejected, StillAlive, Transient,
 from idsync.gateway import slots
 from idsync.gateway.slots import urgency
 from idsync.model import GatewayUser, Person
-from idsync.policy import ADMIN_ROLES, STORED_ROLES
+from idsync.policy import ADMIN_ROLES
 from idsync.store import canary, directory, journal, ledger, organizations, people
 from idsync.store.db import Db
 from idsync.store.organizations import Left
@@ -126,7 +126,7 @@ async def give_back(desk: Desk, person: Person) -> None:
 
 
 async def _give_one_back(desk: Desk, person: Person, left: Left) -> None:
-    role = _role_for(person, left)
+    role = _role_for(desk, person, left)
     joined = await _join(desk, person, left, role) if await _can_join(desk, left) else False
     if joined:
         await _complete(desk, person, left)
@@ -181,9 +181,9 @@ async def _complete(desk: Desk, person: Person, left: Left) -> None:
         log.warning("organization.account_without_email", account=left.account_id, error=str(error))
 
 
-def _role_for(person: Person, left: Left) -> str:
+def _role_for(desk: Desk, person: Person, left: Left) -> str:
     """The role policy gives, else what they were there; nobody comes back as an admin."""
-    wanted = STORED_ROLES.get(person.role or "", person.role) or left.role or LEAST_ROLE
+    wanted = desk.rules.account_role(person.role) or left.role or LEAST_ROLE
     return LEAST_ROLE if wanted in ADMIN_ROLES else wanted
 
 

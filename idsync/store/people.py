@@ -13,7 +13,10 @@ from idsync.store.db import Db, Row
 
 @dataclass(frozen=True)
 class Grant:
-    """A team policy gives ("granted"), or gave until `lost_at` ("leaving"). Times are epoch seconds."""
+    """A team policy gives ("granted"), or gave until `lost_at` ("leaving"). Times are epoch seconds.
+
+    `role` is what they are in it: "user" or "admin".
+    """
 
     person_id: str
     team: str
@@ -24,6 +27,7 @@ class Grant:
     delete_at: float | None = None
     hold_id: str | None = None
     destroyed: bool = False
+    role: str = "user"
 
 
 @dataclass(frozen=True)
@@ -196,6 +200,7 @@ def _grant(row: Row) -> Grant:
         row["delete_at"],
         row["hold_id"],
         bool(row["destroyed"]),
+        row["role"],
     )
 
 
@@ -222,11 +227,11 @@ def put_grant(db: Db, grant: Grant) -> None:
     elif grant.lost_at is not None:
         exposure.left_team(db, grant.person_id, grant.team, grant.lost_at)
     db.execute(
-        "INSERT INTO grants (person_id, team, state, since, evidence, lost_at, delete_at, hold_id, destroyed)"
-        " VALUES (:person, :team, :state, :since, :evidence, :lost_at, :delete_at, :hold, :destroyed)"
+        "INSERT INTO grants (person_id, team, state, since, evidence, lost_at, delete_at, hold_id, destroyed, role)"
+        " VALUES (:person, :team, :state, :since, :evidence, :lost_at, :delete_at, :hold, :destroyed, :role)"
         " ON CONFLICT (person_id, team) DO UPDATE SET state = excluded.state, since = excluded.since,"
         " evidence = excluded.evidence, lost_at = excluded.lost_at, delete_at = excluded.delete_at,"
-        " hold_id = excluded.hold_id, destroyed = excluded.destroyed",
+        " hold_id = excluded.hold_id, destroyed = excluded.destroyed, role = excluded.role",
         person=grant.person_id,
         team=grant.team,
         state=grant.state,
@@ -236,6 +241,7 @@ def put_grant(db: Db, grant: Grant) -> None:
         delete_at=grant.delete_at,
         hold=grant.hold_id,
         destroyed=int(grant.destroyed),
+        role=grant.role,
     )
 
 
