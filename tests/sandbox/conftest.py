@@ -42,6 +42,7 @@ def either(request: pytest.FixtureRequest, _litellm: Sandbox, _routero: Sandbox)
 def _fresh(sandbox: Sandbox) -> Iterator[Client]:
     client = Client(sandbox)
     client.hook("reset")
+    client.hook("options", {"licence": False, "mints_keys": False})
     yield client
 
 
