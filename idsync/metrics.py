@@ -105,6 +105,16 @@ class Metrics:
         )
         info = Gauge("idsync_build_info", "What is running", ["version", "python"], registry=self.registry)
         info.labels(__version__, platform.python_version()).set(1)
+        self._reload_ok = Gauge(
+            "idsync_config_last_reload_successful",
+            "1: the configuration in force is the one that was last asked for",
+            registry=self.registry,
+        )
+        self._reloaded_at = Gauge(
+            "idsync_config_last_reload_success_timestamp_seconds",
+            "When the configuration in force was taken over",
+            registry=self.registry,
+        )
         self.registry.register(_StoreCollector(db, now, gateway))
 
     # -- what the engine reports ------------------------------------------------------------------------------------
@@ -147,6 +157,12 @@ class Metrics:
         """Note a request to a polled source; `endpoint` is a template without ids, `code` "error" for no answer."""
         self._sources.asked.labels(source, endpoint, code).inc()
         self._sources.asked_time.labels(source).observe(seconds)
+
+    def reloaded(self, *, successful: bool) -> None:
+        """Note that the configuration was read: taken over, or refused."""
+        self._reload_ok.set(int(successful))
+        if successful:
+            self._reloaded_at.set(self._now())
 
     # -- what the rims report -----------------------------------------------------------------------------------------
 

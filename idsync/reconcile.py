@@ -91,7 +91,7 @@ class RoleBook:
 
 
 class Reconciler:
-    """Reads the gateway once a pass; holds no state."""
+    """Reads the gateway once a pass; holds no state but what the configuration wants."""
 
     def __init__(
         self,
@@ -126,6 +126,10 @@ class Reconciler:
     def teams(self) -> Sequence[WantedTeam]:
         """The teams that the configuration names."""
         return self._teams
+
+    def follow(self, teams: Sequence[WantedTeam], *, deletes: bool) -> None:
+        """Let passes that begin from now on go by another configuration."""
+        self._teams, self._deletes = teams, deletes
 
     async def plan(self) -> Pass:
         """Return what differs, changing nothing.

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from typing import Any
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
@@ -18,15 +19,23 @@ class Metronome:
             timezone=UTC, job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None}
         )
 
-    def every(self, seconds: float, beat: Callable[[], Awaitable[None]], *, jitter: float = 0.0) -> None:
-        """Call `beat` now and then every so many seconds (at least one), each time up to `jitter` seconds off."""
+    def every(
+        self, seconds: float, beat: Callable[[], Awaitable[None]], *, jitter: float = 0.0
+    ) -> Callable[[float], None]:
+        """Call `beat` now and then every so many seconds (at least one), each time up to `jitter` seconds off.
+
+        What is returned gives it another pace, in seconds; the next beat comes that much after the change.
+        """
 
         async def call() -> None:
             with contextlib.suppress(asyncio.CancelledError):  # the daemon stops; the next start beats at once
                 await beat()
 
-        pace = {"seconds": max(1.0, seconds), "jitter": int(jitter) or None}
-        self._scheduler.add_job(call, "interval", **pace, next_run_time=datetime.now(UTC))
+        def pace(seconds: float) -> dict[str, Any]:
+            return {"seconds": max(1.0, seconds), "jitter": int(jitter) or None}
+
+        job = self._scheduler.add_job(call, "interval", **pace(seconds), next_run_time=datetime.now(UTC))
+        return lambda changed: job.reschedule("interval", **pace(changed))
 
     def start(self) -> None:
         self._scheduler.start()

@@ -46,7 +46,7 @@ class Cause:
 
 
 class People:
-    """Decides about persons in the caller's transaction. Holds no state but the rules it was built with."""
+    """Decides about persons in the caller's transaction. Holds no state but the rules, which change between two writes only."""
 
     def __init__(self, rules: Rules, clock: Clock, *, on_jobs: Callable[[], None] | None = None) -> None:
         self.rules = rules

@@ -143,13 +143,7 @@ def _core(
 
     metrics = Metrics(store.reader, clock.now, gateway_settings(config).name)
     gateway = gateway_of(config, clock, learned=learned, on_learn=learn, observe=metrics.gateway_call, make=make)
-    settings = EngineSettings(
-        on_departure=config.policy.on_departure,
-        delete_user=config.policy.delete_user,
-        cache_time=config.routero.cache_time,
-        lease=max(60.0, 3 * config.routero.timeout),
-    )
-    engine = Engine(store, gateway, clock, rules, settings, metrics)
+    engine = Engine(store, gateway, clock, rules, engine_settings(config), metrics)
     intake.people.on_jobs = engine.wake
     deletes = config.policy.on_departure == "delete"
     alerts = Alerts(store, gateway, clock, webhook_of(config), wanted=config.alerts.budget_alerts)
@@ -172,15 +166,33 @@ def _core(
     return Core(config, clock, store, metrics, intake, control, gateway, engine, reconciler, poller, watch)
 
 
+def engine_settings(config: Config) -> EngineSettings:
+    return EngineSettings(
+        on_departure=config.policy.on_departure,
+        delete_user=config.policy.delete_user,
+        cache_time=config.routero.cache_time,
+        lease=max(60.0, 3 * config.routero.timeout),
+    )
+
+
 def _prepare(db: Db, core: Core) -> None:
     """Bring the store in line with this process: leases of the dead, the configuration, tokens from files."""
     jobs.release_all(db)
     if back := jobs.mind_a_step_back(db, core.clock.now(), PARKED_AFTER):
         log.warning("clock.set_back", seconds=round(back, 1))
-    for source in core.config.scim.sources:
-        _take_token(db, core, source)
+    take_tokens(db, core)
     if core.control.adopt_configuration(db):
         log.warning("configuration.changed", note="what it alone would take from people is on hold: idsync holds list")
+
+
+def take_tokens(db: Db, core: Core) -> None:
+    """Make the tokens that files and the environment hold the live ones.
+
+    Raises:
+        ConfigError: a file cannot be read.
+    """
+    for source in core.config.scim.sources:
+        _take_token(db, core, source)
 
 
 def _take_token(db: Db, core: Core, source: configuration.ScimSource) -> None:

@@ -5,25 +5,28 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import signal
 import socket
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from idsync.audit import GENESIS, first_break
 from idsync.config import Config, GraphSource, OktaSource
-from idsync.errors import GatewayError, IncompleteSource, StoreError, UsageError
+from idsync.errors import ConfigError, GatewayError, IncompleteSource, StoreError, UsageError
 from idsync.polling.passes import Outcome, Poller
 from idsync.store import journal, tokens
 from idsync.store.db import Db
 
 if TYPE_CHECKING:
     from idsync.schedule import Metronome
+    from idsync.web.auth import Tokens
 
 from idsync.app.core import Core, opened
 from idsync.app.parts import extensions_of
+from idsync.app.reload import reload
+from idsync.app.signals import Asked, whenever
+from idsync.app.supervisor import Supervisor
 
 DRAIN = 20.0
 """Seconds that work under way may take after SIGTERM; Kubernetes kills after 30."""
@@ -41,12 +44,25 @@ log = structlog.get_logger(__name__)
 
 
 class Daemon:
-    """`idsync serve`. `on_ready` is called with the SCIM and operations addresses once both answer."""
+    """`idsync serve`. `on_ready` is called with the SCIM and operations addresses once both answer.
 
-    def __init__(self, config: Config, *, on_ready: Callable[[str, str], None] = lambda scim, ops: None) -> None:
+    `reread` reads the configuration again where it was found; without it there is nothing to reload.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        on_ready: Callable[[str, str], None] = lambda scim, ops: None,
+        reread: Callable[[], Config] | None = None,
+    ) -> None:
         self.config = config
         self._on_ready = on_ready
-        self._stopping = asyncio.Event()
+        self._reread = reread or (lambda: config)
+        self._asked = Asked()
+        self._stopping = self._asked.stop
+        self._supervisor = Supervisor.of_process()
+        self._passing = asyncio.Lock()
         self._ready = False
         self._checked = (0, GENESIS)
 
@@ -60,11 +76,12 @@ class Daemon:
             ConfigError, StoreBusy, StoreError: it could not start.
             UsageError: a port is taken.
         """
-        async with opened(self.config) as core:
-            with self._signals():
-                await self._serve(core)
-            head = journal.head(core.store.reader())
-            log.info("daemon.stopped", audit_entries=head[0], audit_head=head[1])
+        with self._asked.noted():
+            async with opened(self.config) as core:
+                with self._asked.stoppable():
+                    await self._serve(core)
+                head = journal.head(core.store.reader())
+                log.info("daemon.stopped", audit_entries=head[0], audit_head=head[1])
 
     async def _serve(self, core: Core) -> None:
         from idsync.schedule import Metronome
@@ -94,7 +111,7 @@ class Daemon:
             for entry in running:
                 await entry.started()
             metronome = Metronome()
-            metronome.every(self.config.reconcile.every, lambda: self._pass(core))
+            pace = metronome.every(self.config.reconcile.every, lambda: self._pass(core))
             metronome.every(TOKENS_NOTED, lambda: self._note_tokens(core, scim.tokens.take_used()))
             metronome.every(DRILL_LOOKED_AT, lambda: drills.beat(self.config.drill.every))
             metronome.every(SPEND_LOOKED_AT, core.watch.beat)
@@ -103,14 +120,20 @@ class Daemon:
             metronome.start()
             gc.collect()
             gc.freeze()  # what is loaded by now stays: a full collection would look at all of it, and pushes would wait
+            core.metrics.reloaded(successful=True)
             self._ready = True
             head = journal.head(core.store.reader())
             addresses = (_address(public), _address(private))
             trail = {"audit_entries": head[0], "audit_head": head[1]}
             log.info("daemon.ready", scim=f"{addresses[0]}/scim/v2", ops=addresses[1], **trail)
             self._on_ready(*addresses)
-            await self._until_stopped([worker, *tasks])
+            self._supervisor.ready(_status(addresses[0]))
+            answering = self._answering(core, scim.tokens, pace, _status(addresses[0]))
+            await self._until_stopped([worker, *tasks, *answering])
             self._ready = False
+            self._supervisor.stopping()
+            for task in answering:
+                task.cancel()
             await drills.close()
             metronome.stop()
             for entry in running:
@@ -120,6 +143,7 @@ class Daemon:
             await self._note_tokens(core, scim.tokens.take_used())
             scim.close()
             socket_path(core.store.path).unlink(missing_ok=True)
+            await self._supervisor.close()
 
     async def _until_stopped(self, tasks: list[asyncio.Task[None]]) -> None:
         """Wait for a signal, or for a part that ended by itself: that is a fault, told by its exception."""
@@ -128,6 +152,45 @@ class Daemon:
         stopping.cancel()
         for task in done - {stopping}:
             task.result()
+
+    def _answering(
+        self, core: Core, known: Tokens, pace: Callable[[float], None], status: str
+    ) -> list[asyncio.Task[None]]:
+        """Answer SIGHUP and SIGUSR1, each after the other of its kind."""
+
+        async def again() -> None:
+            self._supervisor.reloading()
+            if await self._reload(core):
+                known.reload()
+                pace(self.config.reconcile.every)
+                self._asked.look.set()
+            self._supervisor.ready(status)
+
+        async def look() -> None:
+            log.info("pass.asked_for")
+            for name in sorted(core.poller.sources):
+                await _quietly(core.poller.full(name))
+            await self._pass(core)
+
+        kinds = ((self._asked.reload, again), (self._asked.look, look))
+        return [asyncio.create_task(whenever(asked, act)) for asked, act in kinds]
+
+    async def _reload(self, core: Core) -> bool:
+        """Take over the configuration as it is now, whole or not at all; tell whether it was taken over."""
+        try:
+            done = await reload(core, await asyncio.to_thread(self._reread))
+        except (ConfigError, StoreError) as error:
+            problems = error.problems if isinstance(error, ConfigError) else [("store", str(error))]
+            told = [f"{path}: {what}" for path, what in problems]
+            log.error("config.refused", problems=told, note="nothing has changed; idsync config check --start")
+            core.metrics.reloaded(successful=False)
+            return False
+        self.config = done.config
+        core.metrics.reloaded(successful=True)
+        log.info("config.reloaded", changed=list(done.changed))
+        if done.after_restart:
+            log.warning("config.needs_restart", keys=list(done.after_restart))
+        return True
 
     async def _note_tokens(self, core: Core, used: Mapping[str, float]) -> None:
         """Write down when tokens were used, so that the old one of an exchange can be seen to rest."""
@@ -144,11 +207,12 @@ class Daemon:
             log.warning("tokens.not_noted", error=str(error))
 
     async def _pass(self, core: Core) -> None:
-        """One scheduled pass; a gateway that is down, or a full disk, is met again at the next beat."""
+        """One pass at a time; a gateway that is down, or a full disk, is met again at the next beat."""
         try:
-            await asyncio.to_thread(self._check_chain, core)
-            await asyncio.wrap_future(core.store.submit(core.control.look_at_protected))
-            done = await core.reconciler.apply()
+            async with self._passing:
+                await asyncio.to_thread(self._check_chain, core)
+                await asyncio.wrap_future(core.store.submit(core.control.look_at_protected))
+                done = await core.reconciler.apply()
         except (GatewayError, StoreError) as error:
             log.warning("pass.failed", error=str(error))
             return
@@ -186,24 +250,6 @@ class Daemon:
             return ["stopping"]
         return [] if self._ready else ["starting"]
 
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        """SIGTERM and SIGINT stop in order; the second one ends the process at once."""
-        loop = asyncio.get_running_loop()
-
-        def stop() -> None:
-            if self._stopping.is_set():
-                raise SystemExit(1)
-            self._stopping.set()
-
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop)
-        try:
-            yield
-        finally:
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.remove_signal_handler(number)
-
 
 async def _quietly(poll: Awaitable[Outcome | None]) -> None:
     """Poll; what goes wrong has been logged and noted, and the next beat tries again."""
@@ -217,6 +263,10 @@ async def _quietly(poll: Awaitable[Outcome | None]) -> None:
         held = sum(loss.state == "held" for loss in outcome.losses)
         told = {"source": outcome.source, "poll": outcome.kind, "listed": outcome.listed, "joined": outcome.joined}
         log.info("poll.done", **told, taken_in=outcome.taken_in, lost=done, held=held, frozen=outcome.frozen)
+
+
+def _status(scim: str) -> str:
+    return f"serving SCIM at {scim}/scim/v2"
 
 
 def _bound(host: str, port: int, key: str) -> socket.socket:

@@ -4,6 +4,7 @@ Precedence: `IDSYNC_*` in the environment, then the file, then the defaults. `or
 """
 
 from idsync.config.checks import BUDGET_DURATION, expired, notes
+from idsync.config.live import LIVE, differing, restart_tables, taken_over
 from idsync.config.loading import Loaded, load
 from idsync.config.secrets import (
     AdminKey,
@@ -21,6 +22,7 @@ from idsync.config.tables import Config, GraphSource, OktaSource, ScimSource, Si
 
 __all__ = [
     "BUDGET_DURATION",
+    "LIVE",
     "AdminKey",
     "Config",
     "GraphSource",
@@ -30,15 +32,18 @@ __all__ = [
     "SecretFile",
     "Sink",
     "admin_key",
+    "differing",
     "expired",
     "load",
     "notes",
     "place_of",
     "read_secret",
+    "restart_tables",
     "shown",
     "sink_file_problems",
     "sink_varies",
     "slack_webhook",
     "start_problems",
+    "taken_over",
     "webhook_problems",
 ]

@@ -26,13 +26,16 @@ MAPPED_GROUP_FLOOR = 10
 
 
 class Intake:
-    """Applies edits. Holds no state but the rules it was built with."""
+    """Applies edits. Holds no state but the rules, which are those of its `people`."""
 
     def __init__(self, rules: Rules, clock: Clock, *, on_jobs: Callable[[], None] | None = None) -> None:
-        self.rules = rules
         self.people = People(rules, clock, on_jobs=on_jobs)
         self.bindings = Bindings(self.people, clock)
         self._clock = clock
+
+    @property
+    def rules(self) -> Rules:
+        return self.people.rules
 
     def _now(self) -> float:
         """Return the time in whole milliseconds, as `meta` shows it and filters compare it."""

@@ -58,6 +58,10 @@ class Losses:
         self._limits = limits
         self._clock = clock
 
+    def follow(self, limits: Limits) -> None:
+        """Weigh by other limits from now on."""
+        self._limits = limits
+
     async def take(self, name: str, looked: Looked, origin: Origin, *, act: bool) -> list[Taken]:
         """Do or hold what the looks have shown, and let go whom a hold has and who is there; without `act`, only tell."""
         losses = sorted(looked.losses, key=lambda loss: loss.user.external_id)

@@ -7,8 +7,9 @@ loses before anybody gains.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol, TypeVar
@@ -86,6 +87,26 @@ class Poller:
         self._telemetry = telemetry
         self._accounts = accounts
         self._turns = {name: asyncio.Lock() for name in sources}
+        self._under_way: dict[str, Rules] = {}
+        """The rules a poll began with; it ends with them, so that what it notes as listed is what it has listed."""
+
+    def follow(self, rules: Rules, limits: Limits) -> None:
+        """Let polls that begin from now on go by another configuration."""
+        self._rules = rules
+        self._losses.follow(limits)
+
+    @contextlib.asynccontextmanager
+    async def _turn(self, name: str) -> AsyncIterator[None]:
+        """Wait until no other poll of the source is under way, and be the one that is."""
+        async with self._turns[name]:
+            self._under_way[name] = self._rules
+            try:
+                yield
+            finally:
+                del self._under_way[name]
+
+    def _rules_for(self, name: str) -> Rules:
+        return self._under_way.get(name, self._rules)
 
     async def close(self) -> None:
         """Close every connection to the sources."""
@@ -100,7 +121,7 @@ class Poller:
         Raises:
             IncompleteSource: the source did not answer in full; nothing was written.
         """
-        async with self._turns[name]:
+        async with self._turn(name):
             return await self._measured(name, "full", lambda: self._full(self.sources[name], dry_run), dry_run)
 
     async def recent(self, name: str) -> Outcome:
@@ -109,7 +130,7 @@ class Poller:
         Raises:
             IncompleteSource: the source did not answer in full; nothing was removed.
         """
-        async with self._turns[name]:
+        async with self._turn(name):
             return await self._measured(name, "changes", lambda: self._recent(self.sources[name]))
 
     async def events(self, name: str) -> Outcome | None:
@@ -118,7 +139,7 @@ class Poller:
         Raises:
             IncompleteSource: the source did not answer in full; nothing was removed.
         """
-        async with self._turns[name]:
+        async with self._turn(name):
             if self._cursor(name) is None:
                 return None
             return await self._measured(name, "events", lambda: self._events(self.sources[name]))
@@ -226,7 +247,8 @@ class Poller:
         *,
         dry_run: bool = False,
     ) -> Outcome:
-        found = await asyncio.to_thread(lambda: compare(self._store.reader(), self._rules, listing, accounts))
+        rules = self._rules_for(source.name)
+        found = await asyncio.to_thread(lambda: compare(self._store.reader(), rules, listing, accounts))
         looked = await Looks(self._store, source, dry_run=dry_run).up(found.nominated, found.absent)
         outcome = Outcome(
             source.name, kind, listing.at, len(listing.users), len(found.users) + len(looked.back),
@@ -277,7 +299,7 @@ class Poller:
             if name not in self.sources:
                 msg = f"hold {hold_id} was made for source {name}, which is not configured; `idsync holds reject {hold_id}`"
                 raise HeldByGuard(msg)
-            async with self._turns[name]:
+            async with self._turn(name):
                 changed = await self._changed(name, losses)
             if changed:
                 msg = (
@@ -332,12 +354,12 @@ class Poller:
 
     def _wanted(self, name: str) -> Wanted:
         """Return which groups of a source the configuration names, and which were bound."""
-        db = self._store.reader()
-        specs = [spec for rule in self._rules.rules for spec in rule.groups if _may_mean(spec, name)]
+        db, rules = self._store.reader(), self._rules_for(name)
+        specs = [spec for rule in rules.rules for spec in rule.groups if _may_mean(spec, name)]
         bound = {
             group.external_id
             for binding in people.bindings(db)
-            if binding.source == name and self._rules.still_names(binding.kind, binding.target, binding.spec)
+            if binding.source == name and rules.still_names(binding.kind, binding.target, binding.spec)
             and (group := directory.group_any(db, binding.group_id)) is not None and group.external_id
         }  # fmt: skip
         return Wanted(

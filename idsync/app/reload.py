@@ -1,0 +1,54 @@
+"""SIGHUP: a new configuration is taken over whole, or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from idsync.app.core import Core, engine_settings, take_tokens
+from idsync.app.parts import limits_of, rules_of, start_problems, wanted_teams
+from idsync.config import Config, differing, taken_over
+from idsync.errors import ConfigError
+from idsync.store.db import Db
+
+
+@dataclass(frozen=True)
+class Reloaded:
+    """What a reload has brought: keys that count now, and keys that count after a restart."""
+
+    config: Config
+    changed: tuple[str, ...]
+    after_restart: tuple[str, ...]
+
+
+async def reload(core: Core, wanted: Config) -> Reloaded:
+    """Let a running core follow the live tables of a configuration; secrets in files are read again as well.
+
+    The rules change on the writer's thread, between two writes, in the transaction that looks at everybody again: what
+    the change alone would take from people is on hold by the time the first push is judged by the new rules. If that
+    transaction is undone, the old rules are back before the next write.
+
+    Raises:
+        ConfigError: the configuration cannot be used, or a file it names cannot; nothing has changed.
+        StoreError: the store refused; nothing has changed.
+    """
+    running = core.config
+    config = taken_over(running, wanted)
+    if problems := await asyncio.to_thread(start_problems, wanted):
+        raise ConfigError(problems)
+    people = core.intake.people
+    rules, before = rules_of(config), people.rules
+
+    def adopt(db: Db) -> None:
+        people.rules = rules
+        take_tokens(db, core)
+        core.control.adopt_configuration(db)
+
+    adopted = core.store.submit(adopt)
+    adopted.add_done_callback(lambda done: setattr(people, "rules", before) if done.exception() else None)
+    await asyncio.wrap_future(adopted)
+    core.config = config
+    core.engine.rules, core.engine.settings = rules, engine_settings(config)
+    core.poller.follow(rules, limits_of(config))
+    core.reconciler.follow(wanted_teams(config), deletes=config.policy.on_departure == "delete")
+    return Reloaded(config, tuple(differing(running, config)), tuple(differing(config, wanted)))
