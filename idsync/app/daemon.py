@@ -156,24 +156,28 @@ class Daemon:
     def _answering(
         self, core: Core, known: Tokens, pace: Callable[[float], None], status: str
     ) -> list[asyncio.Task[None]]:
-        """Answer SIGHUP and SIGUSR1, each after the other of its kind."""
+        """Answer SIGHUP and SIGUSR1, each after the other of its kind. What was reloaded is acted on at once."""
 
         async def again() -> None:
             self._supervisor.reloading()
             if await self._reload(core):
                 known.reload()
                 pace(self.config.reconcile.every)
-                self._asked.look.set()
+                follow.set()
             self._supervisor.ready(status)
 
-        async def look() -> None:
-            log.info("pass.asked_for")
+        async def look(poll: Callable[[str], Awaitable[Outcome]]) -> None:
             for name in sorted(core.poller.sources):
-                await _quietly(core.poller.full(name))
+                await _quietly(poll(name))
             await self._pass(core)
 
-        kinds = ((self._asked.reload, again), (self._asked.look, look))
-        return [asyncio.create_task(whenever(asked, act)) for asked, act in kinds]
+        follow = asyncio.Event()
+        kinds: Mapping[asyncio.Event, Callable[[], Awaitable[None]]] = {
+            self._asked.reload: again,
+            self._asked.look: lambda: look(core.poller.full),
+            follow: lambda: look(core.poller.recent),
+        }
+        return [asyncio.create_task(whenever(asked, act)) for asked, act in kinds.items()]
 
     async def _reload(self, core: Core) -> bool:
         """Take over the configuration as it is now, whole or not at all; tell whether it was taken over."""

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from idsync.app.core import Core, engine_settings, take_tokens
 from idsync.app.parts import limits_of, rules_of, start_problems, wanted_teams
-from idsync.config import Config, differing, taken_over
+from idsync.config import LIVE, Config, cross_checks, differing
 from idsync.errors import ConfigError
+from idsync.policy import GroupSpec
 from idsync.store.db import Db
 
 
@@ -52,3 +53,27 @@ async def reload(core: Core, wanted: Config) -> Reloaded:
     core.poller.follow(rules, limits_of(config))
     core.reconciler.follow(wanted_teams(config), deletes=config.policy.on_departure == "delete")
     return Reloaded(config, tuple(differing(running, config)), tuple(differing(config, wanted)))
+
+
+def taken_over(running: Config, wanted: Config) -> Config:
+    """Return the running configuration with the live tables of the wanted one.
+
+    Raises:
+        ConfigError: the live part of the wanted configuration needs a part that only a restart brings.
+    """
+    merged = running.model_copy(update={name: getattr(wanted, name) for name in LIVE})
+    problems = [
+        (f"{path}.groups", f"{group!r} names a source that is another after a restart; restart instead")
+        for path, groups in _groups(merged)
+        for group in groups
+        if GroupSpec.parse(group, running.source_names) != GroupSpec.parse(group, wanted.source_names)
+    ]
+    problems += cross_checks(merged)
+    if problems:
+        raise ConfigError(problems)
+    return merged
+
+
+def _groups(config: Config) -> list[tuple[str, tuple[str, ...]]]:
+    named = [(f"teams.{team.alias}", team.groups) for team in config.teams]
+    return [*named, *((f"roles.{role.role}", role.groups) for role in config.roles)]

@@ -14,6 +14,9 @@ from collections.abc import Mapping
 
 import structlog
 
+SENDING = 1.0
+"""Seconds to wait for room in the queue of whoever listens."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -53,16 +56,16 @@ class Supervisor:
 
     async def _beat(self, seconds: float) -> None:
         while True:
-            self._send("WATCHDOG=1")
+            self._send("WATCHDOG=1", patience=0.0)  # the next one follows anyway
             await asyncio.sleep(seconds)
 
-    def _send(self, *lines: str) -> None:
+    def _send(self, *lines: str, patience: float = SENDING) -> None:
         if not self._address:
             return
         address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as speaker:
-                speaker.setblocking(False)
+                speaker.settimeout(patience)
                 speaker.sendto("\n".join(lines).encode(), address)
         except OSError as error:
             log.warning("supervisor.not_told", said=lines[0], error=str(error))

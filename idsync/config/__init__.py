@@ -3,8 +3,8 @@
 Precedence: `IDSYNC_*` in the environment, then the file, then the defaults. `origins` remembers which one it was.
 """
 
-from idsync.config.checks import BUDGET_DURATION, expired, notes
-from idsync.config.live import LIVE, differing, restart_tables, taken_over
+from idsync.config.checks import BUDGET_DURATION, cross_checks, expired, notes
+from idsync.config.live import LIVE, differing, restart_tables
 from idsync.config.loading import Loaded, load
 from idsync.config.secrets import (
     AdminKey,
@@ -32,6 +32,7 @@ __all__ = [
     "SecretFile",
     "Sink",
     "admin_key",
+    "cross_checks",
     "differing",
     "expired",
     "load",
@@ -44,6 +45,5 @@ __all__ = [
     "sink_varies",
     "slack_webhook",
     "start_problems",
-    "taken_over",
     "webhook_problems",
 ]

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from idsync.config.checks import cross_checks
 from idsync.config.loading import entry_name
 from idsync.config.tables import Config
-from idsync.errors import ConfigError
-from idsync.policy import GroupSpec
 
 LIVE = ("policy", "guard", "reconcile", "drill", "teams", "roles", "protected")
 """Tables that SIGHUP takes over. All others say where idsync listens, whom it asks and with which credential."""
@@ -17,30 +14,6 @@ LIVE = ("policy", "guard", "reconcile", "drill", "teams", "roles", "protected")
 def restart_tables() -> tuple[str, ...]:
     """Return the tables whose changes count after a restart."""
     return tuple(name for name in Config.model_fields if name not in LIVE)
-
-
-def taken_over(running: Config, wanted: Config) -> Config:
-    """Return the running configuration with the live tables of the wanted one.
-
-    Raises:
-        ConfigError: the live part of the wanted configuration needs a part that only a restart brings.
-    """
-    merged = running.model_copy(update={name: getattr(wanted, name) for name in LIVE})
-    problems = [
-        (f"{path}.groups", f"{group!r} names a source that is another after a restart; restart instead")
-        for path, groups in _groups(merged)
-        for group in groups
-        if GroupSpec.parse(group, running.source_names) != GroupSpec.parse(group, wanted.source_names)
-    ]
-    problems += cross_checks(merged)
-    if problems:
-        raise ConfigError(problems)
-    return merged
-
-
-def _groups(config: Config) -> list[tuple[str, tuple[str, ...]]]:
-    named = [(f"teams.{team.alias}", team.groups) for team in config.teams]
-    return [*named, *((f"roles.{role.role}", role.groups) for role in config.roles)]
 
 
 def differing(one: Config, other: Config) -> list[str]:

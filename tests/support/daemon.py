@@ -45,8 +45,10 @@ def idsync(settings: Path, *words: str) -> Done:
 class Daemon:
     """`idsync serve`, started and ended as often as a test likes; what it said on stderr is kept over all lives."""
 
-    def __init__(self, settings: Path) -> None:
+    def __init__(self, settings: Path, **environ: str) -> None:
+        """`environ` is laid over the environment."""
         self.settings = settings
+        self._environ = environ
         self._log = settings.parent / "stderr"
         self._log.touch()
         self._process: subprocess.Popen[bytes] | None = None
@@ -72,7 +74,11 @@ class Daemon:
         line = [sys.executable, "-m", "idsync", "-c", str(self.settings), "--log-format", "json", "serve"]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                line, stdout=subprocess.DEVNULL, stderr=log, env=_environment(), cwd=self.settings.parent
+                line,
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+                env=_environment() | self._environ,
+                cwd=self.settings.parent,
             )
 
     def wait_until_serving(self) -> None:
@@ -103,7 +109,10 @@ class Daemon:
 
     def terminate(self) -> None:
         """Ask it to end (SIGTERM) and go on."""
-        self._running().send_signal(signal.SIGTERM)
+        self.signal(signal.SIGTERM)
+
+    def signal(self, number: signal.Signals) -> None:
+        self._running().send_signal(number)
 
     def exit_code(self, seconds: float = 30.0) -> int:
         """Wait for its end."""
@@ -121,6 +130,15 @@ class Daemon:
     def events(self) -> list[dict[str, Any]]:
         """Return its log lines, over all lives."""
         return [json.loads(line) for line in self.said().splitlines() if line.startswith("{")]
+
+    def wait_for_event(self, name: str, times: int = 1) -> dict[str, Any]:
+        """Wait until it has logged this so many times, and return the newest."""
+
+        def told() -> list[dict[str, Any]]:
+            found = [event for event in self.events() if event["event"] == name]
+            return found if len(found) >= times else []
+
+        return until(told, f"{name} is logged", told=self.said)[-1]
 
     def assert_discreet(self, *secrets: str) -> None:
         """No secret of anybody was ever written to stderr, and no traceback."""
