@@ -1,4 +1,4 @@
-"""Writes docs/configuration.md, docs/cli.md and parts of docs/scim.md from the code, so that they cannot say else.
+"""Writes docs/configuration.md, docs/cli.md, docs/metrics.md and parts of docs/scim.md, so that they cannot say else.
 
     python tools/reference.py           write them
     python tools/reference.py --check   exit 1 when they are not what the code says
@@ -22,11 +22,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import click
+import metrics_page
 from pydantic import BaseModel, BeforeValidator, SecretStr
 from pydantic.fields import FieldInfo
 
 from idsync.cli.main import cli
-from idsync.config import Config
+from idsync.config import LIVE, Config, restart_tables
 from idsync.scim import parse, provider, sql, tolerance
 from idsync.store.directory import PENDING_FOR
 from idsync.web.auth import MAX_TOKEN
@@ -77,8 +78,10 @@ One TOML file: the one given with `-c`, else the one `IDSYNC_CONFIG` names, else
 - An unknown key is an error. All errors are told at once, each with its path, with exit code 2.
 - `idsync config check` reads the file only; `idsync config check --start` also asks whether secrets can be read, a
   source is there and sinks are ready. `idsync config show` prints every value with where it came from, secrets masked.
-- A change counts after a restart. What it alone would take from people waits as a
-  [hold](operations.md#a-hold-fired).
+- SIGHUP (`systemctl reload idsync`) lets a running daemon take over: LIVE. All or nothing: a file that is wrong
+  changes nothing, and the log event `config.refused` says why. Secrets in files are read again as well.
+- Other tables count after a restart: RESTART; a reload names what has changed there (`config.needs_restart`).
+- What a change alone would take from people waits as a [hold](operations.md#a-hold-fired).
 
 [config.example.toml](../config.example.toml) has every key below, with the same words.
 """
@@ -207,7 +210,10 @@ def toml(value: Any) -> str:
 def configuration() -> str:
     """Return docs/configuration.md."""
     told = comments((ROOT / "config.example.toml").read_text("utf-8"))
+    tables = {"LIVE": LIVE, "RESTART": restart_tables()}
     lines = [MADE, "", CONFIGURATION]
+    for word, names in tables.items():
+        lines[-1] = lines[-1].replace(word, ", ".join(f"`{name}`" for name in names))
     for section in sections(Config, told):
         lines += [f"## {section.header}", ""]
         lines += [section.about, ""] if section.about else []
@@ -354,6 +360,7 @@ def main(arguments: list[str]) -> int:
     pages = {
         ROOT / "docs/configuration.md": configuration(),
         ROOT / "docs/cli.md": command_line(),
+        ROOT / "docs/metrics.md": metrics_page.page(MADE),
         endpoint: scim(endpoint.read_text("utf-8")),
     }
     if arguments == ["--check"]:

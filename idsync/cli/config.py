@@ -35,7 +35,7 @@ def check(ctx: click.Context, start: bool, as_json: bool) -> int:
     """Report everything that is wrong, each problem with its path, and what is accepted but not carried out yet."""
     from idsync.app import sink_problems, start_problems
     from idsync.clock import SystemClock
-    from idsync.config import expired, notes, webhook_problems
+    from idsync.config import LIVE, expired, notes, restart_tables, webhook_problems
 
     try:
         found = loaded(ctx)
@@ -54,11 +54,16 @@ def check(ctx: click.Context, start: bool, as_json: bool) -> int:
         return error.exit_code
     told = [*notes(found.config), *expired(found.config, SystemClock().now())]
     if as_json:
-        show({"ok": True, "problems": [], "notes": [{"path": path, "what": what} for path, what in told]})
+        tables = {"reload": LIVE, "restart": restart_tables()}
+        show({"ok": True, "problems": [], "notes": [{"path": path, "what": what} for path, what in told], **tables})
         return 0
     say(f"{found.path or 'no file, environment and defaults only'}: ok")
     for path, what in told:
         say(f"  note: {path}: {what}")
+    if start:
+        say(
+            f"  a running daemon takes over with SIGHUP: {', '.join(LIVE)}; after a restart: {', '.join(restart_tables())}"
+        )
     return 0
 
 
