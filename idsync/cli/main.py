@@ -37,7 +37,8 @@ COMMANDS = {
     "token": ("token", "Bearer tokens of sources and operators."),
     "audit": ("audit", "The hash-chained audit trail."),
     "config": ("config", "Check and show the configuration, or write one of what the gateway has."),
-    "db": ("db", "Back up and check the store while the daemon runs."),
+    "db": ("db", "Back up, check and restore the store."),
+    "completion": ("completion", "Completion of commands and options for a shell."),
     "sandbox": ("sandbox", "A stand-in gateway on loopback, to try things out."),
     "demo": ("demo", "Sandbox, daemon, and a scripted joiner, mover and leaver."),
 }
@@ -55,6 +56,15 @@ class LazyGroup(click.Group):
         module = importlib.import_module(f"idsync.cli.{COMMANDS[cmd_name][0]}")
         command: click.Command = getattr(module, cmd_name)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; one that is not there is told with those that look like it."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.NoSuchCommand as error:
+            raise click.NoSuchCommand(error.command_name, possibilities=COMMANDS, ctx=ctx) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -89,12 +99,16 @@ def cli(ctx: click.Context, config: str | None, log_level: str, log_format: str 
 def main() -> None:
     """Run the command line; every error becomes a sentence on stderr and an exit code."""
     try:
-        result: Any = cli.main(standalone_mode=False)
+        result: Any = cli.main(prog_name="idsync", standalone_mode=False)
     except click.exceptions.Abort:
         say("idsync: stopped", err=True)
         sys.exit(130)
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
+        sys.exit(2)
+    except click.ClickException as error:
+        where = getattr(error, "ctx", None)
+        say(f"idsync: {error.format_message()} Try: {where.command_path if where else 'idsync'} --help", err=True)
         sys.exit(2)
     except IdsyncError as error:
         tell(error)

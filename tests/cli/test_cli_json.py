@@ -23,6 +23,7 @@ WRITING = {
     "bind",
     "unbind",
     "backup",
+    "completion",
     "freeze",
     "thaw",
 }
