@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo run test fuzz crash litellm vault bench lint lock clean
+.PHONY: demo run test fuzz crash litellm vault bench lint lock man release clean
 
 $(READY): requirements/dev.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "idsync needs Python 3.11, 3.12 or 3.13 (PYTHON=python3.12 make ...)")'
@@ -47,11 +47,23 @@ vault: $(READY) ## tests of the Vault sink at a real server: IDSYNC_VAULT names 
 bench: $(READY) ## ratios and percentiles; never part of the tests
 	@$(BIN)/python -m bench
 
+man: $(READY) ## dist/man/idsync.1, from the commands
+	@$(BIN)/python tools/man_page.py dist/man/idsync.1
+
+.venv-release/.installed: requirements/release.lock
+	@$(PYTHON) -m venv .venv-release
+	@.venv-release/bin/pip install --quiet --require-hashes -r requirements/release.lock
+	@touch $@
+
+release: .venv-release/.installed ## dist/: built twice, bill of materials, licences, vulnerabilities; TRIAL=1 without a tag
+	@.venv-release/bin/python tools/release.py $(if $(TRIAL),--trial)
+
 lock: ## refresh requirements/*.lock (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links pyproject.toml -o requirements/runtime.lock
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links pyproject.toml --group dev -o requirements/dev.lock
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links --override requirements/litellm.overrides requirements/litellm.in -o requirements/litellm.lock
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links requirements/vault.in -o requirements/vault.lock
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links requirements/release.in -o requirements/release.lock
 
 clean:
-	rm -rf $(VENV) .venv-litellm .venv-vault .run .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-litellm .venv-vault .venv-release dist .run .pytest_cache .mypy_cache .ruff_cache
