@@ -125,13 +125,17 @@ def audit() -> str:
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     if target.exists():
-        found = [entry for entry in json.loads(target.read_text("utf-8"))["dependencies"] if entry.get("vulns")]
+        asked = json.loads(target.read_text("utf-8"))["dependencies"]
+        found = [entry for entry in asked if entry.get("vulns")]
+        skipped = [entry["skip_reason"] for entry in asked if "skip_reason" in entry]
         if found:
             told = [f"{entry['name']} {entry['version']}: {entry['vulns'][0]['id']}" for entry in found]
             raise NotReleasable(f"known vulnerabilities: {'; '.join(told)}")
-        return "none known"
+        if skipped:
+            return f"NOT ASKED for {len(skipped)} of {len(asked)}: {skipped[0]}"
+        return f"none known in {len(asked)} packages"
     last = (done.stderr.strip().splitlines() or ["no answer"])[-1]
-    return f"not asked ({last})"
+    return f"NOT ASKED ({last})"
 
 
 def main(arguments: list[str]) -> int:

@@ -5,11 +5,19 @@ from __future__ import annotations
 import json
 import os
 import re
+import runpy
+import shutil
 import stat
+import subprocess
+import textwrap
+import typing
 from configparser import RawConfigParser
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+import idsync
 from idsync import config
 from idsync.errors import ConfigError
 
@@ -124,6 +132,77 @@ def test_the_unit_is_not_root_and_hands_the_key_over_as_a_credential() -> None:
     text = (ROOT / "deploy/idsync.service").read_text("utf-8")
     assert "Environment=IDSYNC_ROUTERO__ADMIN_KEY_FILE=%d/admin_key\n" in text
     assert int(service["TimeoutStopSec"]) > 30
+
+
+def test_the_unit_speaks_to_systemd_and_reloads() -> None:
+    unit = Unit(strict=False, interpolation=None)
+    unit.read(ROOT / "deploy/idsync.service", "utf-8")
+    service = unit["Service"]
+    assert (service["Type"], service["ExecReload"]) == ("notify", "/bin/kill -HUP $MAINPID")
+    assert int(service["WatchdogSec"]) >= 30
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
+def test_the_unit_is_as_closed_as_the_page_says() -> None:
+    line = ["systemd-analyze", "security", "--offline=true", "--no-pager", ROOT / "deploy/idsync.service"]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    level = re.search(r"Overall exposure level for \S+: ([\d.]+)", done.stdout)
+    assert level is not None, done.stderr
+    assert float(level[1]) <= 1.1
+
+
+DEPLOYED = sorted(path for path in (ROOT / "deploy").rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("file", DEPLOYED, ids=lambda file: file.name)
+def test_settings_named_in_deploy_exist(file: Path) -> None:
+    """Those of list entries are named by an example's name, which is no key; what is left of it has to be one."""
+    for name in set(re.findall(r"IDSYNC_[A-Z0-9_]+__[A-Z0-9_]+", file.read_text("utf-8"))):
+        where: Any = config.Config
+        for key in name.removeprefix("IDSYNC_").lower().split("__"):
+            fields = getattr(where, "model_fields", {})
+            if key in fields:
+                kind = fields[key].annotation
+                where = next((inner for inner in typing.get_args(kind) if hasattr(inner, "model_fields")), kind)
+                last = key
+        assert name.lower().endswith(last), name
+
+
+def test_the_try_out_has_a_configuration_that_is_taken(tmp_path: Path) -> None:
+    text = (ROOT / "deploy/compose.sandbox.yaml").read_text("utf-8")
+    content = text.partition("    content: |\n")[2].partition("\nvolumes:")[0]
+    file = tmp_path / "config.toml"
+    file.write_text(textwrap.dedent(content), "utf-8")
+    environment = dict(re.findall(r"^ +(IDSYNC_\w+__\w+): '?([^'\n]+)'?$", text, re.MULTILINE))
+    loaded = config.load(str(file), environment | {"IDSYNC_SERVER__HOST": "0.0.0.0"})  # noqa: S104
+    assert config.start_problems(loaded.config) == []
+
+
+def test_every_file_names_the_same_release() -> None:
+    release = runpy.run_path(str(ROOT / "tools/release.py"))
+    wanted = release["version"]()
+    assert wanted == idsync.__version__
+    for name, pattern in release["PLACES"]:
+        found = re.findall(pattern, (ROOT / name).read_text("utf-8"), re.MULTILINE)
+        assert found[:1] == [wanted], name
+
+
+def test_the_chart_runs_one_process_without_rights() -> None:
+    text = (ROOT / "deploy/helm/idsync/templates/deployment.yaml").read_text("utf-8")
+    for line in (
+        "replicas: 1",
+        "type: Recreate",
+        "runAsNonRoot: true",
+        "readOnlyRootFilesystem: true",
+        "allowPrivilegeEscalation: false",
+        "drop: [ALL]",
+        "automountServiceAccountToken: false",
+    ):
+        assert re.search(rf"^ +{re.escape(line)}$", text, re.MULTILINE), line
+    seconds = re.search(r"terminationGracePeriodSeconds: (\d+)", text)
+    assert seconds is not None
+    assert int(seconds[1]) > 30
+    json.loads((ROOT / "deploy/helm/idsync/values.schema.json").read_text("utf-8"))
 
 
 def test_ci_runs_what_the_readme_says() -> None:
