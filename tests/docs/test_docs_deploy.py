@@ -144,7 +144,7 @@ def test_the_unit_speaks_to_systemd_and_reloads() -> None:
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
 def test_the_unit_is_as_closed_as_the_page_says() -> None:
-    line = ["systemd-analyze", "security", "--offline=true", "--no-pager", ROOT / "deploy/idsync.service"]
+    line = ["systemd-analyze", "security", "--offline=true", "--no-pager", str(ROOT / "deploy/idsync.service")]
     done = subprocess.run(line, capture_output=True, text=True, check=False)
     level = re.search(r"Overall exposure level for \S+: ([\d.]+)", done.stdout)
     assert level is not None, done.stderr
