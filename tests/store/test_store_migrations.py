@@ -1,0 +1,75 @@
+"""A store of every schema there ever was goes on with this release."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.resources
+import re
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from idsync.store import directory
+from idsync.store.sqlite import SqliteStore
+
+FOLDER = importlib.resources.files("idsync.store") / "migrations"
+SCRIPTS = {
+    entry.name.removesuffix(".sql"): entry.read_text("utf-8")
+    for entry in sorted(FOLDER.iterdir(), key=lambda entry: entry.name)
+    if entry.name.endswith(".sql")
+}
+FROZEN = {
+    "0001_initial": "3d3ba477fae4c86fbe30f076f884687f5eb7dbadd5bf8da0a7380e590b5a0cff",
+    "0002_counts": "70f02da14444f0c6032871a708cd526d26347b61cb4b4c755b5e16f6bdc5acea",
+    "0003_names": "58a29f83c104433a0ff90db7f851d42fb8d7add2478745de2641c08431df7d52",
+    "0004_proof": "6b710e71e2e0e182ea5adaa395d4a0da7648776c0c45b666ec6c3af480b0b76f",
+    "0005_exposed": "084816fb797a4bdcbf039635d295984fb9857de26fafe0691f40e5d8ba8f292b",
+    "0006_organizations": "4e1e62904a57efdfe5cddc213c9062225aa5469dbdd8e3fc0a03fdc25f323b60",
+    "0007_polled": "cb68498b9511b7ce1a3bec171f1d85a86baf38bb09333f590c624fdbbbb4c201",
+    "0008_names": "d8e7e16ccdbe329e97d7078b32180f7d508967b0517d6bc4e541b4314c3afeff",
+}
+"""SHA-256 of what stores have run already. A change of the schema is a new file, never another text in an old one."""
+RECORD = "CREATE TABLE _sqlite_migrations (migration_set TEXT, name TEXT, applied_at TEXT, PRIMARY KEY (migration_set, name))"
+
+
+def test_what_stores_have_run_never_changes() -> None:
+    now = {name: hashlib.sha256(SCRIPTS[name].encode()).hexdigest() for name in FROZEN}
+    assert now == FROZEN
+
+
+def schema(path: Path) -> set[tuple[str, str, str]]:
+    """Return every table, index and trigger, however it was laid out."""
+    with closing(sqlite3.connect(path)) as connection:
+        rows = connection.execute("SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
+    plain = {(kind, name, re.sub(r"--[^\n]*|\s+", " ", sql)) for kind, name, sql in rows}
+    return {(kind, name, re.sub(r" +", " ", sql)) for kind, name, sql in plain if name != "_sqlite_migrations"}
+
+
+@pytest.mark.parametrize("last", SCRIPTS)
+def test_a_store_of_any_schema_is_brought_up_to_date(tmp_path: Path, last: str) -> None:
+    path, fresh = tmp_path / "old.db", tmp_path / "new.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(RECORD)
+        for name in [name for name in SCRIPTS if name <= last]:
+            connection.executescript(SCRIPTS[name])
+            connection.execute("INSERT INTO _sqlite_migrations VALUES ('idsync', ?, '2026-11-23')", (name,))
+        connection.execute(
+            "INSERT INTO persons (id, label, generation, ever_had_access, created_at) VALUES ('p', 'ann', 1, 1, 0)"
+        )
+        connection.execute(
+            "INSERT INTO users (id, source, user_name, user_name_key, active, doc, person_id, observation, observed_at,"
+            " created_at, updated_at, version) VALUES ('u', 'okta', 'ann', 'ann', 1, '{}', 'p', 'present', 1, 1, 1, 1)"
+        )
+        connection.commit()
+    for name in (path, fresh):
+        store = SqliteStore(f"sqlite:///{name}")
+        store.open()
+        try:
+            if name == path:
+                assert [user.id for user in directory.find_users_any(store.reader(), "ann")] == ["u"]
+                assert store.reader().all("PRAGMA foreign_key_check") == []
+        finally:
+            store.close()
+    assert schema(path) == schema(fresh)
