@@ -116,6 +116,7 @@ def test_a_daemon_follows_its_configuration_and_tells_systemd(tmp_path: Path, se
         _what_a_change_alone_would_take_is_held(tmp_path, daemon, company)
         gateway.ok("/team/member_delete", {"team_id": "data", "user_id": "u-ann"})
         daemon.signal(signal.SIGUSR1)
+        daemon.wait_for_event("pass.asked_for")
         gateway.wait_for_member("data", "u-ann")
         daemon.terminate()
         assert [systemd.next()[0] for _ in range(5)] == ["RELOADING=1", "READY=1"] * 2 + ["STOPPING=1"]

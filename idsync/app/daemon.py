@@ -171,10 +171,14 @@ class Daemon:
                 await _quietly(poll(name))
             await self._pass(core)
 
+        async def look_now() -> None:
+            log.info("pass.asked_for")
+            await look(core.poller.full)
+
         follow = asyncio.Event()
         kinds: Mapping[asyncio.Event, Callable[[], Awaitable[None]]] = {
             self._asked.reload: again,
-            self._asked.look: lambda: look(core.poller.full),
+            self._asked.look: look_now,
             follow: lambda: look(core.poller.recent),
         }
         return [asyncio.create_task(whenever(asked, act)) for asked, act in kinds.items()]

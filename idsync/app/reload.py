@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import Future
 from dataclasses import dataclass
 
 from idsync.app.core import Core, engine_settings, take_tokens
@@ -45,8 +46,12 @@ async def reload(core: Core, wanted: Config) -> Reloaded:
         take_tokens(db, core)
         core.control.adopt_configuration(db)
 
+    def undo(done: Future[None]) -> None:
+        if done.cancelled() or done.exception() is not None:
+            people.rules = before
+
     adopted = core.store.submit(adopt)
-    adopted.add_done_callback(lambda done: setattr(people, "rules", before) if done.exception() else None)
+    adopted.add_done_callback(undo)  # runs on the writer's thread as well, before its next write
     await asyncio.wrap_future(adopted)
     core.config = config
     core.engine.rules, core.engine.settings = rules, engine_settings(config)
