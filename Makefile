@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo run test fuzz crash litellm vault bench lint lock man release clean
+.PHONY: demo run test fuzz crash litellm vault bench lint lock man deploy release clean
 
 $(READY): requirements/dev.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "idsync needs Python 3.11, 3.12 or 3.13 (PYTHON=python3.12 make ...)")'
@@ -50,6 +50,14 @@ bench: $(READY) ## ratios and percentiles; never part of the tests
 man: $(READY) ## dist/man/idsync.1, from the commands
 	@$(BIN)/python tools/man_page.py dist/man/idsync.1
 
+.venv-deploy/.installed: requirements/deploy.lock
+	@$(PYTHON) -m venv .venv-deploy
+	@.venv-deploy/bin/pip install --quiet --require-hashes -r requirements/deploy.lock
+	@touch $@
+
+deploy: .venv-deploy/.installed ## deploy/ and the Dockerfile, tried by the tools that read them
+	@.venv-deploy/bin/python tools/deploy_check.py
+
 .venv-release/.installed: requirements/release.lock
 	@$(PYTHON) -m venv .venv-release
 	@.venv-release/bin/pip install --quiet --require-hashes -r requirements/release.lock
@@ -64,6 +72,7 @@ lock: ## refresh requirements/*.lock (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links --override requirements/litellm.overrides requirements/litellm.in -o requirements/litellm.lock
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links requirements/vault.in -o requirements/vault.lock
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links requirements/release.in -o requirements/release.lock
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links requirements/deploy.in -o requirements/deploy.lock
 
 clean:
-	rm -rf $(VENV) .venv-litellm .venv-vault .venv-release dist .run .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-litellm .venv-vault .venv-release .venv-deploy dist .run .pytest_cache .mypy_cache .ruff_cache
