@@ -63,11 +63,11 @@ def test_a_store_of_any_schema_is_brought_up_to_date(tmp_path: Path, last: str) 
             " created_at, updated_at, version) VALUES ('u', 'okta', 'ann', 'ann', 1, '{}', 'p', 'present', 1, 1, 1, 1)"
         )
         connection.commit()
-    for name in (path, fresh):
-        store = SqliteStore(f"sqlite:///{name}")
+    for file in (path, fresh):
+        store = SqliteStore(f"sqlite:///{file}")
         store.open()
         try:
-            if name == path:
+            if file == path:
                 assert [user.id for user in directory.find_users_any(store.reader(), "ann")] == ["u"]
                 assert store.reader().all("PRAGMA foreign_key_check") == []
         finally:
