@@ -127,9 +127,10 @@ class Reconciler:
         """The teams that the configuration names."""
         return self._teams
 
-    def follow(self, teams: Sequence[WantedTeam], *, deletes: bool) -> None:
+    def follow(self, teams: Sequence[WantedTeam], limits: Limits, *, deletes: bool) -> None:
         """Let passes that begin from now on go by another configuration."""
-        self._teams, self._deletes = teams, deletes
+        self._teams, self._limits, self._deletes = teams, limits, deletes
+        self._setter = TeamSetter(self._store, self._gateway, self._clock, teams)
 
     async def plan(self) -> Pass:
         """Return what differs, changing nothing.

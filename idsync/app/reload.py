@@ -56,7 +56,7 @@ async def reload(core: Core, wanted: Config) -> Reloaded:
     core.config = config
     core.engine.rules, core.engine.settings = rules, engine_settings(config)
     core.poller.follow(rules, limits_of(config))
-    core.reconciler.follow(wanted_teams(config), deletes=config.policy.on_departure == "delete")
+    core.reconciler.follow(wanted_teams(config), limits_of(config), deletes=config.policy.on_departure == "delete")
     return Reloaded(config, tuple(differing(running, config)), tuple(differing(config, wanted)))
 
 
