@@ -121,6 +121,8 @@ class Reconciler:
         self._standing = standing
         self._clock = clock
         self._teams = teams
+        self.between_passes = asyncio.Lock()
+        """Held by whoever changes what passes go by: a pass ends with the configuration it began with."""
 
     @property
     def teams(self) -> Sequence[WantedTeam]:
@@ -128,7 +130,7 @@ class Reconciler:
         return self._teams
 
     def follow(self, teams: Sequence[WantedTeam], limits: Limits, *, deletes: bool) -> None:
-        """Let passes that begin from now on go by another configuration."""
+        """Go by another configuration; the caller holds `between_passes`."""
         self._teams, self._limits, self._deletes = teams, limits, deletes
         self._setter = TeamSetter(self._store, self._gateway, self._clock, teams)
 
@@ -194,6 +196,10 @@ class Reconciler:
 
     async def apply(self) -> Pass:
         """Open a job for everybody who has too much at the gateway, set the teams up, then one for who has too little."""
+        async with self.between_passes:
+            return await self._apply()
+
+    async def _apply(self) -> Pass:
         question = await asyncio.to_thread(lambda: exposed.ask(self._store.reader(), self._clock.now()))
         scape = await self._scape()
         teams, notes = await self._plan_teams(scape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import queue
 import signal
 import socket
@@ -243,3 +244,22 @@ def test_groups_of_a_source_that_is_not_there_yet_are_refused(
             taken_over(running, wanted)
     else:
         assert differing(running, taken_over(running, wanted)) == ["teams.data.groups"]
+
+
+def test_a_pass_under_way_ends_before_anything_changes(opened: Opener, gateway: Gateway) -> None:
+    """It may be in the middle of a team that the new configuration does not name."""
+    home = opened(working=False)
+    core, before = home.core, home.core.intake.rules
+    gateway.break_with("/v2/team/list", delay=0.3)
+    wanted = core.config.model_copy(update={"teams": ()})
+
+    async def both() -> tuple[bool, bool]:
+        under_way = asyncio.create_task(core.reconciler.apply())
+        await asyncio.sleep(0)  # it begins
+        reloading = asyncio.create_task(reload(core, wanted))
+        await under_way
+        first = core.intake.rules is before
+        await reloading
+        return first, core.intake.rules is before
+
+    assert home.run(both()) == (True, False)

@@ -24,7 +24,7 @@ class Reloaded:
 
 
 async def reload(core: Core, wanted: Config) -> Reloaded:
-    """Let a running core follow the live tables of a configuration; secrets in files are read again as well.
+    """Let a running core follow the live tables of a configuration, between two passes; secrets are read again as well.
 
     The rules change on the writer's thread, between two writes, in the transaction that looks at everybody again: what
     the change alone would take from people is on hold by the time the first push is judged by the new rules. If that
@@ -50,13 +50,15 @@ async def reload(core: Core, wanted: Config) -> Reloaded:
         if done.cancelled() or done.exception() is not None:
             people.rules = before
 
-    adopted = core.store.submit(adopt)
-    adopted.add_done_callback(undo)  # runs on the writer's thread as well, before its next write
-    await asyncio.wrap_future(adopted)
-    core.config = config
-    core.engine.rules, core.engine.settings = rules, engine_settings(config)
-    core.poller.follow(rules, limits_of(config))
-    core.reconciler.follow(wanted_teams(config), limits_of(config), deletes=config.policy.on_departure == "delete")
+    async with core.reconciler.between_passes:
+        adopted = core.store.submit(adopt)
+        adopted.add_done_callback(undo)  # runs on the writer's thread as well, before its next write
+        await asyncio.wrap_future(adopted)
+        core.config = config
+        core.engine.rules, core.engine.settings = rules, engine_settings(config)
+        core.poller.follow(rules, limits_of(config))
+        deletes = config.policy.on_departure == "delete"
+        core.reconciler.follow(wanted_teams(config), limits_of(config), deletes=deletes)
     return Reloaded(config, tuple(differing(running, config)), tuple(differing(config, wanted)))
 
 
