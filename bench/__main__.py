@@ -1,6 +1,6 @@
-"""`make bench`: leavers, joiners, waves, steady pushes, SCIM requests and polls, beside the budgets of the architecture.
+"""`make bench`: leavers, joiners, waves, rotations, steady pushes, SCIM requests and polls, beside the budgets.
 
-    .venv/bin/python -m bench [leavers] [joiners] [wave] [pushes] [scim] [polls] [--json FILE]
+    .venv/bin/python -m bench [leavers] [joiners] [wave] [rotation] [pushes] [scim] [polls] [--json FILE]
 
 Without a part, all of them, in about twenty minutes; BENCH_QUICK=1 takes short samples of smaller sizes.
 """
@@ -17,10 +17,11 @@ from bench.load import Loader, loader
 from bench.polls import polls
 from bench.pushes import steady
 from bench.report import Report
+from bench.rotation import SHARED, rotation
 from bench.scim import FULL, QUICK, scim
 from bench.stage import staged
 
-PARTS = ("leavers", "joiners", "wave", "pushes", "scim", "polls")
+PARTS = ("leavers", "joiners", "wave", "rotation", "pushes", "scim", "polls")
 GATEWAY = 0.005
 """Seconds the gateway takes to answer in the parts about leavers."""
 
@@ -57,6 +58,9 @@ def take(part: str, load: Loader, report: Report) -> None:
             wave(bench, report, crowd)
         with staged(load, latency=GATEWAY) as bench:
             wave_beside_pushes(bench, report, crowd)
+    elif part == "rotation":
+        with staged(load, latency=GATEWAY, more=SHARED) as bench:
+            rotation(bench, report, 5 if report.quick else 30)
     elif part == "pushes":
         with staged(load, latency=GATEWAY) as bench:
             steady(bench, report, 10.0 if report.quick else 60.0)

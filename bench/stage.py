@@ -195,14 +195,15 @@ class Bench:
 
 
 @contextlib.contextmanager
-def staged(loader: Loader, *, latency: float = 0.0) -> Iterator[Bench]:
-    """Start both processes and wait for the first pass."""
+def staged(loader: Loader, *, latency: float = 0.0, more: str = "") -> Iterator[Bench]:
+    """Start both processes and wait for the first pass; `more` goes on with the configuration in team-b."""
     gateway, port, ops = free_port(), free_port(), free_port()
     python = [sys.executable, "-m"]
     with tempfile.TemporaryDirectory(prefix="idsync-bench-") as name:
         folder = Path(name)
         (folder / "key").write_text("sk-admin-1234")
-        (folder / "config.toml").write_text(CONFIG.format(port=port, ops=ops, gateway=gateway, folder=folder))
+        text = (CONFIG + more).format(port=port, ops=ops, gateway=gateway, folder=folder)
+        (folder / "config.toml").write_text(text)
         config = ["-c", str(folder / "config.toml")]
         command = [*python, "idsync.sandbox", "--port", str(gateway), "--latency", str(latency)]
         serve = [*python, "idsync", "--log-level", "error", *config, "serve"]

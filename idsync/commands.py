@@ -8,24 +8,30 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
+import structlog
+
 from idsync.clock import Clock, rfc3339
+from idsync.config import place_of
 from idsync.control import Control, departure_view, find_person, radius_view
 from idsync.drill.drills import Drills
 from idsync.engine.desk import Desk
 from idsync.engine.radius import radius
 from idsync.engine.workers import Engine
-from idsync.errors import IncompleteSource, NotFound, UsageError
+from idsync.errors import GatewayError, IncompleteSource, NotFound, UsageError
 from idsync.gateway.client import Gateway
+from idsync.keys.issuing import Asked
+from idsync.keys.keeper import Keeper, Turn
 from idsync.model import GatewayKey, GatewayUser, Lane, Person
 from idsync.plan import Change, checksum
 from idsync.policy import protection
 from idsync.polling.passes import Poller
 from idsync.reconcile import Pass, Reconciler
-from idsync.store import facts, jobs, ledger, people
+from idsync.store import facts, jobs, ledger, people, teamkeys
 from idsync.store.db import Db
 from idsync.store.sqlite import SqliteStore
 from idsync.teams.retiring import Retirement
 
+log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 
@@ -42,6 +48,7 @@ class Commands:
     gateway: Gateway
     reconciler: Reconciler
     poller: Poller
+    keeper: Keeper
     clock: Clock
     on_tokens: Callable[[], None]
     alone: bool
@@ -67,6 +74,8 @@ class Commands:
             "holds.reject": self._writing(self.control.reject),
             "freeze": self._writing(self.control.freeze),
             "thaw": self._writing(self.control.thaw),
+            "keys.issue": self.issue_key,
+            "keys.rotate": self.rotate_key,
             "groups.bind": self._writing(self.control.bind),
             "groups.unbind": self._writing(self.control.unbind),
         }
@@ -150,6 +159,7 @@ class Commands:
             banned = await self._write(lambda db: self.control.revoke_account(db, unknown, user, email=email, **asked))
         if self.alone:
             await self._work_until_verified(banned["person"], max(wait, 30.0))
+            await self._renew_exposed()
         else:
             await self._wait_for(banned["person"], wait)
         return self._revoked(banned)
@@ -246,12 +256,13 @@ class Commands:
         polls = [await self._poll(name, dry_run=dry_run) for name in names]
         if dry_run:
             await self._add_costs(polls)
-            return _pass_view(await self.reconciler.plan(), [], polls)
+            return _pass_view(await self.reconciler.plan(), [], polls, Turn(await self.keeper.plan(), {}))
         await self._write(lambda db: jobs.hurry(db, self.clock.now()))
         done = await self.reconciler.apply()
         await self._drain(wait)
+        renewed = await self.keeper.turn(hurry=True)
         left = [job for job in jobs.all_jobs(self.store.reader()) if job.last_error and not job.waiting]
-        return _pass_view(done, left, polls)
+        return _pass_view(done, left, polls, renewed)
 
     async def _poll(self, name: str, *, dry_run: bool) -> dict[str, Any]:
         """List one source in full; one that fails never stops the others."""
@@ -291,6 +302,83 @@ class Commands:
             retirement.show(team) if dry_run else retirement.run(team, by=by, reason=reason, override=override)
         )
 
+    # -- keys -----------------------------------------------------------------------------------------------------
+
+    async def issue_key(
+        self,
+        *,
+        user: str,
+        duration: float | None,
+        team: str | None,
+        alias: str | None,
+        sink: str | None,
+        by: str,
+    ) -> dict[str, Any]:
+        """Make a key for somebody; without a sink its secret is in the answer, and nowhere else.
+
+        Raises:
+            NotFound: no source knows them, or there is no such sink.
+            UsageError: they may have none now.
+            SinkFailed, GatewayError: it was not made, or ended again.
+        """
+        person = find_person(self.store.reader(), user)
+        if person is None:
+            msg = f"no source knows {user!r}; a key is issued only to people a source knows"
+            raise NotFound(msg)
+        if sink is not None:
+            self._refuse_a_place_for_one(sink, team)
+        return await self.keeper.issue(Asked(person, duration, team, alias, sink, by))
+
+    def _refuse_a_place_for_one(self, name: str, team: str | None) -> None:
+        """Personal keys go where each has a place of its own: one must never take that of another.
+
+        Raises:
+            NotFound: there is no such sink.
+            UsageError: it has one place for all keys.
+        """
+        entries = {entry.name: entry for entry in self.control.config.sinks}
+        if name not in entries:
+            known = ", ".join(sorted(entries)) or "none"
+            msg = f"the configuration has no [[sinks]] of the name {name!r} (there are: {known})"
+            raise NotFound(msg)
+        if place_of(entries[name], "one", team) == place_of(entries[name], "another", team):
+            msg = f"sink {name} has one place for all keys, and would lose what is there; use one that names {{alias}}"
+            raise UsageError(msg)
+
+    async def rotate_key(
+        self, *, alias: str, by: str, compromised: bool = False, dry_run: bool = False
+    ) -> dict[str, Any]:
+        """Rotate a shared key now; what fails is tried again by the daemon.
+
+        Raises:
+            NotFound: there is no such key.
+            GatewayError: the gateway could not be read.
+        """
+        before = self.keeper.managed(alias)
+        if dry_run:
+            due = [_change_view(change) for change in await self.keeper.plan([alias])]
+            return {"alias": alias, "key_id": before.key_id, "rotated": False, "error": None, "changes": due}
+        turn = await self.keeper.rotate(alias, compromised=compromised, by=by)
+        after = self.keeper.managed(alias)
+        db, problem = self.store.reader(), turn.failed.get(alias)
+        return {
+            "alias": alias,
+            "key_id": after.key_id,
+            "replaced": before.key_id,
+            "rotated": after.key_id != before.key_id,
+            "old_ends": [rfc3339(key.end_at) for key in teamkeys.ending(db) if key.key_id == before.key_id],
+            "error": problem.what if problem is not None else None,
+            "alive": problem is not None and problem.alive,
+            "changes": [_change_view(change) for change in turn.changes],
+        }
+
+    async def _renew_exposed(self) -> None:
+        """Without a daemon: rotate what somebody who was revoked just now could have known."""
+        try:
+            await self.keeper.beat()
+        except GatewayError as error:
+            log.warning("keys.failed", error=str(error))
+
     async def drill(self, **params: Any) -> dict[str, Any]:
         """Send a canary through the whole chain; see `idsync/drill`.
 
@@ -319,18 +407,21 @@ class Commands:
         return any(job.leased or (not job.waiting and job.run_at <= now) for job in fresh)
 
 
-def _pass_view(done: Pass, left: list[jobs.Job], polls: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _pass_view(done: Pass, left: list[jobs.Job], polls: Sequence[dict[str, Any]], renewed: Turn) -> dict[str, Any]:
     """Return a pass as `idsync reconcile --json` shows it."""
+    changes = [*done.changes, *renewed.changes]
+    refused = [change for change in changes if change.kind in ("team.refused", "key.refused")]
     lost = [f"{loss['person_id']}|{loss['why']}|{loss['teams']}" for poll in polls for loss in poll["losses"]]
     differing = {change.subject for change in done.changes if change.kind == "team.update"}
     as_they_are = [c for c in done.changes if c.kind == "team.adopt" and c.subject not in differing]
     return {
         "polls": list(polls),
-        "changes": [_change_view(change) for change in done.changes if change not in as_they_are],
+        "changes": [_change_view(change) for change in changes if change not in as_they_are],
         "adopted": {change.subject: change.target for change in as_they_are},
-        "checksum": checksum(done.changes, lost),
-        "refused": [_change_view(change) for change in done.refused],
+        "checksum": checksum(changes, lost),
+        "refused": [_change_view(change) for change in refused],
         "failed": dict(done.failed),
+        "failed_keys": {alias: asdict(problem) for alias, problem in sorted(renewed.failed.items())},
         "unfinished": [
             {"person": job.person_id, "attempts": job.attempts, "error": job.last_error, "alive": job.alive}
             for job in left

@@ -13,8 +13,9 @@ from prometheus_client.registry import Collector
 
 from idsync import __version__
 from idsync.model import DRILL, Lane
-from idsync.store import canary, exposure, facts, jobs, ledger, spend, verdicts
+from idsync.store import canary, exposure, facts, jobs, ledger, spend, teamkeys, verdicts
 from idsync.store.db import Db
+from idsync.store.teamkeys import TeamKey
 
 REVOKE_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 14400)
 CALL_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -100,6 +101,12 @@ class Metrics:
         self._departures = _Departures(self.registry)
         self._rims = _Rims(self.registry)
         self._sources = _Sources(self.registry, db())
+        self._rotations = Counter(
+            "idsync_key_rotations",
+            "New keys for teams: delivered to their sink, failed tries, secrets given up undelivered",
+            ["result"],
+            registry=self.registry,
+        )
         self.chain_ok = Gauge(
             "idsync_audit_chain_ok", "1: the audit chain was whole when last checked", registry=self.registry
         )
@@ -132,6 +139,9 @@ class Metrics:
 
     def verification(self, result: str) -> None:
         self._departures.read_backs.labels(result).inc()
+
+    def key_rotation(self, result: str) -> None:
+        self._rotations.labels(result).inc()
 
     def source_contact(self, source: str, code: int) -> None:
         """Note a request of a source: served, or failed through our fault (5xx). A drill's source is nobody's."""
@@ -208,6 +218,7 @@ class _StoreCollector(Collector):
         yield _gauge(
             "idsync_team_settings_drifted", "Settings of teams that somebody changed and idsync leaves", settings
         )
+        yield from self._keys(teamkeys.every(db), len(teamkeys.undelivered(db)))
         listing = GaugeMetricFamily("idsync_poll_read", "What a listing under way has read so far", labels=["source"])
         for source, (said, _) in facts.under(db, "progress:").items():
             listing.add_metric([source], said["done"])
@@ -216,6 +227,19 @@ class _StoreCollector(Collector):
         text = "People who spent after their access had ended, in the last 30 days"
         yield _gauge("idsync_spend_after_departure", text, spend.spenders(found))
         yield from self._drills(db)
+
+    def _keys(self, keys: Sequence[TeamKey], undelivered: int) -> Iterable[Metric]:
+        """How the shared keys of teams are."""
+        late = sum(1 for key in keys if key.rotate_at is not None and key.rotate_at <= self._now())
+        failing = sum(1 for key in keys if key.error is not None)
+        yield _gauge(
+            "idsync_team_keys", "Shared keys of teams that are in their sinks", sum(1 for key in keys if key.key_id)
+        )
+        yield _gauge("idsync_keys_expiring", "Shared keys whose time to be rotated has come, and that are not", late)
+        yield _gauge("idsync_key_rotations_failing", "Shared keys whose last rotation or change failed", failing)
+        yield _gauge(
+            "idsync_keys_undelivered", "Keys that were made, or may have been, and that no sink has taken", undelivered
+        )
 
     def _drills(self, db: Db) -> Iterable[Metric]:
         """What drills have shown; what none has measured yet is no series."""

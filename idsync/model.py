@@ -14,10 +14,10 @@ from typing import Any
 
 FENCE_FLAG = "scim_active"
 """Metadata key that the gateway's own authentication reads: `false` refuses every key of the user."""
+MANAGED = "idsync"
+"""Metadata key that marks a team or a key that idsync has made."""
 FENCE_TAG = "idsync_fence"
 """Metadata key that says the fence is ours, and for which departure."""
-MANAGED = "idsync"
-"""Metadata key that marks a team idsync has made."""
 DRILL = "drill"
 """The source that `idsync drill` pushes as: reserved, without a live token but while a drill runs, never counted."""
 
@@ -259,6 +259,10 @@ class GatewayKey:
     expires: str | None = None
     spend: float | None = None
     service_account: str | None = None
+    models: tuple[str, ...] = ()
+    max_budget: float | None = None
+    managed: bool = False
+    """Whether idsync has made it."""
 
 
 @dataclass(frozen=True)

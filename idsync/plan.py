@@ -49,6 +49,12 @@ RANK = {
             "team.join",
             "team.role",
             "organization.role",
+            "key.refused",
+            "key.end",
+            "key.rotate",
+            "key.adopt",
+            "key.make",
+            "key.update",
         )
     )
 }

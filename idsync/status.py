@@ -9,7 +9,7 @@ from typing import Any
 from idsync.clock import rfc3339
 from idsync.metrics import state_of
 from idsync.polling.progress import told
-from idsync.store import canary, exposure, facts, jobs, ledger, people, refusals, spend, tokens
+from idsync.store import canary, exposure, facts, jobs, ledger, people, refusals, spend, teamkeys, tokens
 from idsync.store.db import Db
 
 WINDOW = 30 * 86400.0
@@ -40,6 +40,7 @@ def status_of(db: Db, sources: Sequence[str], polled: Mapping[str, str], now: fl
             {"what": refusals.WORDS[what], "why": why, "at": rfc3339(at)}
             for what, (why, at) in sorted(refusals.everything(db).items())
         ],
+        "keys": _keys(db, now),
         "conflicts": [
             {
                 "kind": conflict.kind,
@@ -66,6 +67,29 @@ def _spend(db: Db, now: float) -> dict[str, Any]:
 def _exposed(db: Db) -> dict[str, int]:
     found = exposure.tally(db)
     return {"keys": sum(found.values()), "rotation_wanted": found["rotate"]}
+
+
+def _keys(db: Db, now: float) -> dict[str, Any]:
+    """Return how the shared keys of teams are."""
+    known = teamkeys.every(db)
+    return {
+        "managed": sum(1 for key in known if key.key_id is not None),
+        "expiring": sum(1 for key in known if key.rotate_at is not None and key.rotate_at <= now),
+        "undelivered": len(teamkeys.undelivered(db)),
+        "ending": len(teamkeys.ending(db)),
+        "failing": [
+            {
+                "alias": key.alias,
+                "team": key.team,
+                "error": key.error,
+                "attempts": key.attempts,
+                "since": None if key.failing_since is None else rfc3339(key.failing_since),
+                "next_try": None if key.next_try_at is None else rfc3339(key.next_try_at),
+            }
+            for key in known
+            if key.error is not None
+        ],
+    }
 
 
 def _source(db: Db, name: str, polled: Mapping[str, str], now: float) -> dict[str, Any]:

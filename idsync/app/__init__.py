@@ -10,6 +10,7 @@ from idsync.app.parts import (
     sinks_of,
     sources_of,
     start_problems,
+    wanted_keys,
     wanted_teams,
     watch_settings,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "sinks_of",
     "sources_of",
     "start_problems",
+    "wanted_keys",
     "wanted_teams",
     "watch_settings",
 ]

@@ -17,8 +17,10 @@ from idsync.app.parts import (
     gateway_settings,
     limits_of,
     rules_of,
+    sinks_of,
     sources_of,
     start_problems,
+    wanted_keys,
     wanted_teams,
     watch_settings,
     webhook_of,
@@ -35,6 +37,8 @@ from idsync.errors import ConfigError
 from idsync.gateway.client import Gateway
 from idsync.intake import Intake
 from idsync.intake.polls import Polls
+from idsync.keys.keeper import Keeper
+from idsync.keys.kit import Kit
 from idsync.metrics import Metrics
 from idsync.polling.passes import Poller
 from idsync.reconcile import Reconciler
@@ -68,12 +72,13 @@ class Core:
     reconciler: Reconciler
     poller: Poller
     watch: Watch
+    keeper: Keeper
 
     def commands(
         self, *, alone: bool, on_tokens: Callable[[], None] = lambda: None, drills: Drills | None = None
     ) -> Commands:
-        parts = (self.store, self.control, self.engine, self.gateway, self.reconciler, self.poller, self.clock)
-        return Commands(*parts, on_tokens, alone, drills)
+        parts = (self.store, self.control, self.engine, self.gateway, self.reconciler, self.poller, self.keeper)
+        return Commands(*parts, self.clock, on_tokens, alone, drills)
 
     def drills(self, address: str, scim: ScimApp) -> Drills:
         """Return what drills this idsync, whose SCIM endpoint is at that address."""
@@ -123,6 +128,7 @@ async def opened(
                 yield core
             finally:
                 await core.poller.close()
+                await core.keeper.close()
     finally:
         held.close()
 
@@ -163,7 +169,11 @@ def _core(
     polled = sources(config, clock, metrics)
     poller = Poller(store, polls, rules, limits_of(config), polled, clock, metrics, reconciler.unlinked)
     watch = Watch(store, gateway, clock, watch_settings(config), metrics)
-    return Core(config, clock, store, metrics, intake, control, gateway, engine, reconciler, poller, watch)
+    places = sinks_of(config.sinks, config.http.ca_file, metrics)
+    keeper = Keeper(Kit(store, gateway, clock, wanted_keys(config), places, metrics))
+    engine.on_revoked = keeper.wake
+    parts = (intake, control, gateway, engine, reconciler, poller, watch, keeper)
+    return Core(config, clock, store, metrics, *parts)
 
 
 def engine_settings(config: Config) -> EngineSettings:

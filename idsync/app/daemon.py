@@ -108,6 +108,7 @@ class Daemon:
             ]
             tasks = [asyncio.create_task(entry.run()) for entry in running]
             worker = asyncio.create_task(core.engine.run())
+            keeping = asyncio.create_task(core.keeper.run())
             for entry in running:
                 await entry.started()
             metronome = Metronome()
@@ -129,7 +130,7 @@ class Daemon:
             self._on_ready(*addresses)
             self._supervisor.ready(_status(addresses[0]))
             answering = self._answering(core, scim.tokens, pace, _status(addresses[0]))
-            await self._until_stopped([worker, *tasks, *answering])
+            await self._until_stopped([worker, keeping, *tasks, *answering])
             self._ready = False
             self._supervisor.stopping()
             for task in answering:
@@ -139,7 +140,8 @@ class Daemon:
             for entry in running:
                 entry.stop()
             core.engine.stop()
-            await asyncio.wait([worker, *tasks], timeout=DRAIN)
+            core.keeper.stop()
+            await asyncio.wait([worker, keeping, *tasks], timeout=DRAIN)
             await self._note_tokens(core, scim.tokens.take_used())
             scim.close()
             socket_path(core.store.path).unlink(missing_ok=True)
@@ -221,12 +223,14 @@ class Daemon:
                 await asyncio.to_thread(self._check_chain, core)
                 await asyncio.wrap_future(core.store.submit(core.control.look_at_protected))
                 done = await core.reconciler.apply()
+                renewed = await core.keeper.turn()
         except (GatewayError, StoreError) as error:
             log.warning("pass.failed", error=str(error))
             return
         for change in done.refused:
             log.warning("team.refused", team=change.subject, why=change.why)
-        log.info("pass.done", changes=len(done.changes), failed=len(done.failed), holds=done.held)
+        failed = len(done.failed) + len(renewed.failed)
+        log.info("pass.done", changes=len(done.changes) + len(renewed.changes), failed=failed, holds=done.held)
 
     def _poll_regularly(self, poller: Poller, source: OktaSource | GraphSource, metronome: Metronome) -> None:
         """List everybody when that is due, ask for changes in between, and read the event log where there is one."""

@@ -17,6 +17,7 @@ from idsync.config import Config
 from idsync.config import Sink as SinkEntry
 from idsync.errors import ConfigError
 from idsync.gateway.client import Gateway, GatewaySettings
+from idsync.keys.due import WantedKey
 from idsync.metrics import Metrics
 from idsync.model import DRILL
 from idsync.plan import Limits, WantedTeam
@@ -91,6 +92,26 @@ def wanted_teams(config: Config) -> list[WantedTeam]:
         )
         for team in config.teams
     ]
+
+
+def wanted_keys(config: Config) -> dict[str, WantedKey]:
+    """Return the shared keys of teams by alias."""
+    return {
+        key.alias: WantedKey(
+            key.alias,
+            team.alias,
+            key.sink,
+            key.duration,
+            key.rotate_before,
+            key.grace,
+            key.models,
+            key.max_budget,
+            adopt=team.adopt,
+            rotates=team.on_member_departure == "rotate",
+        )
+        for team in config.teams
+        for key in team.keys
+    }
 
 
 def limits_of(config: Config) -> Limits:

@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 
 from idsync.app.core import Core, engine_settings, take_tokens
-from idsync.app.parts import limits_of, rules_of, start_problems, wanted_teams
+from idsync.app.parts import limits_of, rules_of, start_problems, wanted_keys, wanted_teams
 from idsync.config import LIVE, Config, cross_checks, differing
 from idsync.errors import ConfigError
 from idsync.policy import GroupSpec
@@ -59,6 +59,7 @@ async def reload(core: Core, wanted: Config) -> Reloaded:
         core.poller.follow(rules, limits_of(config))
         deletes = config.policy.on_departure == "delete"
         core.reconciler.follow(wanted_teams(config), limits_of(config), deletes=deletes)
+    await core.keeper.follow(wanted_keys(config))
     return Reloaded(config, tuple(differing(running, config)), tuple(differing(config, wanted)))
 
 

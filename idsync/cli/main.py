@@ -23,7 +23,7 @@ COMMANDS = {
     "status": ("status", "Sources, jobs, holds, conflicts, the last pass, time to revoke."),
     "departures": ("departures", "The ledger of departures and their receipts."),
     "spend": ("spend", "Spend by team against its budget, and what leavers spent after access had ended."),
-    "keys": ("keys", "Keys that work on although somebody who may know them has left."),
+    "keys": ("keys", "List, issue and rotate keys; those that work on although somebody who knows them has left."),
     "sinks": ("sinks", "The places that new secrets are delivered to: try them without a real key."),
     "holds": ("holds", "What a guard keeps back until a person decides."),
     "freeze": ("freeze", "Stop polled departures and grants; revocations asked for go on."),

@@ -29,6 +29,12 @@ WORDS = {
     "team.join": "join team",
     "team.role": "role in team",
     "organization.role": "role in org",
+    "key.refused": "REFUSED key",
+    "key.end": "end key",
+    "key.rotate": "rotate key",
+    "key.adopt": "adopt key",
+    "key.make": "make key",
+    "key.update": "update key",
 }
 
 
@@ -73,6 +79,8 @@ def _print(result: dict[str, Any], dry_run: bool) -> None:
     _print_teams(result)
     for alias, why in result["failed"].items():
         say(f"failed: {alias if alias.startswith('[') else f'team {alias}'}: {why}")
+    for alias, problem in result["failed_keys"].items():
+        say(f"failed: key {alias}: {problem['what']}")
     for note in result["notes"]:
         say(f"note: {note}")
     for job in result["unfinished"]:
@@ -127,7 +135,8 @@ def _print_poll(poll: dict[str, Any], dry_run: bool) -> None:
 
 def _exit_code(result: dict[str, Any], dry_run: bool) -> int:
     """Several may apply: a key that should be dead, a hold, an incomplete source, an error, changes; in that order."""
-    if result["alive"] or any(job["alive"] for job in result["unfinished"]):
+    still = [*result["unfinished"], *result["failed_keys"].values()]
+    if result["alive"] or any(one["alive"] for one in still):
         return 5
     polls = result["polls"]
     held = any(extra["verdict"] == "held" for extra in result["removals"])
@@ -135,7 +144,7 @@ def _exit_code(result: dict[str, Any], dry_run: bool) -> int:
         return 4
     if any(poll.get("problem") for poll in polls):
         return 6
-    if result["failed"] or result["refused"] or result["unfinished"]:
+    if result["failed"] or result["failed_keys"] or result["refused"] or result["unfinished"]:
         return 1
     found = result["changes"] or any(poll["losses"] or poll["joins"] for poll in polls)
     return 3 if dry_run and found else 0

@@ -8,6 +8,12 @@ import click
 
 from idsync.cli.client import JSON, ago, reading, say, settings, show
 
+KEYS_TOLD = {
+    "expiring": "to be rotated",
+    "undelivered": "made and not delivered",
+    "ending": "replaced and not ended yet",
+}
+
 
 @click.command()
 @JSON
@@ -45,6 +51,18 @@ def _print_source(source: dict[str, Any]) -> None:
         say(f"  INCOMPLETE {source['errors']} time(s) in a row: {source['problem']}; nobody is removed by it")
 
 
+def _print_keys(keys: dict[str, Any]) -> None:
+    if not any(keys.values()):
+        return
+    more = [f"{keys[name]} {what}" for name, what in KEYS_TOLD.items() if keys[name]]
+    say(f"keys of teams: {', '.join([str(keys['managed']), *more])}; idsync keys list")
+    for key in keys["failing"]:
+        tries = f"{key['attempts']} failed tries since {key['since']}, again at {key['next_try']}"
+        say(
+            f"KEY {key['alias']} of team {key['team']} is not renewed: {key['error']} ({tries}); the one before works on"
+        )
+
+
 def _print(view: dict[str, Any]) -> None:
     for source in view["sources"]:
         _print_source(source)
@@ -69,6 +87,7 @@ def _print(view: dict[str, Any]) -> None:
         say(f"ALARM {spent['people']} person(s) spent {spent['spend']:.4f} after their access had ended; idsync spend")
     for what in spent["not_told"]:
         say(f"note: spend after a departure is watched only in part: {what}")
+    _print_keys(view["keys"])
     for job in view["jobs"]:
         why = f": {job['error']}" if job["error"] else ""
         say(f"job {job['user']}: {job['lane']}, {job['state']}, {job['attempts']} failed tries{why}")

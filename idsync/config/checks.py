@@ -62,12 +62,15 @@ def _check_sso(config: Config) -> list[tuple[str, str]]:
 
 
 def notes(config: Config) -> list[tuple[str, str]]:
-    """Return what is accepted and does not do yet what its name says."""
-    said = "is written down and shown as wanted, but not carried out in this release: `idsync keys exposed`"
+    """Return what is accepted and does less than one might think."""
+    said = (
+        '"rotate" is carried out for keys named in [[teams.keys]], and this team has none there; '
+        "others are only shown as wanted: `idsync keys exposed`"
+    )
     return [
-        (f"teams.{team.alias}.on_member_departure", f'"rotate" {said}')
+        (f"teams.{team.alias}.on_member_departure", said)
         for team in config.teams
-        if team.on_member_departure == "rotate"
+        if team.on_member_departure == "rotate" and not team.keys
     ]
 
 

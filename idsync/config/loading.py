@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from idsync.config.checks import cross_checks
+from idsync.config.keys import key_checks
 from idsync.config.sinks import sink_checks
 from idsync.config.tables import Config
 from idsync.errors import ConfigError
@@ -54,7 +55,7 @@ def load(path: str | None = None, environ: Mapping[str, str] | None = None) -> L
         config = Config.model_validate(tree)
     except ValidationError as error:
         raise ConfigError(problems + [_told(entry) for entry in error.errors()]) from None
-    problems += [*cross_checks(config), *sink_checks(config)]
+    problems += [*cross_checks(config), *sink_checks(config), *key_checks(config)]
     if problems:
         raise ConfigError(problems)
     return Loaded(config, file, origins)
@@ -92,8 +93,15 @@ def _leaves(tree: Any, path: str = "") -> list[str]:
 
 
 def entry_name(path: str, entry: Mapping[str, Any]) -> str | None:
-    name = entry.get(LISTS_BY_NAME.get(tuple(path.split(".")), "match"))
+    name = entry.get(_named_by(path.split(".")) or "match")
     return name if isinstance(name, str) else None
+
+
+def _named_by(path: Sequence[str]) -> str | None:
+    """Return the field by which entries of that list are called; None: it is no such list."""
+    if path[0] == "teams" and path[-1] == "keys" and len(path) > 2:
+        return "alias"
+    return LISTS_BY_NAME.get(tuple(path))
 
 
 SECRETS = {
@@ -151,7 +159,7 @@ def _place(tree: dict[str, Any], keys: list[str], value: str, origins: dict[str,
     while depth < len(keys) - 1:
         key = keys[depth].lower()
         walked.append(key)
-        by = LISTS_BY_NAME.get(tuple(walked))
+        by = _named_by(walked)
         if by is not None:
             entry = _list_entry(here.setdefault(key, []), by, keys[depth + 1])
             if entry is None or depth + 2 >= len(keys):

@@ -176,6 +176,18 @@ class Alerts(Table):
     budget_alerts: bool = False
 
 
+class SharedKey(Table):
+    """A key of a team that idsync makes, delivers and renews. Times in seconds."""
+
+    alias: NonEmpty
+    duration: Seconds = Field(default=90 * 86400.0, gt=0)
+    rotate_before: Seconds = 14 * 86400.0
+    grace: Seconds = 0.0
+    models: tuple[NonEmpty, ...] = ()
+    max_budget: float | None = Field(default=None, ge=0)
+    sink: NonEmpty
+
+
 class Team(Table):
     alias: NonEmpty
     id: str = ""
@@ -192,6 +204,7 @@ class Team(Table):
     drift: Literal["restore", "report"] = "restore"
     on_member_departure: Literal["report", "rotate"] = "report"
     extra_members: Literal["report", "remove"] = "report"
+    keys: tuple[SharedKey, ...] = ()
 
     @property
     def team_id(self) -> str:

@@ -26,7 +26,7 @@ from idsync.gateway.client import Gateway
 from idsync.model import DepartureState, GatewayKey, GatewayTeam, Person
 from idsync.plan import Gatewayscape
 from idsync.policy import Rules
-from idsync.store import exposure, facts, journal, ledger, people
+from idsync.store import exposure, facts, journal, ledger, people, teamkeys
 from idsync.store.db import Db
 from idsync.store.exposure import Exposed, Left, Subject, Why
 from idsync.store.ledger import Departure
@@ -63,17 +63,23 @@ class Keyring:
 
 @dataclass(frozen=True)
 class Names:
-    """What keys carry only the ids of: aliases of teams, and which teams want their keys rotated."""
+    """What keys carry only the ids of: aliases of teams, which teams want their keys rotated, when idsync made which."""
 
     teams: Mapping[str, str]
     rotating: frozenset[str]
+    made: Mapping[str, float]
 
     @classmethod
     def of(cls, db: Db, rules: Rules, shown: Iterable[GatewayTeam] = ()) -> Names:
         """Take what the gateway shows; without that, what idsync knows of its own teams."""
         ours = {str(team_id): alias for alias, (team_id, _) in facts.under(db, "team:").items()}
         aliases = {team.team_id: team.alias for team in shown if team.alias is not None}
-        return cls(ours | aliases, frozenset(team for team, alias in ours.items() if alias in rules.rotating))
+        rotating = frozenset(team for team, alias in ours.items() if alias in rules.rotating)
+        return cls(ours | aliases, rotating, teamkeys.made(db))
+
+    def could_know(self, key: GatewayKey, since: float) -> bool:
+        """Tell whether somebody whose access ended then may know a key: not one that idsync has made since."""
+        return self.made.get(key.id, 0.0) < since
 
 
 @dataclass(frozen=True)
@@ -110,7 +116,7 @@ def count(knower: Knower, ring: Keyring, names: Names, now: float) -> Census:
         subject: tuple(
             _exposed(knower, subject, key, names, now)
             for key in ring.known_by(subject)
-            if key.user_id not in knower.accounts
+            if key.user_id not in knower.accounts and names.could_know(key, knower.since)
         )
         for subject in sorted(knower.subjects)
     }

@@ -64,6 +64,8 @@ class Engine:
         self.rules = rules
         self.settings = settings
         self.telemetry = telemetry
+        self.on_revoked: Callable[[], None] = lambda: None
+        """Called when somebody who was taken something from has been converged."""
         self.owner = new_id()
         self._running: dict[Lane, set[asyncio.Task[None]]] = {Lane.REVOKE: set(), Lane.GRANT: set()}
         self._serving: set[str] = set()
@@ -253,6 +255,8 @@ class Engine:
             moved = _moved(outcome, job.person_id, self.clock.ahead_of(clock))
             await desk.write(lambda db: self._close(db, job, moved))
             self._alarmed = False
+            if job.lane is Lane.REVOKE:
+                self.on_revoked()
         except Superseded:
             await self._give_back(job)
         except StoreError as error:

@@ -43,6 +43,7 @@ class NewKey:
 
     id: str
     secret: str = field(repr=False)
+    expires: str | None = None
 
 
 class Gateway(Reader, Spending):
@@ -222,24 +223,55 @@ class Gateway(Reader, Spending):
 
     # -- keys ---------------------------------------------------------------------------------------------------------
 
-    async def generate_key(self, *, user_id: str, alias: str, duration: str) -> NewKey:
-        """Make a key for a user, to be refused by itself after `duration` ("1h"); for drills alone.
+    async def generate_key(
+        self,
+        *,
+        alias: str,
+        duration: str | None,
+        user_id: str | None = None,
+        team_id: str | None = None,
+        models: Sequence[str] = (),
+        max_budget: float | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> NewKey:
+        """Make a key for a user, or for a team and nobody; it is refused by itself after `duration` ("1h").
 
         The secret goes to the caller and nowhere else.
 
         Raises:
             BadAnswer: the answer holds no secret or no id.
+            Rejected: it was not made: the alias is taken, a model or team unknown.
             Transient: unknown whether it was made; never repeated here.
         """
-        body = {"user_id": user_id, "key_alias": alias, "duration": duration}
-        answer = object_of(await self._call("key_generate", user_id, body=body), "key/generate")
+        body = {
+            "key_alias": alias,
+            "duration": duration,
+            "user_id": user_id,
+            "team_id": team_id,
+            "models": list(models) or None,
+            "max_budget": max_budget,
+            "metadata": metadata,
+        }
+        target = user_id or team_id or alias
+        answer = object_of(await self._call("key_generate", target, body=given(body)), "key/generate")
         secret = text_of(answer.get("key"))
         key_id = text_of(answer.get("token_id")) or text_of(answer.get("token"))
         if secret is None or key_id is None:
             raise BadAnswer("key/generate: the answer shows no key")
         if secret in key_id:  # ids are stored and shown
             raise BadAnswer("key/generate: the answer has the secret for an id")
-        return NewKey(key_id, secret)
+        return NewKey(key_id, secret, text_of(answer.get("expires")))
+
+    async def update_key(self, key_id: str, **changes: Any) -> None:
+        """Change a key by its id. `alias` is written as key_alias.
+
+        Raises:
+            Unsupported: this gateway changes no keys.
+            Rejected: it refuses: the alias is taken, the key is gone.
+        """
+        body = {"key_alias" if name == "alias" else name: value for name, value in changes.items()}
+        if body:
+            object_of(await self._call("key_update", key_id, body={"key": key_id, **body}), "key/update")
 
     async def block_key(self, key_id: str) -> bool:
         """Block a key on every replica; False when it is gone, Unsupported when the gateway cannot block."""

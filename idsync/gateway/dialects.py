@@ -63,6 +63,7 @@ _COMMON: dict[str, Operation] = {
     "key_list": _listing("/key/list"),
     "key_info": _read("/key/info"),
     "key_generate": _write("/key/generate", "POST", repeatable=False),
+    "key_update": _write("/key/update", "POST", "PUT"),
     "key_block": _write("/key/block"),
     "key_unblock": _write("/key/unblock"),
     "key_delete": _write("/key/delete", "POST", "DELETE"),
@@ -99,7 +100,11 @@ UNDESCRIBED = frozenset({"openapi", "config_update", "config_read"})
 
 DIALECTS: dict[Dialect, dict[str, Operation]] = {
     "litellm": {name: row for name, row in _COMMON.items() if name not in _ROUTERO_ONLY},
-    "routero": _COMMON | {"key_delete": replace(_COMMON["key_delete"], verbs=("DELETE", "POST"))},
+    "routero": _COMMON
+    | {
+        "key_delete": replace(_COMMON["key_delete"], verbs=("DELETE", "POST")),
+        "key_update": replace(_COMMON["key_update"], verbs=("PUT", "POST")),
+    },
 }
 
 ROLE_ALIASES = {"internal_viewer": "internal_user_viewer"}

@@ -12,7 +12,7 @@ from typing import Any
 
 from idsync.errors import BadAnswer
 from idsync.gateway.dialects import plain_role
-from idsync.model import GatewayKey, GatewayTeam, GatewayUser, Invitation, OrganizationMember, TeamMember
+from idsync.model import MANAGED, GatewayKey, GatewayTeam, GatewayUser, Invitation, OrganizationMember, TeamMember
 
 
 def user_from(value: Any) -> GatewayUser:
@@ -50,6 +50,7 @@ def key_from(value: Any, key_id: str | None = None) -> GatewayKey:
     found = key_id or next(filter(None, (text_of(row.get(name)) for name in ("token", "token_id", "id"))), None)
     if found is None:
         raise BadAnswer("a key without an id")
+    metadata = metadata_of(row.get("metadata")) or {}
     return GatewayKey(
         id=found,
         name=text_of(row.get("key_name")),
@@ -63,7 +64,10 @@ def key_from(value: Any, key_id: str | None = None) -> GatewayKey:
         last_used_at=text_of(row.get("last_active")) or text_of(row.get("last_used_at")),
         expires=text_of(row.get("expires")),
         spend=number_of(row.get("spend")),
-        service_account=text_of((metadata_of(row.get("metadata")) or {}).get("service_account_id")),
+        models=_texts(row.get("models")),
+        max_budget=number_of(row.get("max_budget")),
+        service_account=text_of(metadata.get("service_account_id")),
+        managed=MANAGED in metadata,
     )
 
 

@@ -178,6 +178,12 @@ class Reader(Caller):
             log.warning("gateway_filter_ignored", listing="key_list", rows=len(rows), matching=len(found))
         return found
 
+    async def keys_called(self, alias: str) -> list[GatewayKey]:
+        """Return the keys of exactly this alias: none or one, aliases are unique (LiteLLM 1.108.0, observed)."""
+        query = {"key_alias": alias, "return_full_object": "true"}
+        rows = await self._pages("key_list", query, alias, "keys", "total_count", _key_id)
+        return [key for key in map(key_from, rows) if key.alias == alias and not key.deleted]
+
     async def key_info(self, key_id: str) -> GatewayKey | None:
         """Read one key; None when the gateway has none of that id, `deleted` when it is in the archive."""
         try:

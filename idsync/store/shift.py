@@ -51,6 +51,11 @@ def shift(db: Db, step: float, before: float) -> None:
             f" WHERE {rows} AND ({column} > :before OR :step < 0)",
             **when,
         )
+    db.execute("UPDATE team_keys SET next_try_at = next_try_at + :step", step=step)
+    db.execute("UPDATE ending_keys SET end_at = end_at + :step", step=step)
+    if step < 0:  # who leaves now must not seem to have left before a key was made that they knew
+        db.execute("UPDATE team_keys SET made_at = made_at + :step WHERE made_at > 0", step=step)
+        db.execute("UPDATE undelivered_keys SET made_at = made_at + :step", step=step)
 
 
 def shift_look(db: Db, person_id: str, at: float, step: float) -> None:

@@ -41,6 +41,7 @@ def test_status_shows_what_an_operator_looks_at_first(site: Site) -> None:
         "holds",
         "exposed_keys",
         "spend_after_departure",
+        "keys",
         "frozen",
         "expired_protections",
         "conflicts",

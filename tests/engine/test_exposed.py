@@ -245,7 +245,7 @@ def test_nothing_is_shown_while_nothing_has_ended(gateway: Gateway, opened: Open
     assert known(opened) == {}
 
 
-def test_rotation_is_wanted_written_down_and_shown_but_not_carried_out(gateway: Gateway, opened: Opener) -> None:
+def test_rotation_is_wanted_and_shown_of_keys_that_no_configuration_names(gateway: Gateway, opened: Opener) -> None:
     home = opened(teams=[ROTATE, WEB])
     company = founded(gateway, home)
     made = settled_keys(gateway, company)
@@ -257,7 +257,8 @@ def test_rotation_is_wanted_written_down_and_shown_but_not_carried_out(gateway: 
     assert gateway.calls("/key/regenerate") == []
     assert idsync(opened.settings, "status", "--json").json["exposed_keys"] == {"keys": 6, "rotation_wanted": 2}
     assert "rotation wanted for 2" in idsync(opened.settings, "status").out
-    assert "this release does not rotate" in idsync(opened.settings, "keys", "exposed").out
+    assert "idsync rotates keys that [[teams.keys]] names" in idsync(opened.settings, "keys", "exposed").out
+    assert "this team has none there" in idsync(opened.settings, "config", "check").out
     metrics = home.core.metrics.text().decode()
     assert 'idsync_exposed_keys{wants="rotate"} 2.0' in metrics
     assert 'idsync_exposed_keys{wants="report"} 4.0' in metrics

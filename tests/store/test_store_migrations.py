@@ -29,6 +29,9 @@ FROZEN = {
     "0006_organizations": "4e1e62904a57efdfe5cddc213c9062225aa5469dbdd8e3fc0a03fdc25f323b60",
     "0007_polled": "cb68498b9511b7ce1a3bec171f1d85a86baf38bb09333f590c624fdbbbb4c201",
     "0008_names": "d8e7e16ccdbe329e97d7078b32180f7d508967b0517d6bc4e541b4314c3afeff",
+    "0009_spend": "28b3d34566f9a30ef24b192e3c70ee330f4f41740a80df7cc92c9336533c121e",
+    "0010_roles": "c782a3c880491fc27a3a54b9d1bac0debda3ac1ccfca26638828981239ff2574",
+    "0011_keys": "c642d47d957196498515797c11573fe0f12fd67fadcb84e985ba2563bac97c97",
 }
 """SHA-256 of what stores have run already. A change of the schema is a new file, never another text in an old one."""
 RECORD = "CREATE TABLE _sqlite_migrations (migration_set TEXT, name TEXT, applied_at TEXT, PRIMARY KEY (migration_set, name))"

@@ -95,12 +95,13 @@ class Home:
         if self._engine is not None:
             core.engine.settings = self._engine
         await core.reconciler.apply()
-        worker = asyncio.create_task(core.engine.run()) if self._working else None
+        work = (core.engine.run, core.keeper.run) if self._working else ()
+        workers = [asyncio.create_task(run()) for run in work]
         self._ready.set()
         await self._stopping.wait()
         core.engine.stop()
-        if worker is not None:
-            await worker
+        core.keeper.stop()
+        await asyncio.gather(*workers)
 
     # -- doing ------------------------------------------------------------------------------------------------------
 

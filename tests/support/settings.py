@@ -50,11 +50,18 @@ def toml(tree: Tree) -> str:
     lines: list[str] = []
     for name, table in tree.items():
         if isinstance(table, list):
-            lines += [line for entry in table for line in (f"[[{name}]]", *_values(entry))]
+            lines += [line for entry in table for line in _entry(name, entry)]
         else:
             lines += [f"[{name}]", *_values({key: value for key, value in table.items() if not _is_tables(value)})]
             lines += toml({f"{name}.{key}": value for key, value in table.items() if _is_tables(value)}).splitlines()
     return "\n".join(lines) + "\n"
+
+
+def _entry(name: str, entry: Tree) -> list[str]:
+    """Write an entry of a list, and the lists of tables within it."""
+    inner = {f"{name}.{key}": value for key, value in entry.items() if _is_tables(value)}
+    values = _values({key: value for key, value in entry.items() if not _is_tables(value)})
+    return [f"[[{name}]]", *values, *(toml(inner).splitlines() if inner else [])]
 
 
 def _is_tables(value: Any) -> bool:
