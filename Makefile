@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo run test fuzz crash litellm vault bench lint lock man deploy release clean
+.PHONY: demo run test browser fuzz crash litellm vault bench lint lock man deploy release clean
 
 $(READY): requirements/dev.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "idsync needs Python 3.11, 3.12 or 3.13 (PYTHON=python3.12 make ...)")'
@@ -30,6 +30,10 @@ lint: $(READY)
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
+
+browser: $(READY) ## the status page in Debian's chromium; pictures of it go to .run/pictures
+	@mkdir -p .run/pictures
+	@IDSYNC_SCREENSHOTS=.run/pictures $(BIN)/pytest -q tests/page/test_browser.py
 
 fuzz: $(READY) ## the hostile-input suites at their nightly size; SIZE=1 is that of `make test`
 	@IDSYNC_FUZZ=$(or $(SIZE),20) $(BIN)/pytest -q --timeout 7200 tests/fuzz

@@ -348,8 +348,10 @@ class Control:
 
     # -- tokens ---------------------------------------------------------------------------------------------------
 
-    def new_token(self, db: Db, name: str, *, kind: str, scope: str, by: str) -> dict[str, Any]:
-        """Make a bearer token. It is returned once; the store keeps its SHA-256.
+    def new_token(
+        self, db: Db, name: str, *, kind: str, scope: str, by: str, expires: float | None = None
+    ) -> dict[str, Any]:
+        """Make a bearer token that ends after `expires` seconds. It is returned once; the store keeps its SHA-256.
 
         Raises:
             NotFound: the configuration has no such source.
@@ -360,17 +362,21 @@ class Control:
             known = ", ".join(pushing) or "none"
             msg = f"the configuration has no SCIM source {name!r} (it has: {known})"
             raise NotFound(msg)
-        alive = [token for token in tokens.live_tokens(db) if (token.kind, token.name) == (kind, name)]
+        now = self.clock.now()
+        alive = [token for token in tokens.all_tokens(db) if (token.kind, token.name) == (kind, name)]
+        alive = [token for token in alive if token.state(now) == "live"]
         if len(alive) >= LIVE_TOKENS:
             msg = f"{name} has {LIVE_TOKENS} live tokens; revoke one first: idsync token revoke {alive[0].id}"
             raise UsageError(msg)
         secret = f"idsync_{new_secret()}"
         token_id = new_id()[:8]
         digest = hashlib.sha256(secret.encode()).hexdigest()
-        now = self.clock.now()
-        tokens.put_token(db, id=token_id, kind=kind, name=name, scope=scope, digest=digest, at=now)
-        note(db, self.clock, Origin("cli", by, now), "token.made", name, {"id": token_id, "kind": kind})
-        return {"id": token_id, "token": secret}
+        ends = None if expires is None else now + expires
+        tokens.put_token(db, id=token_id, kind=kind, name=name, scope=scope, digest=digest, at=now, expires_at=ends)
+        told = None if ends is None else rfc3339(ends)
+        detail = {"id": token_id, "kind": kind, "scope": scope, "expires": told}
+        note(db, self.clock, Origin("cli", by, now), "token.made", name, detail)
+        return {"id": token_id, "token": secret, "expires": told}
 
     def revoke_token(self, db: Db, token_id: str, *, by: str) -> dict[str, Any]:
         """End a token at once.

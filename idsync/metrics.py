@@ -13,7 +13,8 @@ from prometheus_client.registry import Collector
 
 from idsync import __version__
 from idsync.model import DRILL, Lane
-from idsync.store import canary, exposure, facts, jobs, ledger, spend, teamkeys, verdicts
+from idsync.pulse import Pulse
+from idsync.store import canary, exposure, facts, jobs, ledger, spend, teamkeys, tokens, verdicts
 from idsync.store.db import Db
 from idsync.store.teamkeys import TeamKey
 
@@ -97,6 +98,7 @@ class Metrics:
     def __init__(self, db: Callable[[], Db], now: Callable[[], float], gateway: str = "") -> None:
         """`gateway` is the name under which the store keeps what was learnt of the gateway."""
         self.registry = CollectorRegistry()
+        self.pulse = Pulse(now)
         self._now = now
         self._departures = _Departures(self.registry)
         self._rims = _Rims(self.registry)
@@ -183,7 +185,12 @@ class Metrics:
     def sink_delivery(self, sink: str, taken: bool) -> None:
         self._rims.sinks.labels(sink, "taken" if taken else "failed").inc()
 
+    def chain_checked(self, *, whole: bool) -> None:
+        self.chain_ok.set(int(whole))
+        self.pulse.checked_chain(whole=whole)
+
     def gateway_call(self, endpoint: str, code: int | str, seconds: float) -> None:
+        self.pulse.gateway(code)
         self._rims.gateway.labels(endpoint, str(code)).inc()
         self._rims.gateway_time.labels(endpoint).observe(seconds)
 
@@ -219,6 +226,13 @@ class _StoreCollector(Collector):
             "idsync_team_settings_drifted", "Settings of teams that somebody changed and idsync leaves", settings
         )
         yield from self._keys(teamkeys.every(db), len(teamkeys.undelivered(db)))
+        ends = GaugeMetricFamily(
+            "idsync_token_expiry_timestamp_seconds", "When a token ends", labels=["token_id", "kind"]
+        )
+        for token in tokens.live_tokens(db):
+            if token.expires_at is not None:
+                ends.add_metric([token.id, token.kind], token.expires_at)
+        yield ends
         listing = GaugeMetricFamily("idsync_poll_read", "What a listing under way has read so far", labels=["source"])
         for source, (said, _) in facts.under(db, "progress:").items():
             listing.add_metric([source], said["done"])

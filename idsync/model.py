@@ -115,11 +115,17 @@ class Membership:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a change comes from: the source, who acted (a token's id, a CLI user), when the request came in."""
+    """Where a change comes from: the source, who acted (a token's id, a CLI user, `operator:NAME`), when the request came in."""
 
     source: str
     actor: str
     received_at: float
+
+    @property
+    def who(self) -> str:
+        """Return who acted as the audit trail names them: `source/token`, `cli/user` or `operator/name`."""
+        kind, _, name = self.actor.partition(":")
+        return f"operator/{name}" if kind == "operator" and self.source == "cli" else f"{self.source}/{self.actor}"
 
 
 @dataclass(frozen=True)

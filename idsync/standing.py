@@ -415,5 +415,4 @@ def shield_of(db: Db, person: Person, rules: Rules, now: float) -> str | None:
 
 def note(db: Db, clock: Clock, origin: Origin, action: str, subject: str, detail: dict[str, Any]) -> None:
     """Add an audit entry for something a source or a person asked for."""
-    actor = f"{origin.source}/{origin.actor}"
-    journal.append(db, at=clock.now(), actor=actor, action=action, subject=subject, detail=detail)
+    journal.append(db, at=clock.now(), actor=origin.who, action=action, subject=subject, detail=detail)

@@ -23,7 +23,7 @@ def status_of(db: Db, sources: Sequence[str], polled: Mapping[str, str], now: fl
     canaries = canary.persons(db)
     open_jobs = [job for job in jobs.all_jobs(db) if job.person_id not in canaries]
     return {
-        "sources": [_source(db, name, polled, now) for name in sources],
+        "sources": [source_view(db, name, polled, now) for name in sources],
         "frozen": facts.get(db, facts.FROZEN),
         "last_pass": None if beat is None else {"age_seconds": now - beat[1], "changes": beat[0]},
         "time_to_revoke": {"count": len(took), "p50": quantile(took, 0.5), "p99": quantile(took, 0.99)},
@@ -92,7 +92,8 @@ def _keys(db: Db, now: float) -> dict[str, Any]:
     }
 
 
-def _source(db: Db, name: str, polled: Mapping[str, str], now: float) -> dict[str, Any]:
+def source_view(db: Db, name: str, polled: Mapping[str, str], now: float) -> dict[str, Any]:
+    """Return how fresh a source is, and what is wrong with it; ages in seconds."""
     seen = facts.get(db, f"source_success:{name}")
     age = None if seen is None else now - float(seen)
     if name in polled:
@@ -106,7 +107,8 @@ def _source(db: Db, name: str, polled: Mapping[str, str], now: float) -> dict[st
             "problem": facts.get(db, f"source_problem:{name}"),
             "under_way": told(db, name),
         }
-    live = [token for token in tokens.live_tokens(db) if (token.kind, token.name) == ("source", name)]
+    live = [token for token in tokens.all_tokens(db) if (token.kind, token.name) == ("source", name)]
+    live = [token for token in live if token.state(now) == "live"]
     return {"name": name, "age_seconds": age, "live_tokens": len(live)}
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+from page.served import Visitor
 from support.company import Company, founded
 from support.daemon import Daemon, idsync
 from support.fixtures import _sandboxes, dialect, gateway  # noqa: F401
@@ -17,6 +19,8 @@ from idsync.store import jobs, ledger
 from idsync.store.sqlite import read_only
 
 # ruff: noqa: F811
+
+PARTS = {"store", "engine", "gateway", "source:okta", "audit", "beat:pass", "beat:drill", "beat:spend", "drills"}
 
 
 @pytest.fixture
@@ -103,7 +107,7 @@ def test_with_the_gateway_down_the_push_is_accepted_and_carried_out_later(
 
 
 def test_commands_work_beside_the_daemon(settings: Path, company: Company, gateway: Gateway) -> None:
-    """Tokens, revoke, verify and the ledger, while the daemon holds the store."""
+    """Tokens, revoke, verify, the ledger and the status page, while the daemon holds the store."""
     with Daemon(settings) as daemon:
         made = idsync(settings, "token", "new", "okta")
         assert made.code == 0
@@ -111,7 +115,12 @@ def test_commands_work_beside_the_daemon(settings: Path, company: Company, gatew
         revoked = idsync(settings, "revoke", "leo@corp.example", "--reason", "left", "--wait", "20", "--json")
         assert (revoked.code, revoked.json["departure"]["state"]) == (0, "verified")
         assert idsync(settings, "verify").code == 0
-        daemon.assert_discreet(made.out.strip(), *company.all_secrets)
+        operator = idsync(settings, "token", "new", "--operator", "ada").out.strip()
+        visitor = Visitor(int(daemon.operations.rpartition(":")[2]))
+        assert visitor.log_in(operator).status == 303
+        assert visitor.get("/departures").says("leo@corp.example")
+        assert {part["name"] for part in json.loads(visitor.get("/health").text)["components"]} >= PARTS
+        daemon.assert_discreet(made.out.strip(), operator, *visitor.cookies.values(), *company.all_secrets)
         assert TOKEN not in made.out
     company.assert_leo_is_gone()
 

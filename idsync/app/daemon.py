@@ -14,7 +14,7 @@ import structlog
 from idsync.audit import GENESIS, first_break
 from idsync.config import Config, GraphSource, OktaSource
 from idsync.errors import ConfigError, GatewayError, IncompleteSource, StoreError, UsageError
-from idsync.polling.passes import Outcome, Poller
+from idsync.polling.passes import Outcome
 from idsync.store import journal, tokens
 from idsync.store.db import Db
 
@@ -93,7 +93,6 @@ class Daemon:
             self.config, intake=core.intake, ready=self._problems, extensions=extensions_of(self.config), **shared
         )
         core.gateway.give_way_to(lambda: scim.is_busy)
-        ops = servers.operations_app(tokens=scim.tokens, ready=self._problems, **shared)
         server = self.config.server
         with contextlib.ExitStack() as sockets:
             public = sockets.enter_context(_bound(server.host, server.port, "server.port"))
@@ -101,9 +100,11 @@ class Daemon:
             control = sockets.enter_context(local.listen(core.store.path))
             drills = core.drills(f"{_own_address(public)}/scim/v2", scim)
             commands = core.commands(alone=False, on_tokens=scim.tokens.reload, drills=drills)
+            wired: dict[str, Any] = {"tokens": scim.tokens, "gateway": core.gateway.name, "run": commands.run}
+            page, ops = servers.operations_app(lambda: self.config, ready=self._problems, **wired, **shared)
             running = [
                 servers.Server(app, public, proxies=server.trusted_proxies),
-                servers.Server(ops, private),
+                servers.Server(ops, private, proxies=server.trusted_proxies),
                 servers.Server(local.local_app(commands.run), control, http=local.PeerChecked),
             ]
             tasks = [asyncio.create_task(entry.run()) for entry in running]
@@ -111,13 +112,15 @@ class Daemon:
             keeping = asyncio.create_task(core.keeper.run())
             for entry in running:
                 await entry.started()
-            metronome = Metronome()
-            pace = metronome.every(self.config.reconcile.every, lambda: self._pass(core))
+            metronome, pulse = Metronome(), core.metrics.pulse
+            pass_ = pulse.timed("pass", lambda: self.config.reconcile.every, lambda: self._pass(core))
+            pace = metronome.every(self.config.reconcile.every, pass_)
             metronome.every(TOKENS_NOTED, lambda: self._note_tokens(core, scim.tokens.take_used()))
-            metronome.every(DRILL_LOOKED_AT, lambda: drills.beat(self.config.drill.every))
-            metronome.every(SPEND_LOOKED_AT, core.watch.beat)
+            drilled = pulse.timed("drill", lambda: DRILL_LOOKED_AT, lambda: drills.beat(self.config.drill.every))
+            metronome.every(DRILL_LOOKED_AT, drilled)
+            metronome.every(SPEND_LOOKED_AT, pulse.timed("spend", lambda: SPEND_LOOKED_AT, core.watch.beat))
             for source in self.config.sources.every:
-                self._poll_regularly(core.poller, source, metronome)
+                self._poll_regularly(core, source, metronome)
             metronome.start()
             gc.collect()
             gc.freeze()  # what is loaded by now stays: a full collection would look at all of it, and pushes would wait
@@ -143,6 +146,7 @@ class Daemon:
             core.keeper.stop()
             await asyncio.wait([worker, keeping, *tasks], timeout=DRAIN)
             await self._note_tokens(core, scim.tokens.take_used())
+            page.close()
             scim.close()
             socket_path(core.store.path).unlink(missing_ok=True)
             await self._supervisor.close()
@@ -232,8 +236,9 @@ class Daemon:
         failed = len(done.failed) + len(renewed.failed)
         log.info("pass.done", changes=len(done.changes) + len(renewed.changes), failed=failed, holds=done.held)
 
-    def _poll_regularly(self, poller: Poller, source: OktaSource | GraphSource, metronome: Metronome) -> None:
+    def _poll_regularly(self, core: Core, source: OktaSource | GraphSource, metronome: Metronome) -> None:
         """List everybody when that is due, ask for changes in between, and read the event log where there is one."""
+        poller, pulse = core.poller, core.metrics.pulse
 
         async def changes() -> None:
             due = poller.is_due(source.name, source.full_every)
@@ -242,16 +247,18 @@ class Daemon:
         async def events() -> None:
             await _quietly(poller.events(source.name))
 
-        metronome.every(source.every, changes, jitter=source.every / 10)
+        polled = pulse.timed(f"poll:{source.name}", lambda: source.every, changes)
+        metronome.every(source.every, polled, jitter=source.every / 10)
         if isinstance(source, OktaSource):
-            metronome.every(source.log_every, events, jitter=source.log_every / 10)
+            read = pulse.timed(f"events:{source.name}", lambda: source.log_every, events)
+            metronome.every(source.log_every, read, jitter=source.log_every / 10)
 
     def _check_chain(self, core: Core) -> None:
         """Check the audit entries that came since the last check (all of them at the first)."""
         seq, sealed = self._checked
         events = list(journal.events(core.store.reader(), after=seq or None))
         broken = first_break(events, seq, sealed)
-        core.metrics.chain_ok.set(0 if broken else 1)
+        core.metrics.chain_checked(whole=not broken)
         if broken:
             log.critical("audit.chain_broken", entry=broken, remedy="idsync audit verify; compare with a backup")
         elif events:

@@ -43,9 +43,10 @@ def settings(ctx: click.Context) -> Config:
 def who() -> str:
     """Return who runs this command, for the audit trail."""
     try:
-        return getpass.getuser()
+        name = getpass.getuser()
     except (KeyError, OSError):
-        return f"uid {os.getuid()}"
+        name = ""
+    return name if name and ":" not in name else f"uid {os.getuid()}"
 
 
 class Refused(IdsyncError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from idsync.store.db import Db, Row
 
@@ -19,6 +20,12 @@ class TokenRow:
     created_at: float
     used_at: float | None
     revoked_at: float | None
+    expires_at: float | None
+
+    def state(self, now: float) -> Literal["live", "expired", "revoked"]:
+        if self.revoked_at is not None:
+            return "revoked"
+        return "expired" if self.expires_at is not None and self.expires_at <= now else "live"
 
 
 def _token(row: Row) -> TokenRow:
@@ -31,10 +38,12 @@ def _token(row: Row) -> TokenRow:
         row["created_at"],
         row["used_at"],
         row["revoked_at"],
+        row["expires_at"],
     )
 
 
 def live_tokens(db: Db) -> list[TokenRow]:
+    """Return the tokens nobody has revoked; some may have expired since."""
     rows = db.all("SELECT * FROM tokens WHERE revoked_at IS NULL ORDER BY created_at, id")
     return [_token(row) for row in rows]
 
@@ -43,18 +52,22 @@ def all_tokens(db: Db) -> list[TokenRow]:
     return [_token(row) for row in db.all("SELECT * FROM tokens ORDER BY created_at, id")]
 
 
-def put_token(db: Db, *, id: str, kind: str, name: str, scope: str, digest: str, at: float) -> None:
+def put_token(
+    db: Db, *, id: str, kind: str, name: str, scope: str, digest: str, at: float, expires_at: float | None = None
+) -> None:
     """Make a token live, whether it was here before (a file may bring one back) or not."""
     db.execute(
-        "INSERT INTO tokens (id, kind, name, scope, digest, created_at)"
-        " VALUES (:id, :kind, :name, :scope, :digest, :at)"
-        " ON CONFLICT (digest) DO UPDATE SET revoked_at = NULL, name = excluded.name, kind = excluded.kind",
+        "INSERT INTO tokens (id, kind, name, scope, digest, created_at, expires_at)"
+        " VALUES (:id, :kind, :name, :scope, :digest, :at, :expires)"
+        " ON CONFLICT (digest) DO UPDATE SET revoked_at = NULL, name = excluded.name, kind = excluded.kind,"
+        " expires_at = excluded.expires_at",
         id=id,
         kind=kind,
         name=name,
         scope=scope,
         digest=digest,
         at=at,
+        expires=expires_at,
     )
 
 

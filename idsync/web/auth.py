@@ -41,7 +41,11 @@ class Token(Protocol):
     @property
     def name(self) -> str: ...
     @property
+    def scope(self) -> str: ...
+    @property
     def digest(self) -> str: ...
+    @property
+    def expires_at(self) -> float | None: ...
 
 
 class Tokens:
@@ -76,6 +80,23 @@ class Tokens:
             self._used[found.id] = self._clock.now()
         return found
 
+    def any_of(self, kind: str) -> bool:
+        """Tell whether there is a live token of this kind."""
+        return any(token.kind == kind for token in self._fresh())
+
+    def by_id(self, token_id: str) -> Token | None:
+        """Return a token while it lives, for what was begun with it; that is a use of it."""
+        found = next((token for token in self._fresh() if token.id == token_id), None)
+        if found is not None:
+            self._used[found.id] = self._clock.now()
+        return found
+
+    def _fresh(self) -> list[Token]:
+        if self._clock.monotonic() - self._read_at >= REREAD:
+            self.reload()
+        now = self._clock.now()
+        return [token for token in self._known if token.expires_at is None or token.expires_at > now]
+
     def take_used(self) -> dict[str, float]:
         """Return when each token was used last, in epoch seconds, since this was asked before."""
         used, self._used = self._used, {}
@@ -87,7 +108,8 @@ class Tokens:
         for token in self._known:  # all of them, so that the time taken says nothing
             if hmac.compare_digest(digest, token.digest.encode()) and token.kind == kind:
                 found = token
-        return found
+        over = found is not None and found.expires_at is not None and found.expires_at <= self._clock.now()
+        return None if over else found
 
 
 def bearer(headers: Iterable[tuple[bytes, bytes]]) -> bytes:

@@ -13,17 +13,17 @@ import uvicorn
 from starlette.applications import Starlette
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from idsync.clock import Clock, rfc3339
+from idsync.clock import Clock
 from idsync.config import Config
 from idsync.intake import Intake
-from idsync.metrics import Metrics, state_of
+from idsync.metrics import Metrics
 from idsync.model import DRILL
 from idsync.scim.extensions import Extension
-from idsync.store import canary, directory, facts, jobs, ledger, people
-from idsync.store.db import Db
 from idsync.store.sqlite import SqliteStore
 from idsync.web.auth import Network, ScimSource, Tokens
+from idsync.web.health import health
 from idsync.web.ops import ops_app, probe_routes
+from idsync.web.page.site import Run, StatusPage
 from idsync.web.scim import ScimApp, ScimMount, scim_app
 
 
@@ -65,37 +65,28 @@ def _ourselves(host: str) -> tuple[Network, ...]:
 
 
 def operations_app(
-    *, store: SqliteStore, clock: Clock, metrics: Metrics, tokens: Tokens, ready: Callable[[], list[str]]
-) -> Starlette:
-    """Build the operations port: metrics and health."""
+    config: Callable[[], Config],
+    *,
+    store: SqliteStore,
+    clock: Clock,
+    metrics: Metrics,
+    tokens: Tokens,
+    ready: Callable[[], list[str]],
+    gateway: str,
+    run: Run,
+) -> tuple[StatusPage, Starlette]:
+    """Build the operations port: metrics, health, and the status page, which carries out commands with `run`.
+
+    `gateway` is the fingerprint of the gateway; `config` returns the configuration in force.
+    """
 
     def now_healthy() -> dict[str, Any]:
-        return health(store.reader(), clock.now())
+        return health(store, config(), metrics.pulse, clock.now())
 
-    return ops_app(ready=ready, metrics=metrics.text, health=now_healthy, tokens=tokens)
-
-
-def health(db: Db, now: float) -> dict[str, Any]:
-    """Return the components with their state and age in seconds."""
-    canaries = canary.persons(db)
-    open_jobs = [job for job in jobs.all_jobs(db) if job.person_id not in canaries]
-    late = [job for job in open_jobs if not job.waiting]
-    beat = facts.under(db, "pass:").get("reconcile")
-    return {
-        "unverified_departures": ledger.unverified(db, now),
-        "open_holds": len(ledger.holds(db)),
-        "conflicts": len(people.conflicts(db)),
-        "pending_members": directory.count_pending(db),
-        "jobs": {
-            state: sum(1 for job in open_jobs if state_of(job) == state) for state in sorted(map(state_of, open_jobs))
-        },
-        "oldest_job_seconds": round(max((now - job.created_at for job in late), default=0.0), 1),
-        "last_pass": None if beat is None else {"at": rfc3339(beat[1]), "age_seconds": round(now - beat[1], 1)},
-        "sources": {
-            name: {"last_change_at": rfc3339(at), "age_seconds": round(now - at, 1)}
-            for name, (_, at) in sorted(facts.under(db, "source_success:").items())
-        },
-    }
+    page = StatusPage(
+        store=store, clock=clock, tokens=tokens, config=config, gateway=gateway, health=now_healthy, run=run
+    )
+    return page, ops_app(ready=ready, metrics=metrics.text, health=now_healthy, tokens=tokens, page=page)
 
 
 HEAD = 320 * 1024

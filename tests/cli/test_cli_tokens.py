@@ -46,7 +46,10 @@ def test_the_list_shows_who_and_when_and_no_secret(site: Site) -> None:
         ("source", "okta", "live"),
         ("operator", "ada", "live"),
     ]
-    assert {key for token in listed for key in token} == {"id", "kind", "name", "created", "used", "state"}
+    assert {key for token in listed for key in token} == {
+        *("id", "kind", "name", "scope"),
+        *("created", "used", "expires", "state"),
+    }
     text = json.dumps(listed) + site.run("token", "list").stdout
     assert not any(secret in text for secret in secrets)
     assert not any(hashlib.sha256(secret.encode()).hexdigest() in text for secret in secrets)
@@ -58,3 +61,20 @@ def test_making_a_token_is_in_the_trail_without_the_secret(site: Site) -> None:
     [entry] = [json.loads(line) for line in done.stdout.splitlines()]
     assert (entry["action"], entry["subject"], entry["actor"].startswith("cli/")) == ("token.made", "okta", True)
     assert secret not in done.stdout
+
+
+def test_a_token_with_an_end_says_so_and_makes_room_when_it_has_ended(site: Site) -> None:
+    site.token("--operator", "ada", "--expires", "90d")
+    done = site.run("token", "new", "--operator", "ada", "--expires", "1ms")
+    assert (done.returncode, "it ends at 20" in done.stderr) == (0, True)
+    site.token("--operator", "ada")
+    listed = site.json("token", "list")
+    assert [(one["state"], one["expires"] is None) for one in listed] == [
+        ("live", False),
+        ("expired", False),
+        ("live", True),
+    ]
+    for wrong in ("0s", "soon", "-1d", "99999d"):
+        refused = site.run("token", "new", "--operator", "bob", "--expires", wrong)
+        assert (refused.returncode, refused.stdout) == (2, "")
+        assert "--expires" in refused.stderr

@@ -190,7 +190,7 @@ def test_only_this_machine_may_push_as_the_drill(tmp_path: Path) -> None:
     store = SqliteStore(f"sqlite:///{tmp_path / 'idsync.db'}")
     store.open()
     digest = hashlib.sha256(token.encode()).hexdigest()
-    row = {"id": "drill-1", "kind": "source", "name": "drill", "scope": "scim", "digest": digest}
+    row: dict[str, Any] = {"id": "drill-1", "kind": "source", "name": "drill", "scope": "scim", "digest": digest}
     store.write(lambda db: tokens.put_token(db, **row, at=1.0))
     store.close()
     with ground(tmp_path, {"server": {"trusted_proxies": ["127.0.0.1"]}}) as here:

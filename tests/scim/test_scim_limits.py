@@ -64,6 +64,8 @@ class Known:
     kind: str
     name: str
     digest: str
+    scope: str = ""
+    expires_at: float | None = None
 
 
 def known(secret: str, kind: str = "source") -> Known:
