@@ -32,6 +32,7 @@ FROZEN = {
     "0009_spend": "28b3d34566f9a30ef24b192e3c70ee330f4f41740a80df7cc92c9336533c121e",
     "0010_roles": "c782a3c880491fc27a3a54b9d1bac0debda3ac1ccfca26638828981239ff2574",
     "0011_keys": "c642d47d957196498515797c11573fe0f12fd67fadcb84e985ba2563bac97c97",
+    "0012_page": "eb86edfa43b510e1c114895dc8eba07593fa8d7f5666c94de28d992519231171",
 }
 """SHA-256 of what stores have run already. A change of the schema is a new file, never another text in an old one."""
 RECORD = "CREATE TABLE _sqlite_migrations (migration_set TEXT, name TEXT, applied_at TEXT, PRIMARY KEY (migration_set, name))"
