@@ -108,19 +108,41 @@ _TOLD = _Told()
 
 
 class _Reader(SqliteDb):
-    """A read-only connection; what the disk or a lock refuses is a StoreError, as it is for writes."""
+    """A read-only connection; what the disk or a lock refuses is a StoreError, as it is for writes.
+
+    It may be closed by another thread: never in the middle of a statement, which would end the process.
+    """
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        super().__init__(connection)
+        self._turn = threading.Lock()
+        self._open = True
 
     def execute(self, sql: str, /, **params: Any) -> int:
-        with _TOLD:
+        with self._turn, _TOLD:
+            self._refuse_when_closed()
             return super().execute(sql, **params)
 
     def one(self, sql: str, /, **params: Any) -> Row | None:
-        with _TOLD:
+        with self._turn, _TOLD:
+            self._refuse_when_closed()
             return super().one(sql, **params)
 
     def all(self, sql: str, /, **params: Any) -> Sequence[Row]:
-        with _TOLD:
+        with self._turn, _TOLD:
+            self._refuse_when_closed()
             return super().all(sql, **params)
+
+    def close(self) -> None:
+        """End what is being read, and refuse what comes later."""
+        self._open = False
+        self.connection.interrupt()
+        with self._turn:
+            self.connection.close()
+
+    def _refuse_when_closed(self) -> None:
+        if not self._open:
+            raise StoreError("the store is closed")
 
 
 def _uri(path: Path, mode: str) -> str:
@@ -195,7 +217,7 @@ class SqliteStore:
         self._queue = Queue()
         self._thread: threading.Thread | None = None
         self._readers = threading.local()
-        self._opened: list[sqlite3.Connection] = []
+        self._opened: list[_Reader] = []
         self._guard = threading.Lock()
 
     # -- life ---------------------------------------------------------------------------------------------------
@@ -250,8 +272,8 @@ class SqliteStore:
         if thread is not None:
             thread.join()
         with self._guard:
-            for connection in self._opened:
-                connection.close()
+            for reader in self._opened:
+                reader.close()
             self._opened.clear()
         self._readers = threading.local()
         self._lock.release()
@@ -277,17 +299,24 @@ class SqliteStore:
         return self.submit(run).result()
 
     def reader(self) -> Db:
-        """Return this thread's read-only connection, opening it on first use."""
-        db: SqliteDb | None = getattr(self._readers, "db", None)
+        """Return this thread's read-only connection, opening it on first use.
+
+        Raises:
+            StoreError: the store is closed, or cannot be read.
+        """
+        db: _Reader | None = getattr(self._readers, "db", None)
         if db is None:
             try:
                 connection = _connect(self.path, writing=False)
             except sqlite3.Error as error:
                 msg = f"cannot open the store {self.path} for reading: {error}"
                 raise StoreError(msg) from error
-            db = self._readers.db = _Reader(connection)
             with self._guard:
-                self._opened.append(connection)
+                if self._thread is None:
+                    connection.close()
+                    raise StoreError("the store is closed")
+                db = self._readers.db = _Reader(connection)
+                self._opened.append(db)
         return db
 
     # -- the writer thread ---------------------------------------------------------------------------------------

@@ -42,6 +42,7 @@ def test_status_shows_what_an_operator_looks_at_first(site: Site) -> None:
         "exposed_keys",
         "spend_after_departure",
         "keys",
+        "refused",
         "frozen",
         "expired_protections",
         "conflicts",

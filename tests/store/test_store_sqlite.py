@@ -155,6 +155,40 @@ def test_writes_of_eight_threads_all_land(store: SqliteStore) -> None:
     assert len(names(store.reader())) == 200
 
 
+CLOSED_WHILE_READ = """
+import sys, threading
+from idsync.errors import StoreError
+from idsync.store.sqlite import SqliteStore
+store = SqliteStore(sys.argv[1])
+store.open()
+reading, told = threading.Barrier(5), []
+def read():
+    db = store.reader()
+    reading.wait()
+    try:
+        while True:
+            db.all("WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000) SELECT i FROM n")
+    except StoreError as error:
+        told.append(str(error))
+threads = [threading.Thread(target=read) for _ in range(4)]
+for thread in threads:
+    thread.start()
+reading.wait()
+store.close()
+for thread in threads:
+    thread.join()
+print(*told, sep="\\n")
+"""
+
+
+def test_whoever_reads_while_it_is_closed_is_told_so_and_the_process_lives(url: str) -> None:
+    for _ in range(5):
+        done = subprocess.run([sys.executable, "-c", CLOSED_WHILE_READ, url], capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert len(done.stdout.splitlines()) == 4
+        assert set(done.stdout.splitlines()) <= {"the store is closed", "the store cannot be read: interrupted"}
+
+
 def test_what_was_accepted_before_close_is_written(url: str) -> None:
     store = SqliteStore(url)
     store.open()
