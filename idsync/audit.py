@@ -57,6 +57,38 @@ def first_break(events: Iterable[AuditEvent], after: int = 0, prev: str = GENESI
     return None
 
 
+def line_of(event: AuditEvent) -> str:
+    """Write an entry as one line of an exported trail."""
+    return json.dumps(vars(event), separators=(",", ":"))
+
+
+def event_of(line: str) -> AuditEvent:
+    """Read such a line.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        found = json.loads(line)
+    except RecursionError:
+        raise ValueError(line[:20]) from None
+    kinds = {
+        "seq": int,
+        "at": float,
+        "actor": str,
+        "action": str,
+        "subject": str,
+        "detail": dict,
+        "prev": str,
+        "hash": str,
+    }
+    if not isinstance(found, dict) or found.keys() != kinds.keys():
+        raise ValueError(line[:20])
+    if any(type(found[name]) is not kind for name, kind in kinds.items()):
+        raise ValueError(line[:20])
+    return AuditEvent(**found)
+
+
 @dataclass(frozen=True)
 class Verdict:
     """What a check of the whole trail has found. `noted`: a head written down earlier is in it; None: none was given."""
@@ -69,22 +101,29 @@ class Verdict:
         return self.breaks_at is None and self.noted is not False
 
 
-def judge(events: Iterable[AuditEvent], *, head: str | None = None, entries: int | None = None) -> Verdict:
+def judge(
+    events: Iterable[AuditEvent],
+    *,
+    head: str | None = None,
+    entries: int | None = None,
+    start: tuple[int, str] = (0, GENESIS),
+) -> Verdict:
     """Check the chain from its beginning, and that it holds what was noted of it: a head, a number of entries, or both.
 
-    The trail may have grown since; with both, the entry of that number is the one with that hash.
+    The trail may have grown since; with both, the entry of that number is the one with that hash. `start` is the number
+    and the hash of the entry before these, where they are a part of the trail.
     """
     seen: dict[int, str] = {}
 
     def watched() -> Iterator[AuditEvent]:
-        last = AuditEvent(0, 0.0, "", "", "", {}, "", GENESIS)
+        last = AuditEvent(start[0], 0.0, "", "", "", {}, "", start[1])
         for event in chain([last], events):
             if event.hash == head or event.seq == entries:
                 seen[event.seq] = event.hash
             if event is not last:
                 yield event
 
-    broken = first_break(watched())
+    broken = first_break(watched(), *start)
     if head is None and entries is None:
         return Verdict(broken, None)
     found = [seal for seq, seal in seen.items() if entries in (None, seq)]

@@ -199,7 +199,14 @@ class Control:
         for person_id in sorted({item.person_id for item in held}):
             self._let_go(db, person_id, hold.id, origin)
             self._polls.approve(db, hold.id, person_id, origin)
-        note(db, self.clock, origin, "hold.approved", hold.kind, {"hold": hold.id, "items": len(held)})
+        note(
+            db,
+            self.clock,
+            origin,
+            "hold.approved",
+            hold.kind,
+            {"hold": hold.id, "items": len(held), "checksum": checksum},
+        )
         return {"id": hold.id, "released": len(held)}
 
     def as_shown(self, db: Db, hold_id: str, checksum: str) -> tuple[ledger.Hold, list[ledger.HoldItem]]:
@@ -419,7 +426,12 @@ class Control:
         self.intake.people.look_again(db, [person.id for person in people.all_persons(db)], cause)
         if known is not None:
             journal.append(
-                db, at=now, actor="idsync", action="configuration.changed", subject="config", detail={"is": fingerprint}
+                db,
+                at=now,
+                actor="idsync",
+                action="configuration.changed",
+                subject="config",
+                detail={"is": fingerprint, "was": known},
             )
         return known is not None
 

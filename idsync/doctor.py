@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from idsync.clock import new_secret, rfc3339
-from idsync.config import Config
+from idsync.config import Config, notify_problems
 from idsync.errors import IncompleteSource, StoreError
 from idsync.gateway.client import Gateway
 from idsync.gateway.trial import try_key
 from idsync.sinks.base import Sink
 from idsync.snapshot import PolledSource
-from idsync.store import facts, refusals, verdicts
+from idsync.store import facts, notices, refusals, verdicts
 from idsync.store.db import Db
 from idsync.store.sqlite import inspect
 from idsync.store.verdicts import Fence, Window
@@ -117,6 +117,23 @@ def _roles(refused: Mapping[str, tuple[str, float]], now: float) -> Iterator[Che
     for what, (why, at) in sorted(refused.items()):
         says = f"{refusals.WORDS[what]}: refused {_ago(now - at)}, tried once a day: {why}"
         yield Check("roles", None, says, {"what": what, "at": rfc3339(at)})
+
+
+def notifications(db: Db | None, config: Config, now: float) -> list[Check]:
+    """Say whether everybody who is to be told can be reached; `idsync notify test` tries it."""
+    failing = {one.receiver: one for one in notices.undelivered(db) if one.error} if db is not None else {}
+    if not config.notify:
+        return [Check("notify", None, "nobody is told of holds, living keys or silent sources: docs/notifications.md")]
+    checks = [Check("notify", False, f"{path}: {what}") for path, what in notify_problems(config)]
+    for entry in config.notify:
+        known, what = failing.get(entry.name), f"{entry.name} ({entry.kind})"
+        if known is None:
+            checks.append(Check("notify", True, f"{what}: nothing undelivered", {"receiver": entry.name}))
+            continue
+        since = _ago(now - (known.failing_since or now))
+        says = f"{what}: {known.waiting} undelivered, failing since {since}: {known.error}; idsync notify test {entry.name}"
+        checks.append(Check("notify", False, says, {"receiver": entry.name}))
+    return checks
 
 
 def _fence(fence: Fence | None, now: float) -> Check:

@@ -14,6 +14,7 @@
      |   +- SourceRefused           its credential or permissions are not accepted
      |   +- CursorLost              it has forgotten where we were: read everything anew
      +- StoreBusy                   exit 7: another process holds the store
+     +- NotDelivered                exit 1: a notification that was not taken; tried again
      +- StoreError                  exit 1: the store cannot be used (newer schema, read-only, full)
      +- SinkFailed                  exit 1: a sink has not taken a secret, or nobody knows; the old key stays
      +- GatewayError                what the gateway made of a call
@@ -121,6 +122,14 @@ class StoreBusy(IdsyncError):
     """Another process holds the store."""
 
     exit_code = 7
+
+
+class NotDelivered(IdsyncError):
+    """A notification was not delivered. `retry_after`: seconds the receiver asks to be left alone."""
+
+    def __init__(self, message: str | None = None, *, retry_after: float = 0.0) -> None:
+        self.retry_after = retry_after
+        super().__init__(message)
 
 
 class StoreError(IdsyncError):

@@ -109,6 +109,12 @@ class Metrics:
             ["result"],
             registry=self.registry,
         )
+        self.told = Counter(
+            "idsync_notifications",
+            "Messages to receivers, by kind and how it went",
+            ["kind", "result"],
+            registry=self.registry,
+        )
         self.chain_ok = Gauge(
             "idsync_audit_chain_ok", "1: the audit chain was whole when last checked", registry=self.registry
         )
@@ -193,6 +199,10 @@ class Metrics:
         self.pulse.gateway(code)
         self._rims.gateway.labels(endpoint, str(code)).inc()
         self._rims.gateway_time.labels(endpoint).observe(seconds)
+
+    def notification(self, kind: str, result: str) -> None:
+        """Note a message: `result` is delivered or failed."""
+        self.told.labels(kind, result).inc()
 
     def text(self) -> bytes:
         """Return the exposition text (prometheus.io/docs/instrumenting/exposition_formats)."""

@@ -212,6 +212,23 @@ class Lane(StrEnum):
     GRANT = "grant"
 
 
+# -- what people are told ---------------------------------------------------------------------------------------
+
+
+class Event(StrEnum):
+    """What notifications are about; the most urgent first."""
+
+    VERIFICATION_FAILED = "verification_failed"
+    AUDIT_BROKEN = "audit_broken"
+    SECURITY_EVENT = "security_event"
+    SPEND_AFTER_DEPARTURE = "spend_after_departure"
+    HOLD_OPENED = "hold_opened"
+    SOURCE_FAILING = "source_failing"
+    ROTATION_FAILED = "rotation_failed"
+    CREDENTIAL_EXPIRING = "credential_expiring"
+    CONFLICT_OPENED = "conflict_opened"
+
+
 # -- the gateway ------------------------------------------------------------------------------------------------
 
 

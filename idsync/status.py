@@ -9,7 +9,7 @@ from typing import Any
 from idsync.clock import rfc3339
 from idsync.metrics import state_of
 from idsync.polling.progress import told
-from idsync.store import canary, exposure, facts, jobs, ledger, people, refusals, spend, teamkeys, tokens
+from idsync.store import canary, exposure, facts, jobs, ledger, notices, people, refusals, spend, teamkeys, tokens
 from idsync.store.db import Db
 
 WINDOW = 30 * 86400.0
@@ -41,6 +41,15 @@ def status_of(db: Db, sources: Sequence[str], polled: Mapping[str, str], now: fl
             for what, (why, at) in sorted(refusals.everything(db).items())
         ],
         "keys": _keys(db, now),
+        "undelivered_notifications": [
+            {
+                "receiver": one.receiver,
+                "waiting": one.waiting,
+                "error": one.error,
+                "failing_seconds": None if one.failing_since is None else now - one.failing_since,
+            }
+            for one in notices.undelivered(db)
+        ],
         "conflicts": [
             {
                 "kind": conflict.kind,

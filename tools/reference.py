@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import datetime as dt
 import difflib
+import enum
 import re
 import sys
 import types
@@ -177,6 +178,8 @@ def kind_of(annotation: Any, metadata: typing.Sequence[Any] = ()) -> str:
         return f"list of {kind_of(arguments[0])}s"
     if origin is dict:
         return "table"
+    if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
+        return annotation.__name__.lower()
     names: dict[Any, str] = {bool: "`true` or `false`", int: "whole number", float: "number", str: "text"}
     names |= {dt.date: "date", SecretStr: "secret"}
     return names[annotation]

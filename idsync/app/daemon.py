@@ -14,8 +14,9 @@ import structlog
 from idsync.audit import GENESIS, first_break
 from idsync.config import Config, GraphSource, OktaSource
 from idsync.errors import ConfigError, GatewayError, IncompleteSource, StoreError, UsageError
+from idsync.notify.notifier import LOOKED, Notifier
 from idsync.polling.passes import Outcome
-from idsync.store import journal, tokens
+from idsync.store import facts, journal, tokens
 from idsync.store.db import Db
 
 if TYPE_CHECKING:
@@ -119,6 +120,8 @@ class Daemon:
             drilled = pulse.timed("drill", lambda: DRILL_LOOKED_AT, lambda: drills.beat(self.config.drill.every))
             metronome.every(DRILL_LOOKED_AT, drilled)
             metronome.every(SPEND_LOOKED_AT, pulse.timed("spend", lambda: SPEND_LOOKED_AT, core.watch.beat))
+            notifier = Notifier(core.store, lambda: core.config, core.clock, core.metrics.notification)
+            metronome.every(LOOKED, pulse.timed("notify", lambda: LOOKED, notifier.beat))
             for source in self.config.sources.every:
                 self._poll_regularly(core, source, metronome)
             metronome.start()
@@ -259,10 +262,20 @@ class Daemon:
         events = list(journal.events(core.store.reader(), after=seq or None))
         broken = first_break(events, seq, sealed)
         core.metrics.chain_checked(whole=not broken)
+        self._note_chain(core, broken)
         if broken:
             log.critical("audit.chain_broken", entry=broken, remedy="idsync audit verify; compare with a backup")
         elif events:
             self._checked = (events[-1].seq, events[-1].hash)
+
+    def _note_chain(self, core: Core, broken: int | None) -> None:
+        """Keep in the store whether the trail is whole, where notifications read it."""
+        known = facts.get(core.store.reader(), journal.BROKEN)
+        if broken and known is None:
+            now = core.clock.now()
+            core.store.write(lambda db: facts.put(db, journal.BROKEN, {"entry": broken, "at": now}, now))
+        elif known is not None and not broken:
+            core.store.write(lambda db: facts.drop(db, journal.BROKEN))
 
     def _problems(self) -> list[str]:
         if self._stopping.is_set():

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from itertools import takewhile
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
 
 import click
 
+from idsync.audit import GENESIS, AuditEvent, event_of, judge, line_of
 from idsync.cli.client import JSON, reading, say, settings, show
-from idsync.errors import UsageError
+from idsync.errors import IdsyncError, UsageError
+
+if TYPE_CHECKING:
+    from idsync.store.db import Db
+
+DAY = click.DateTime(["%Y-%m-%d"])
 
 
 @click.group()
@@ -39,29 +52,107 @@ def tail(ctx: click.Context, count: int, as_json: bool) -> int:
 
 
 @audit.command()
+@click.option("--from", "first", type=DAY, metavar="DATE", help="First day (UTC), like 2026-01-01. Default: all.")
+@click.option("--to", "last", type=DAY, metavar="DATE", help="Last day (UTC), included. Default: all.")
+@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Default: stdout.")
+@click.option("--json", "as_json", is_flag=True, help="With --output: say on stdout, as JSON, what was written.")
+@click.pass_context
+def export(
+    ctx: click.Context, first: datetime | None, last: datetime | None, output: Path | None, as_json: bool
+) -> int:
+    """Write the trail, or its entries of some days, as one JSON object a line; `audit verify --file` checks that.
+
+    The last line on stderr says how many entries there are and their head: note it where whoever may change the file
+    cannot change it.
+    """
+    if first is not None and last is not None and last < first:
+        raise UsageError("--from is after --to")
+    since = first.replace(tzinfo=UTC).timestamp() if first is not None else float("-inf")
+    before = last.replace(tzinfo=UTC).timestamp() + 86400.0 if last is not None else float("inf")
+    with reading(settings(ctx)) as db, _place(output) as file:
+        count, newest = 0, None
+        for event in _between(db, since, before):
+            file.write(f"{line_of(event)}\n")
+            count, newest = count + 1, event
+    said = f"{count} entries up to number {newest.seq}; head {newest.hash}" if newest is not None else "no entries"
+    if as_json and output is not None:
+        head = {"last": newest.seq, "head": newest.hash} if newest is not None else {"last": None, "head": None}
+        show({"file": str(output), "entries": count, **head})
+    else:
+        say(f"{output}: {said}" if output is not None else said, err=True)
+    return 0
+
+
+def _between(db: Db, since: float, before: float) -> Iterator[AuditEvent]:
+    """Yield the entries of a time; all of them, where no time is given, whatever they claim."""
+    from idsync.store import journal
+
+    if (since, before) == (float("-inf"), float("inf")):
+        yield from journal.events(db)
+        return
+    numbers = journal.between(db, since, before)
+    if numbers is not None:
+        yield from takewhile(lambda event: event.seq <= numbers[1], journal.events(db, after=numbers[0] - 1))
+
+
+@contextlib.contextmanager
+def _place(output: Path | None) -> Iterator[IO[str]]:
+    """Open the file, readable by its owner alone; one that is there is never written over."""
+    if output is None:
+        yield sys.stdout
+        return
+    try:
+        output.touch(mode=0o600, exist_ok=False)
+        with output.open("w", encoding="utf-8") as file:
+            yield file
+    except FileExistsError:
+        msg = f"{output} exists; an export never overwrites"
+        raise UsageError(msg) from None
+    except OSError as error:
+        msg = f"cannot write to {output}: {error.strerror}"
+        raise IdsyncError(msg) from error
+
+
+@audit.command()
+@click.option(
+    "--file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="An exported trail: needs no store and no configuration.",
+)
 @click.option("--head", metavar="HASH", help="A head that was noted elsewhere: it has to be in the chain still.")
 @click.option("--entries", type=click.IntRange(min=0), metavar="N", help="How many entries there were then.")
 @JSON
 @click.pass_context
-def verify(ctx: click.Context, head: str | None, entries: int | None, as_json: bool) -> int:
+def verify(ctx: click.Context, file: Path | None, head: str | None, entries: int | None, as_json: bool) -> int:
     """Check the whole chain, and that its end was not cut off.
 
     The chain alone shows what was altered, removed or inserted. A cut-off end, or a trail that was sealed anew, shows
     only against a head that was noted elsewhere: the daemon logs it (`audit_head`, `audit_entries`), and this prints it.
     """
-    from idsync.audit import judge
     from idsync.store import journal
 
     wanted = head.strip().lower() if head is not None else None
     if wanted is not None and not _HASH.fullmatch(wanted):
         raise UsageError("--head takes the 64 hexadecimal digits of a head, as `idsync audit verify` prints it")
-    with reading(settings(ctx)) as db:
-        verdict = judge(journal.events(db), head=wanted, entries=entries)
-        count, newest = journal.head(db)
+    start = (0, GENESIS)
+    if file is not None:
+        events = _exported(file)
+        if events and events[0].seq > 1:
+            start = (events[0].seq - 1, events[0].prev)
+        verdict = judge(events, head=wanted, entries=entries, start=start)
+        count, newest = (events[-1].seq, events[-1].hash) if events else start
+    else:
+        with reading(settings(ctx)) as db:
+            verdict = judge(journal.events(db), head=wanted, entries=entries)
+            count, newest = journal.head(db)
     if as_json:
         told = {"whole": verdict.whole, "breaks_at": verdict.breaks_at, "noted_head_found": verdict.noted}
-        show({"entries": count, "head": newest, **told})
-    elif verdict.breaks_at is not None:
+        show({"entries": count, "head": newest, "first": start[0] + 1, **told})
+        return 0 if verdict.whole else 1
+    if start[0]:
+        say(f"a part of the trail, from entry {start[0] + 1}: what was before is not in it")
+    if verdict.breaks_at is not None:
         say(f"the chain breaks at entry {verdict.breaks_at}: it or the one before it was altered, removed or inserted")
     elif verdict.noted is False:
         say(f"the chain of {count} entries fits together, but does not hold what was noted: {_noted(wanted, entries)}")
@@ -70,6 +161,28 @@ def verify(ctx: click.Context, head: str | None, entries: int | None, as_json: b
         kept = "; holds what was noted" if verdict.noted else ""
         say(f"{count} entries, chain whole; head {newest}{kept}")
     return 0 if verdict.whole else 1
+
+
+def _exported(file: Path) -> list[AuditEvent]:
+    """Read an exported trail.
+
+    Raises:
+        UsageError: the file cannot be read.
+        IdsyncError: a line of it is no entry.
+    """
+    try:
+        lines = file.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        msg = f"cannot read {file}: {getattr(error, 'strerror', None) or 'not text'}"
+        raise UsageError(msg) from None
+    events = []
+    for number, line in enumerate(lines, 1):
+        try:
+            events.append(event_of(line))
+        except ValueError:
+            msg = f"{file}: line {number} is no entry of an audit trail: it was altered, or cut off"
+            raise IdsyncError(msg) from None
+    return events
 
 
 _HASH = re.compile("[0-9a-f]{64}")

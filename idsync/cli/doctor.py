@@ -64,6 +64,7 @@ async def _examine(config: Config) -> list[Check]:
                 await polled.close()
         for sink in sinks_of(config.sinks, config.http.ca_file).values():
             checks += await ask.sink(sink)
+        checks += ask.notifications(db, config, clock.now())
         return checks + ask.measured(db, config, gateway_settings(config).name, clock.now())
 
 

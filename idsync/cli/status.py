@@ -95,6 +95,9 @@ def _print(view: dict[str, Any]) -> None:
         say(f"HOLD {hold['id']}: {hold['reason']} ({hold['people']} person(s)); idsync holds show {hold['id']}")
     for refused in view["refused"]:
         say(f"note: the gateway refuses {refused['what']} (asked at {refused['at']}, and once a day): {refused['why']}")
+    for one in view["undelivered_notifications"]:
+        failing = f"; failing for {ago(one['failing_seconds'])}: {one['error']}" if one["error"] else ""
+        say(f"NOT TOLD {one['receiver']}: {one['waiting']} notice(s) undelivered{failing}")
     for protection in view["expired_protections"]:
         say(f"note: {protection}")
     for conflict in view["conflicts"]:

@@ -10,6 +10,7 @@ from idsync.config.secrets import (
     AdminKey,
     SecretFile,
     admin_key,
+    notify_problems,
     read_secret,
     sink_file_problems,
     slack_webhook,
@@ -18,7 +19,7 @@ from idsync.config.secrets import (
 )
 from idsync.config.showing import shown
 from idsync.config.sinks import place_of, sink_varies
-from idsync.config.tables import Config, GraphSource, OktaSource, ScimSource, Sink
+from idsync.config.tables import Config, GraphSource, Notify, OktaSource, ScimSource, Sink
 
 __all__ = [
     "BUDGET_DURATION",
@@ -27,6 +28,7 @@ __all__ = [
     "Config",
     "GraphSource",
     "Loaded",
+    "Notify",
     "OktaSource",
     "ScimSource",
     "SecretFile",
@@ -37,6 +39,7 @@ __all__ = [
     "expired",
     "load",
     "notes",
+    "notify_problems",
     "place_of",
     "read_secret",
     "restart_tables",

@@ -8,6 +8,7 @@ import re
 from urllib.parse import urlsplit
 
 from idsync.clock import end_of_day
+from idsync.config import notifying
 from idsync.config.tables import Config, GraphSource, OktaSource, ScimSource
 from idsync.model import DRILL, MANAGED
 
@@ -40,6 +41,7 @@ def cross_checks(config: Config) -> list[tuple[str, str]]:
         *_check_spend(config),
         *_check_sso(config),
         *_check_polled(config),
+        *notifying.problems(config, LOOPBACK),
     ]
 
 
@@ -91,6 +93,7 @@ def _check_names(config: Config) -> list[tuple[str, str]]:
         ("teams (id)", [team.team_id for team in config.teams]),
         ("roles", [role.role for role in config.roles]),
         ("sinks", [sink.name for sink in config.sinks]),
+        ("notify", [entry.name for entry in config.notify]),
     ):
         problems += [(f"{path}.{name}", "named twice") for name in sorted({n for n in names if names.count(n) > 1})]
     for path, source in _sources(config):

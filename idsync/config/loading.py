@@ -26,6 +26,7 @@ LISTS_BY_NAME = {
     ("teams",): "alias",
     ("roles",): "role",
     ("sinks",): "name",
+    ("notify",): "name",
 }
 """Tables that are lists in the file; the environment addresses an entry by this field."""
 

@@ -131,6 +131,19 @@ def webhook_problems(config: Config) -> list[tuple[str, str]]:
     return []
 
 
+def notify_problems(config: Config) -> list[tuple[str, str]]:
+    """Return which secrets of receivers cannot be read. Nobody's access depends on them, so the daemon starts without."""
+    secret = {"slack": "url_file", "webhook": "secret_file", "email": "password_file"}
+    problems = []
+    for entry in config.notify:
+        try:
+            if file := getattr(entry, secret[entry.kind]):
+                read_secret(file)
+        except ConfigError as error:
+            problems += [(f"notify.{entry.name}.{secret[entry.kind]}", what) for _, what in error.problems]
+    return problems
+
+
 def _secret_files(config: Config) -> list[tuple[str, str]]:
     """Return the files that hold secrets of sources, each with the path of its setting."""
     named = [(f"scim.sources.{source.name}.token_file", source.token_file) for source in config.scim.sources]

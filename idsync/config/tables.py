@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, SecretStr
 
 from idsync.clock import parse_duration
+from idsync.model import Event
 
 
 def _seconds(value: Any) -> Any:
@@ -68,6 +69,7 @@ class ScimSource(Table):
     allow_from: tuple[Network, ...] = ()
     trust_email: bool | None = None
     strict: bool = False
+    stale_after: SecondsOrNever = 7 * 86400.0
 
     @property
     def directory(self) -> str:
@@ -248,6 +250,26 @@ class Protected(Table):
     expires: dt.date | None = None
 
 
+class Notify(Table):
+    """Somebody to tell; which keys belong to which kind is in `config/notifying.py`. `events` empty: all."""
+
+    name: NonEmpty
+    kind: Literal["slack", "webhook", "email"]
+    events: tuple[Event, ...] = ()
+    url_file: str = ""
+    url: str = ""
+    secret_file: str = ""
+    allow_private: bool = False
+    host: str = ""
+    port: int = Field(default=587, ge=1, le=65535)
+    tls: Literal["starttls", "tls", "none"] = "starttls"
+    user: str = ""
+    password_file: str = ""
+    sender: str = ""
+    to: tuple[NonEmpty, ...] = ()
+    timeout: Seconds = Field(default=10.0, gt=0, le=60)
+
+
 class Config(Table):
     """The whole configuration, valid in itself; whether its files can be read is asked by `secret_problems`."""
 
@@ -267,6 +289,7 @@ class Config(Table):
     roles: tuple[Role, ...] = ()
     sinks: tuple[Sink, ...] = ()
     protected: tuple[Protected, ...] = ()
+    notify: tuple[Notify, ...] = ()
 
     @property
     def every_source(self) -> tuple[ScimSource | OktaSource | GraphSource, ...]:

@@ -35,6 +35,33 @@ def head(db: Db) -> tuple[int, str]:
     return (row["seq"], row["hash"]) if row else (0, GENESIS)
 
 
+BROKEN = "audit:broken"
+"""The fact that the chain did not fit together when it was last checked: at which entry, and since when."""
+
+
+def told_since(db: Db, since: float) -> list[AuditEvent]:
+    """Return what came back of departed people, and what was spent in their name, oldest first."""
+    rows = db.all(
+        "SELECT * FROM audit WHERE action IN ('departure.reasserted', 'spend.after_departure') AND at > :since"
+        " ORDER BY at, seq",
+        since=since,
+    )
+    return [_event(row) for row in rows]
+
+
+def between(db: Db, since: float, before: float) -> tuple[int, int] | None:
+    """Return the numbers of the first and the last entry of a time, None when nothing was written then.
+
+    What lies between them belongs to it as well: a clock may have been set.
+    """
+    row = db.one(
+        "SELECT MIN(seq) AS first, MAX(seq) AS last FROM audit WHERE at >= :since AND at < :before",
+        since=since,
+        before=before,
+    )
+    return None if row is None or row["first"] is None else (row["first"], row["last"])
+
+
 LOWEST = -(2**62)
 """Below every number an entry could be given."""
 

@@ -175,6 +175,17 @@ def departures(db: Db, *, limit: int = 1000) -> list[Departure]:
     return [_departure(row) for row in reversed(rows)]
 
 
+def departures_between(db: Db, since: float, before: float) -> list[Departure]:
+    """Return the departures that were told of in a time, first told first; the canary of a drill is nobody."""
+    rows = db.all(
+        "SELECT * FROM departures WHERE received_at >= :since AND received_at < :before"
+        " AND NOT EXISTS (SELECT 1 FROM facts WHERE name = 'drill:canary:' || label) ORDER BY received_at, id",
+        since=since,
+        before=before,
+    )
+    return [_departure(row) for row in rows]
+
+
 def open_departures(db: Db) -> list[Departure]:
     """Return the departures that are not closed; the canary of a drill is nobody to ask about."""
     rows = db.all(
@@ -200,13 +211,7 @@ def unverified(db: Db, now: float) -> int:
     Suspensions count until their access has ended. A deletion that waits on purpose does not count, nor does the
     gateway's last admin, who keeps access until somebody decides, nor a drill's canary.
     """
-    row = db.one(
-        "SELECT COUNT(*) AS n FROM departures d LEFT JOIN holds h ON h.id = d.hold_id AND h.state = 'open'"
-        " WHERE d.closed_at IS NULL AND d.verified_at IS NULL AND (h.kind IS NULL OR h.kind NOT LIKE 'last_admin:%')"
-        " AND (d.access_ended_at IS NULL OR (d.kind = 'departure' AND d.delete_at <= :now AND h.id IS NULL))"
-        " AND NOT EXISTS (SELECT 1 FROM facts WHERE name = 'drill:canary:' || d.label)",
-        now=now,
-    )
+    row = db.one(f"SELECT COUNT(*) AS n {_UNPROVEN}", now=now)
     return int(row["n"]) if row else 0
 
 
@@ -216,6 +221,18 @@ TIMED = (
     " AND label NOT IN (SELECT substr(name, 14) FROM facts WHERE name > 'drill:canary:' AND name < 'drill:canary;')"
 )
 """Departures whose time to revoke counts; the index departures_took holds all that is read of them."""
+def unproven(db: Db, now: float) -> list[Departure]:
+    """Return those whom `unverified` counts."""
+    rows = db.all(f"SELECT d.* {_UNPROVEN} ORDER BY d.received_at, d.id", now=now)
+    return [_departure(row) for row in rows]
+
+
+_UNPROVEN = (
+    "FROM departures d LEFT JOIN holds h ON h.id = d.hold_id AND h.state = 'open'"
+    " WHERE d.closed_at IS NULL AND d.verified_at IS NULL AND (h.kind IS NULL OR h.kind NOT LIKE 'last_admin:%')"
+    " AND (d.access_ended_at IS NULL OR (d.kind = 'departure' AND d.delete_at <= :now AND h.id IS NULL))"
+    " AND NOT EXISTS (SELECT 1 FROM facts WHERE name = 'drill:canary:' || d.label)"
+)
 
 
 def times_to_revoke(db: Db, since: float) -> list[float]:

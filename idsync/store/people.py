@@ -414,6 +414,17 @@ def add_ban(db: Db, ban: Ban) -> None:
     )
 
 
+def bans_between(db: Db, since: float, before: float) -> list[tuple[Ban, float | None, str | None]]:
+    """Return the bans made or lifted in a time, with when and why they were lifted."""
+    rows = db.all(
+        "SELECT * FROM bans WHERE (created_at >= :since AND created_at < :before)"
+        " OR (lifted_at >= :since AND lifted_at < :before) ORDER BY created_at, id",
+        since=since,
+        before=before,
+    )
+    return [(_ban(row), row["lifted_at"], row["lifted_why"]) for row in rows]
+
+
 def lift_bans(db: Db, person_id: str, why: str, at: float) -> int:
     return db.execute(
         "UPDATE bans SET lifted_at = :at, lifted_why = :why WHERE person_id = :person AND lifted_at IS NULL",

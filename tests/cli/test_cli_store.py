@@ -46,6 +46,8 @@ def test_status_shows_what_an_operator_looks_at_first(site: Site) -> None:
         "frozen",
         "expired_protections",
         "conflicts",
+        "refused",
+        "undelivered_notifications",
     }
     [source] = view["sources"]
     assert (source["name"], source["live_tokens"], source["age_seconds"] < 60) == ("okta", 0, True)

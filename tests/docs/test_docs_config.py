@@ -30,7 +30,7 @@ SECRETS = {
     "sinks.secret_id",
 }
 ENTRY = re.compile(
-    r"(?<=^scim\.sources\.)[^.]+\.|(?<=^sources\.okta\.)[^.]+\.|(?<=^sources\.graph\.)[^.]+\.|(?<=^sinks\.)[^.]+\."
+    r"(?<=^scim\.sources\.)[^.]+\.|(?<=^sources\.okta\.)[^.]+\.|(?<=^sources\.graph\.)[^.]+\.|(?<=^notify\.)[^.]+\.|(?<=^sinks\.)[^.]+\."
 )
 """The name of a source or sink in the path of one of its settings."""
 CHOSEN = {"server.public_url", "routero.base_url", "routero.admin_key_file"}
