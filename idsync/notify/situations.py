@@ -11,7 +11,8 @@ hold_opened            | a hold waits                                     | some
 source_failing         | three polls in a row failed, nothing whole came  | a whole poll; a request of the source
                        | for three intervals, or a source is silent       |
 rotation_failed        | a shared key could not be renewed for 15 min      | it is
-credential_expiring    | a certificate ends within 14 days, or has ended  | another one is in its place
+credential_expiring    | a certificate or token ends within 14 days, or   | another one is in its place, or it is revoked
+                       | has ended                                        |
 conflict_opened        | a conflict is open                               | it is settled
 """
 
@@ -84,7 +85,7 @@ def situations(db: Db, watched: Watched, now: float) -> list[Situation]:
         *_polled(db, watched, now),
         *_pushed(db, watched, now),
         *_rotations(db, now),
-        *_endings(watched, now),
+        *_endings([*watched.endings, *_tokens(db)], now),
         *_conflicts(db),
     ]
     order = list(Event)
@@ -196,8 +197,21 @@ def _rotations(db: Db, now: float) -> Iterator[Situation]:
         )
 
 
-def _endings(watched: Watched, now: float) -> Iterator[Situation]:
-    for one in watched.endings:
+def _tokens(db: Db) -> Iterator[Ending]:
+    """Yield the tokens that end by themselves, but those that another one of the same name outlives already."""
+    live = tokens.live_tokens(db)
+    for token in live:
+        ends = token.expires_at
+        same = [other for other in live if (other.kind, other.name) == (token.kind, token.name)]
+        if ends is None or any(other.expires_at is None or other.expires_at > ends for other in same):
+            continue
+        make = f"idsync token new {token.name if token.kind == 'source' else f'--operator {token.name}'}"
+        remedy = f"{make}; then idsync token revoke {token.id}"
+        yield Ending(f"the token {token.id} of {token.kind} {token.name}", ends, remedy)
+
+
+def _endings(endings: Sequence[Ending], now: float) -> Iterator[Situation]:
+    for one in endings:
         if one.at - now <= EXPIRES_WITHIN:
             verb = "has ended" if one.at <= now else "ends"
             summary = f"{one.what} {verb} at {rfc3339(one.at)}"

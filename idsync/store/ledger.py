@@ -215,12 +215,6 @@ def unverified(db: Db, now: float) -> int:
     return int(row["n"]) if row else 0
 
 
-TIMED = (
-    "departures WHERE verified_at IS NOT NULL AND hold_id IS NULL AND delete_at <= accepted_at AND accepted_at > :since"
-    " AND COALESCE(fence, '') <> 'none'"
-    " AND label NOT IN (SELECT substr(name, 14) FROM facts WHERE name > 'drill:canary:' AND name < 'drill:canary;')"
-)
-"""Departures whose time to revoke counts; the index departures_took holds all that is read of them."""
 def unproven(db: Db, now: float) -> list[Departure]:
     """Return those whom `unverified` counts."""
     rows = db.all(f"SELECT d.* {_UNPROVEN} ORDER BY d.received_at, d.id", now=now)
@@ -233,6 +227,14 @@ _UNPROVEN = (
     " AND (d.access_ended_at IS NULL OR (d.kind = 'departure' AND d.delete_at <= :now AND h.id IS NULL))"
     " AND NOT EXISTS (SELECT 1 FROM facts WHERE name = 'drill:canary:' || d.label)"
 )
+
+
+TIMED = (
+    "departures WHERE verified_at IS NOT NULL AND hold_id IS NULL AND delete_at <= accepted_at AND accepted_at > :since"
+    " AND COALESCE(fence, '') <> 'none'"
+    " AND label NOT IN (SELECT substr(name, 14) FROM facts WHERE name > 'drill:canary:' AND name < 'drill:canary;')"
+)
+"""Departures whose time to revoke counts; the index departures_took holds all that is read of them."""
 
 
 def times_to_revoke(db: Db, since: float) -> list[float]:

@@ -209,6 +209,19 @@ def test_a_credential_is_told_of_before_it_ends_and_until_it_is_replaced(
     assert said == ([f"{CERTIFICATE.what} {word} at 2027-01-28T08:00:00.000Z"] if word else [])
 
 
+def test_a_token_is_told_of_until_another_one_outlives_it(fresh: SqliteStore) -> None:
+    def make(name: str, ends: float | None) -> None:
+        told_of = {"kind": "source", "name": "okta-push", "scope": "scim", "digest": name, "at": 0.0}
+        fresh.write(lambda db: tokens.put_token(db, id=name, **told_of, expires_at=ends))  # type: ignore[arg-type]
+
+    make("old", NOW + DAY)
+    ((event, summary),) = told(fresh)
+    assert (event, "the token old of source okta-push ends at" in summary) == (Event.CREDENTIAL_EXPIRING, True)
+    assert "has ended" in told(fresh, now=NOW + 2 * DAY)[-1][1]
+    make("next", NOW + 90 * DAY)
+    assert told(fresh) == []
+
+
 def test_entries_that_are_told_are_found_without_reading_the_trail(store: SqliteStore) -> None:
     sql = (
         "EXPLAIN QUERY PLAN SELECT * FROM audit WHERE action IN ('departure.reasserted', 'spend.after_departure')"
