@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import structlog
 from aiohttp.abc import AbstractResolver
@@ -15,7 +16,7 @@ from idsync.errors import ConfigError, NotDelivered, StoreError
 from idsync.model import Event
 from idsync.notify.comparing import Difference, compare
 from idsync.notify.expiring import endings_of
-from idsync.notify.message import message_of
+from idsync.notify.message import Message, message_of
 from idsync.notify.sending import send
 from idsync.notify.situations import Ending, Situation, Watched, situations
 from idsync.store import notices
@@ -29,6 +30,9 @@ FIRST_PAUSE, LONGEST_PAUSE = 30.0, 3600.0
 """Seconds before a message that was not taken is sent again: twice as long each time."""
 CERTIFICATES_READ = 3600.0
 """Seconds between two looks at the certificates."""
+
+PIECE = 200
+"""Notices that are written in one transaction."""
 
 log = structlog.get_logger(__name__)
 
@@ -73,7 +77,11 @@ class Notifier:
         strange = {notice.receiver for notice in told} | set(notices.receivers(db))
         if strange <= names and all(change.is_empty for change in changes):
             return
-        self.store.write(lambda db: _write(db, changes, sorted(names)))
+        self.store.write(lambda db: notices.forget(db, names))
+        for rows in _parts([row for change in changes for row in change.drop]):
+            self.store.write(partial(_drop, rows=rows))
+        for rows in _parts([row for change in changes for row in change.put]):
+            self.store.write(partial(_put, rows=rows))
 
     def _difference(self, entry: Notify, true: Sequence[Situation], told: Sequence[Notice], now: float) -> Difference:
         own = [notice for notice in told if notice.receiver == entry.name]
@@ -93,12 +101,10 @@ class Notifier:
 
     async def _deliver(self, entry: Notify) -> None:
         """Send all that waits for one receiver in one message, unless it is to be left alone."""
-        db, now = self.store.reader(), self.clock.now()
-        waiting = notices.pending(db, entry.name)
-        how = notices.receivers(db).get(entry.name, Receiver(entry.name))
-        if not waiting or now < how.next_at <= now + LONGEST_PAUSE:  # further ahead: the clock was set back
+        now = self.clock.now()
+        how, waiting, message = await asyncio.to_thread(self._outbox, entry)
+        if message is None or now < how.next_at <= now + LONGEST_PAUSE:  # further ahead: the clock was set back
             return
-        message = message_of(entry.name, entry.kind, waiting, self.config.server.public_url)
         try:
             await send(entry, message, ca_file=self.config.http.ca_file, now=now, resolver=self.resolver)
         except (NotDelivered, ConfigError) as error:
@@ -107,12 +113,18 @@ class Notifier:
             return
         self.observe(entry.kind, "delivered")
         log.info("notify.delivered", receiver=entry.name, notices=len(waiting))
+        for rows in _parts(waiting):
+            await asyncio.wrap_future(self.store.submit(partial(notices.delivered, sent=rows, at=now)))
+        done = Receiver(entry.name, delivered_at=now)
+        await asyncio.wrap_future(self.store.submit(lambda db: notices.put_receiver(db, done)))
 
-        def note(db: Db) -> None:
-            notices.delivered(db, waiting, now)
-            notices.put_receiver(db, Receiver(entry.name, delivered_at=now))
-
-        await asyncio.wrap_future(self.store.submit(note))
+    def _outbox(self, entry: Notify) -> tuple[Receiver, list[Notice], Message | None]:
+        """Return how delivering goes, what waits for a receiver, and the message of it. Not for an event loop."""
+        db = self.store.reader()
+        waiting = notices.pending(db, entry.name)
+        how = notices.receivers(db).get(entry.name, Receiver(entry.name))
+        about = self.config.server.public_url
+        return how, waiting, message_of(entry.name, entry.kind, waiting, about) if waiting else None
 
     async def _failed(self, entry: Notify, how: Receiver, why: str, asked: float) -> None:
         now, attempts = self.clock.now(), how.attempts + 1
@@ -125,10 +137,16 @@ class Notifier:
         await asyncio.wrap_future(self.store.submit(lambda db: notices.put_receiver(db, failing)))
 
 
-def _write(db: Db, changes: Sequence[Difference], names: Sequence[str]) -> None:
-    notices.forget(db, names)
-    for change in changes:
-        for notice in change.drop:
-            notices.drop(db, notice)
-        for notice in change.put:
-            notices.put(db, notice)
+def _parts(rows: Sequence[Notice]) -> list[Sequence[Notice]]:
+    """Cut what is written into pieces: a push that waits for a commit waits for one of them at most."""
+    return [rows[start : start + PIECE] for start in range(0, len(rows), PIECE)]
+
+
+def _put(db: Db, rows: Sequence[Notice]) -> None:
+    for notice in rows:
+        notices.put(db, notice)
+
+
+def _drop(db: Db, rows: Sequence[Notice]) -> None:
+    for notice in rows:
+        notices.drop(db, notice)
