@@ -46,7 +46,6 @@ def test_status_shows_what_an_operator_looks_at_first(site: Site) -> None:
         "frozen",
         "expired_protections",
         "conflicts",
-        "refused",
         "undelivered_notifications",
     }
     [source] = view["sources"]
