@@ -12,7 +12,7 @@ import structlog
 
 from idsync.clock import Clock, rfc3339
 from idsync.config import place_of
-from idsync.control import Control, departure_view, find_person, radius_view
+from idsync.control import Control, find_person
 from idsync.drill.drills import Drills
 from idsync.engine.desk import Desk
 from idsync.engine.radius import radius
@@ -30,6 +30,7 @@ from idsync.store import facts, jobs, ledger, people, teamkeys
 from idsync.store.db import Db
 from idsync.store.sqlite import SqliteStore
 from idsync.teams.retiring import Retirement
+from idsync.views import departure_view, radius_view
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")

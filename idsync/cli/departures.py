@@ -16,8 +16,9 @@ from idsync.errors import NotFound
 @click.pass_context
 def departures(ctx: click.Context, user: str | None, as_json: bool) -> int:
     """The ledger of departures; with USER, the receipts of that person."""
-    from idsync.control import departure_view, find_person
+    from idsync.control import find_person
     from idsync.store import ledger
+    from idsync.views import departure_view
 
     with reading(settings(ctx)) as db:
         if user is None:

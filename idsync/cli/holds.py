@@ -32,8 +32,8 @@ def list_(ctx: click.Context, as_json: bool) -> int:
 
 
 def _views(ctx: click.Context) -> list[dict[str, Any]]:
-    from idsync.control import hold_view
     from idsync.store import ledger
+    from idsync.views import hold_view
 
     with reading(settings(ctx)) as db:
         return [hold_view(db, hold) for hold in ledger.holds(db)]

@@ -209,8 +209,9 @@ def exposed(ctx: click.Context, user: str | None, as_json: bool) -> int:
     A key drops out when it is gone from the gateway (deleted, or rotated to another id), or when the person is back
     in that team. Last use and spend are as of the last pass.
     """
-    from idsync.control import exposed_view, find_person
+    from idsync.control import find_person
     from idsync.store import exposure
+    from idsync.views import exposed_view
 
     with reading(settings(ctx)) as db:
         person = find_person(db, user) if user is not None else None

@@ -6,11 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from idsync.clock import epoch_of
-from idsync.control import departure_view, find_person
+from idsync.control import find_person
 from idsync.errors import UsageError
 from idsync.store import glance, ledger, spend
 from idsync.store.glance import PAGE, Line
 from idsync.store.ledger import Departure
+from idsync.views import departure_view
 from idsync.web.page import lists
 from idsync.web.page.draw import STAGES, Step, dots, said, steps, timeline
 from idsync.web.page.frame import Draw, Look, Page, badge, bullets, empty, pager, pairs, section, table
