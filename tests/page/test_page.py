@@ -14,7 +14,8 @@ from support.directory import mail
 from idsync.clock import ManualClock
 from idsync.errors import SourceUnreachable
 from idsync.model import Observation
-from idsync.store import facts, journal, ledger, people, spend
+from idsync.store import facts, journal, ledger, notices, people, spend, teamkeys
+from idsync.store.teamkeys import TeamKey
 from idsync.web.auth import Tokens
 from idsync.web.page.html import Markup, tag
 from idsync.web.page.session import IDLE, LONGEST, Sessions, cookie, is_from_here
@@ -307,3 +308,18 @@ def test_a_session_crosses_a_network_by_tls_only() -> None:
         ("", "https://", False),
     ):
         assert is_from_here({"host": host, "origin": origin}) is ours
+
+
+def test_the_keys_idsync_makes_and_who_was_not_told_are_shown(scene: Scene) -> None:
+    home, now = scene.served.home, scene.served.home.core.clock.now()
+    ada = scene.served.operator()
+    assert not ada.get("/").says("Shared keys of teams")
+    failing = TeamKey("ds-prod", "data", "k1", error="files: <folder> is full", failing_since=now - 7200, attempts=3)
+    resting = TeamKey("web-prod", "web", "k2", rotate_at=now + 30 * 86400)
+    for key in (failing, resting):
+        home.write(partial(teamkeys.put, key=key))
+    home.write(lambda db: notices.put_receiver(db, notices.Receiver("slack", error="no answer from Slack in time")))
+    seen = ada.get("/")
+    for said in ("2 keys; 1 failing", "failing for 2 h", "files: &lt;folder&gt; is full", "renewed in 30 days"):
+        assert said in seen.text
+    assert seen.says("slack: 0 notices waiting; no answer from Slack in time")

@@ -11,7 +11,7 @@ from itertools import pairwise
 from idsync.config import expired
 from idsync.doctor import measured
 from idsync.status import WINDOW, source_view
-from idsync.store import exposure, facts, glance, ledger, spend
+from idsync.store import exposure, facts, glance, ledger, notices, spend, teamkeys
 from idsync.web.page import departures, holds, lists
 from idsync.web.page.draw import ENDS, histogram
 from idsync.web.page.frame import Look, Page, badge, banner, bullets, empty, pairs, section, table
@@ -224,6 +224,41 @@ def _exposed(look: Look) -> Markup | None:
     )
 
 
+def _team_keys(look: Look) -> Markup | None:
+    """Show the shared keys that idsync makes: those that fail first, then those that are renewed next."""
+    known = teamkeys.every(look.db)
+    if not known:
+        return None
+    known.sort(key=lambda key: (key.error is None, key.rotate_at or float("inf"), key.alias))
+    rows = [(named(key.alias), named(key.team), *_renewal(key, look.now)) for key in known[:FEW]]
+    told = f"{count(len(known), 'key')}; {sum(key.error is not None for key in known):,} failing."
+    heads = ("Key", "Team", "State", "Next")
+    return section("Shared keys of teams", tag("p", told), table("Shared keys of teams", heads, rows), id="team-keys")
+
+
+def _renewal(key: teamkeys.TeamKey, now: float) -> tuple[Markup, Child]:
+    if key.error is not None:
+        return badge("bad", f"failing for {length(now - (key.failing_since or now))}"), named(key.error)
+    if key.key_id is None:
+        return badge("note", "not made yet"), "made by the next pass"
+    if key.rotate_at is None:
+        return badge("good", "works"), "does not expire"
+    due = key.rotate_at <= now
+    return badge("note", "due") if due else badge("good", "works"), (
+        "renewed by the next pass" if due else f"renewed in {length(key.rotate_at - now)}"
+    )
+
+
+def _untold(look: Look) -> Markup | None:
+    found = notices.undelivered(look.db)
+    if not found:
+        return None
+    told = [
+        named(f"{one.receiver}: {count(one.waiting, 'notice')} waiting; {one.error or 'to be sent'}") for one in found
+    ]
+    return section("Notifications that nobody got yet", bullets(told), id="untold")
+
+
 def _conflicts(look: Look) -> Markup | None:
     found = glance.conflicts(look.db, limit=FEW)
     return (
@@ -264,7 +299,9 @@ SECTIONS: tuple[Callable[[Look], Markup | None], ...] = (
     _jobs,
     _sources,
     _exposed,
+    _team_keys,
     _conflicts,
+    _untold,
     _gateway,
     _notes,
 )
