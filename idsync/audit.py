@@ -32,6 +32,24 @@ class AuditEvent:
     hash: str
 
 
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where a trail goes on whose beginning was exported: after the entry `seq`, with its hash.
+
+    `entries` and `sha256` are those of the exported file, `at` is epoch seconds.
+    """
+
+    seq: int
+    hash: str
+    entries: int
+    sha256: str
+    at: float
+
+    def is_sealed_by(self, event: AuditEvent, action: str) -> bool:
+        """Tell whether an entry of the trail says that this was made."""
+        return event.action == action and (event.detail.get("seq"), event.detail.get("hash")) == (self.seq, self.hash)
+
+
 def detail_text(detail: Mapping[str, Any]) -> str:
     """Write the detail in the one form that is hashed and stored."""
     return _detail(detail)

@@ -26,6 +26,7 @@ from idsync.plan import Change, checksum
 from idsync.policy import protection
 from idsync.polling.passes import Poller
 from idsync.reconcile import Pass, Reconciler
+from idsync.retention.trail import Trimming
 from idsync.store import facts, jobs, ledger, people, teamkeys
 from idsync.store.db import Db
 from idsync.store.sqlite import SqliteStore
@@ -67,6 +68,7 @@ class Commands:
             "reconcile": self.reconcile,
             "drill": self.drill,
             "teams.retire": self.retire_team,
+            "audit.prune": Trimming(self.store, self.clock).run,
             "link": self._writing(self.control.link),
             "unlink": self._writing(self.control.unlink),
             "token.new": self.new_token,

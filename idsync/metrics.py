@@ -29,7 +29,9 @@ class _Departures:
     def __init__(self, registry: CollectorRegistry) -> None:
         counter = partial(Counter, registry=registry)
         seconds = partial(Histogram, registry=registry, buckets=REVOKE_BUCKETS)
-        self.to_verified = seconds("idsync_time_to_revoke_seconds", "Request received to verified", ["source"])
+        self.to_verified = seconds(
+            "idsync_time_to_revoke_seconds", "Request received to verified, since this process started", ["source"]
+        )
         self.to_stage = seconds(
             "idsync_revocation_stage_seconds", "Request received to this stage of a departure", ["stage"]
         )
@@ -115,6 +117,9 @@ class Metrics:
             ["kind", "result"],
             registry=self.registry,
         )
+        self._pruned = Counter(
+            "idsync_retention_pruned", "Rows taken because they were kept long enough", ["what"], registry=self.registry
+        )
         self.chain_ok = Gauge(
             "idsync_audit_chain_ok", "1: the audit chain was whole when last checked", registry=self.registry
         )
@@ -199,6 +204,10 @@ class Metrics:
         self.pulse.gateway(code)
         self._rims.gateway.labels(endpoint, str(code)).inc()
         self._rims.gateway_time.labels(endpoint).observe(seconds)
+
+    def pruned(self, what: str, count: int) -> None:
+        """Note what retention has taken; `what` is the setting that asked for it."""
+        self._pruned.labels(what).inc(count)
 
     def notification(self, kind: str, result: str) -> None:
         """Note a message: `result` is delivered or failed."""

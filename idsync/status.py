@@ -9,7 +9,20 @@ from typing import Any
 from idsync.clock import rfc3339
 from idsync.metrics import state_of
 from idsync.polling.progress import told
-from idsync.store import canary, exposure, facts, jobs, ledger, notices, people, refusals, spend, teamkeys, tokens
+from idsync.store import (
+    canary,
+    exposure,
+    facts,
+    jobs,
+    journal,
+    ledger,
+    notices,
+    people,
+    refusals,
+    spend,
+    teamkeys,
+    tokens,
+)
 from idsync.store.db import Db
 
 WINDOW = 30 * 86400.0
@@ -26,7 +39,13 @@ def status_of(db: Db, sources: Sequence[str], polled: Mapping[str, str], now: fl
         "sources": [source_view(db, name, polled, now) for name in sources],
         "frozen": facts.get(db, facts.FROZEN),
         "last_pass": None if beat is None else {"age_seconds": now - beat[1], "changes": beat[0]},
-        "time_to_revoke": {"count": len(took), "p50": quantile(took, 0.5), "p99": quantile(took, 0.99)},
+        "time_to_revoke": {
+            "since": rfc3339(now - WINDOW),
+            "count": len(took),
+            "p50": quantile(took, 0.5),
+            "p99": quantile(took, 0.99),
+        },
+        "retention": _retention(db),
         "unverified_departures": ledger.unverified(db, now),
         "jobs": [_job(db, job) for job in open_jobs if not job.waiting],
         "waiting_jobs": sum(1 for job in open_jobs if job.waiting),
@@ -60,6 +79,18 @@ def status_of(db: Db, sources: Sequence[str], polled: Mapping[str, str], now: fl
             for conflict in people.conflicts(db)
             if conflict.subject not in canaries
         ],
+    }
+
+
+def _retention(db: Db) -> dict[str, Any]:
+    """Return since when the trail is in the store, and how the last turn of retention went."""
+    done, under_way = facts.get(db, "retention:done"), facts.get(db, "retention:under_way")
+    first = journal.first_kept(db)
+    return {
+        "audit_first_entry": None if first is None else first.seq,
+        "audit_since": None if first is None else rfc3339(first.at),
+        "last_turn": None if done is None else rfc3339(done["at"]),
+        "under_way": under_way is not None or journal.left_to_take(db) > 0,
     }
 
 

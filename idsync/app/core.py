@@ -15,6 +15,7 @@ from idsync.alerts import Alerts
 from idsync.app.parts import (
     gateway_of,
     gateway_settings,
+    kept_by,
     limits_of,
     rules_of,
     sinks_of,
@@ -42,6 +43,7 @@ from idsync.keys.kit import Kit
 from idsync.metrics import Metrics
 from idsync.polling.passes import Poller
 from idsync.reconcile import Reconciler
+from idsync.retention.pruner import Pruner
 from idsync.snapshot import PolledSource
 from idsync.spend.watch import Watch
 from idsync.store import facts, jobs, tokens
@@ -79,6 +81,10 @@ class Core:
     ) -> Commands:
         parts = (self.store, self.control, self.engine, self.gateway, self.reconciler, self.poller, self.keeper)
         return Commands(*parts, self.clock, on_tokens, alone, drills)
+
+    def pruner(self) -> Pruner:
+        """Return what takes what was kept long enough, by the settings of the moment."""
+        return Pruner(self.store, self.clock, lambda: kept_by(self.config), self.metrics)
 
     def drills(self, address: str, scim: ScimApp) -> Drills:
         """Return what drills this idsync, whose SCIM endpoint is at that address."""

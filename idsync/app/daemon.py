@@ -7,6 +7,7 @@ import contextlib
 import gc
 import socket
 from collections.abc import Awaitable, Callable, Mapping
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -16,6 +17,7 @@ from idsync.config import Config, GraphSource, OktaSource
 from idsync.errors import ConfigError, GatewayError, IncompleteSource, StoreError, UsageError
 from idsync.notify.notifier import LOOKED, Notifier
 from idsync.polling.passes import Outcome
+from idsync.retention.pruner import LOOKED_AT
 from idsync.store import facts, journal, tokens
 from idsync.store.db import Db
 
@@ -122,6 +124,7 @@ class Daemon:
             metronome.every(SPEND_LOOKED_AT, pulse.timed("spend", lambda: SPEND_LOOKED_AT, core.watch.beat))
             notifier = Notifier(core.store, lambda: core.config, core.clock, core.metrics.notification)
             metronome.every(LOOKED, pulse.timed("notify", lambda: LOOKED, notifier.beat))
+            metronome.every(LOOKED_AT, pulse.timed("retention", lambda: LOOKED_AT, core.pruner().beat))
             for source in self.config.sources.every:
                 self._poll_regularly(core, source, metronome)
             metronome.start()
@@ -258,8 +261,9 @@ class Daemon:
 
     def _check_chain(self, core: Core) -> None:
         """Check the audit entries that came since the last check (all of them at the first)."""
-        seq, sealed = self._checked
-        events = list(journal.events(core.store.reader(), after=seq or None))
+        db = core.store.reader()
+        seq, sealed = max(self._checked, journal.start(db), key=itemgetter(0))
+        events = list(journal.events(db, after=seq or None))
         broken = first_break(events, seq, sealed)
         core.metrics.chain_checked(whole=not broken)
         self._note_chain(core, broken)

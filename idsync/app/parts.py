@@ -22,6 +22,7 @@ from idsync.metrics import Metrics
 from idsync.model import DRILL
 from idsync.plan import Limits, WantedTeam
 from idsync.policy import GroupSpec, Protection, Rule, Rules
+from idsync.retention.pruner import Kept
 from idsync.sinks.base import Sink
 from idsync.sinks.command import CommandSink
 from idsync.sinks.counted import Counted
@@ -207,6 +208,12 @@ def watch_settings(config: Config) -> Settings:
     """Return how what leavers cost is looked at."""
     told = config.spend
     return Settings(told.watch, told.every, told.booked_within, config.routero.cache_time)
+
+
+def kept_by(config: Config) -> Kept:
+    """Return for how long things are kept."""
+    told = config.retention
+    return Kept(told.receipts, told.departures, told.spend, told.tombstones, config.spend.watch)
 
 
 def webhook_of(config: Config) -> Callable[[], str]:

@@ -6,9 +6,9 @@ import contextlib
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from itertools import takewhile
+from itertools import chain, takewhile
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -16,6 +16,7 @@ import click
 
 from idsync.audit import GENESIS, AuditEvent, event_of, judge, line_of
 from idsync.cli.client import JSON, reading, say, settings, show
+from idsync.cli.prune import prune
 from idsync.errors import IdsyncError, UsageError
 
 if TYPE_CHECKING:
@@ -27,6 +28,9 @@ DAY = click.DateTime(["%Y-%m-%d"])
 @click.group()
 def audit() -> None:
     """The hash-chained audit trail."""
+
+
+audit.add_command(prune)
 
 
 @audit.command()
@@ -88,7 +92,7 @@ def _between(db: Db, since: float, before: float) -> Iterator[AuditEvent]:
     from idsync.store import journal
 
     if (since, before) == (float("-inf"), float("inf")):
-        yield from journal.events(db)
+        yield from journal.kept(db)
         return
     numbers = journal.between(db, since, before)
     if numbers is not None:
@@ -120,47 +124,102 @@ def _place(output: Path | None) -> Iterator[IO[str]]:
     metavar="FILE",
     help="An exported trail: needs no store and no configuration.",
 )
+@click.option(
+    "--exported",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    multiple=True,
+    help="What `idsync audit prune` took out, oldest first: checked as the beginning of the trail in the store.",
+)
 @click.option("--head", metavar="HASH", help="A head that was noted elsewhere: it has to be in the chain still.")
 @click.option("--entries", type=click.IntRange(min=0), metavar="N", help="How many entries there were then.")
 @JSON
 @click.pass_context
-def verify(ctx: click.Context, file: Path | None, head: str | None, entries: int | None, as_json: bool) -> int:
+def verify(
+    ctx: click.Context,
+    file: Path | None,
+    exported: tuple[Path, ...],
+    head: str | None,
+    entries: int | None,
+    as_json: bool,
+) -> int:
     """Check the whole chain, and that its end was not cut off.
 
     The chain alone shows what was altered, removed or inserted. A cut-off end, or a trail that was sealed anew, shows
     only against a head that was noted elsewhere: the daemon logs it (`audit_head`, `audit_entries`), and this prints it.
+    Where the beginning was exported and taken out (`idsync audit prune`), the check goes on from there, or begins with
+    the files that `--exported` names.
     """
-    from idsync.store import journal
-
+    if file is not None and exported:
+        raise UsageError("--file checks a file alone, --exported files and the store together; use one of them")
     wanted = head.strip().lower() if head is not None else None
     if wanted is not None and not _HASH.fullmatch(wanted):
         raise UsageError("--head takes the 64 hexadecimal digits of a head, as `idsync audit verify` prints it")
-    start = (0, GENESIS)
+    checkpoint, sealed = None, True
     if file is not None:
         events = _exported(file)
-        if events and events[0].seq > 1:
-            start = (events[0].seq - 1, events[0].prev)
+        start = _start_of(events[0] if events else None)
         verdict = judge(events, head=wanted, entries=entries, start=start)
         count, newest = (events[-1].seq, events[-1].hash) if events else start
     else:
         with reading(settings(ctx)) as db:
-            verdict = judge(journal.events(db), head=wanted, entries=entries)
-            count, newest = journal.head(db)
+            trail = Trail(db, exported)
+            verdict = judge(trail.events(), head=wanted, entries=entries, start=trail.start)
+            (count, newest), start, checkpoint, sealed = trail.head, trail.start, trail.checkpoint, trail.is_sealed
+    whole = verdict.whole and sealed
     if as_json:
-        told = {"whole": verdict.whole, "breaks_at": verdict.breaks_at, "noted_head_found": verdict.noted}
-        show({"entries": count, "head": newest, "first": start[0] + 1, **told})
-        return 0 if verdict.whole else 1
+        told = {"whole": whole, "breaks_at": verdict.breaks_at, "noted_head_found": verdict.noted}
+        pruned = {"checkpoint": vars(checkpoint) if checkpoint is not None else None, "checkpoint_sealed": sealed}
+        show({"entries": count, "head": newest, "first": start[0] + 1, **told, **(pruned if file is None else {})})
+        return 0 if whole else 1
     if start[0]:
-        say(f"a part of the trail, from entry {start[0] + 1}: what was before is not in it")
+        where = f"in an exported file with the sha256 {checkpoint.sha256}" if checkpoint is not None else "not in it"
+        say(f"a part of the trail, from entry {start[0] + 1}: what was before is {where}")
+    if not sealed:
+        say("no entry of the trail speaks of its checkpoint: the beginning was not taken out by `idsync audit prune`")
     if verdict.breaks_at is not None:
         say(f"the chain breaks at entry {verdict.breaks_at}: it or the one before it was altered, removed or inserted")
     elif verdict.noted is False:
         say(f"the chain of {count} entries fits together, but does not hold what was noted: {_noted(wanted, entries)}")
         say("its end was cut off, or everything was sealed anew; compare with a backup")
+        if start[0]:
+            say(f"or it is before entry {start[0] + 1}: check with the exported files, --exported FILE")
     else:
         kept = "; holds what was noted" if verdict.noted else ""
         say(f"{count} entries, chain whole; head {newest}{kept}")
-    return 0 if verdict.whole else 1
+    return 0 if whole else 1
+
+
+def _start_of(first: AuditEvent | None) -> tuple[int, str]:
+    """Return number and hash of the entry before the first one of a part."""
+    return (first.seq - 1, first.prev) if first is not None and first.seq > 1 else (0, GENESIS)
+
+
+class Trail:
+    """The trail of a store, with the files its beginning was exported to, where there are any.
+
+    `head` is its newest entry, `is_sealed` is known once it was read: an entry speaks of the newest checkpoint.
+    """
+
+    def __init__(self, db: Db, files: Sequence[Path]) -> None:
+        from idsync.retention.trail import ExportedFile
+        from idsync.store import journal
+
+        db.execute("BEGIN")  # on a reading connection: nothing that is written or taken out meanwhile is seen
+        self.checkpoint = journal.checkpoint(db)
+        self.head = journal.head(db)
+        self.is_sealed = self.checkpoint is None
+        self._action = journal.PRUNED
+        taken_out = chain.from_iterable(ExportedFile(file).events() for file in files)
+        first = next(taken_out, None) if files else None
+        self.start = journal.start(db) if first is None else _start_of(first)
+        self._events = chain([first] if first is not None else [], taken_out, journal.kept(db))
+
+    def events(self) -> Iterator[AuditEvent]:
+        for event in self._events:
+            if self.checkpoint is not None and self.checkpoint.is_sealed_by(event, self._action):
+                self.is_sealed = True
+            yield event
 
 
 def _exported(file: Path) -> list[AuditEvent]:

@@ -74,9 +74,10 @@ def _print(view: dict[str, Any]) -> None:
     say(f"last pass: {ago(beat['age_seconds'])} ago, {beat['changes']} change(s)" if beat else "last pass: none yet")
     revoke = view["time_to_revoke"]
     if revoke["count"]:
-        say(f"time to revoke: p50 {revoke['p50']:.3f} s, p99 {revoke['p99']:.3f} s ({revoke['count']} in 30 days)")
+        counted = f"{revoke['count']} since {revoke['since']}"
+        say(f"time to revoke: p50 {revoke['p50']:.3f} s, p99 {revoke['p99']:.3f} s ({counted})")
     else:
-        say("time to revoke: no departures in 30 days")
+        say(f"time to revoke: no departures since {revoke['since']}")
     say(f"departures not yet verified: {view['unverified_departures']}")
     known = view["exposed_keys"]
     if known["keys"]:
@@ -88,6 +89,11 @@ def _print(view: dict[str, Any]) -> None:
     for what in spent["not_told"]:
         say(f"note: spend after a departure is watched only in part: {what}")
     _print_keys(view["keys"])
+    kept = view["retention"]
+    if kept["audit_first_entry"] not in (None, 1):
+        say(
+            f"audit trail: from entry {kept['audit_first_entry']} of {kept['audit_since']}; before that it was exported"
+        )
     for job in view["jobs"]:
         why = f": {job['error']}" if job["error"] else ""
         say(f"job {job['user']}: {job['lane']}, {job['state']}, {job['attempts']} failed tries{why}")

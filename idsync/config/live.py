@@ -7,7 +7,7 @@ from typing import Any
 from idsync.config.loading import entry_name
 from idsync.config.tables import Config
 
-LIVE = ("policy", "guard", "reconcile", "drill", "teams", "roles", "protected", "notify")
+LIVE = ("policy", "guard", "reconcile", "drill", "retention", "teams", "roles", "protected", "notify")
 """Tables that SIGHUP takes over. All others say where idsync listens, whom it asks and with which credential."""
 
 

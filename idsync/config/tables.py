@@ -172,6 +172,16 @@ class Spend(Table):
     booked_within: Seconds = 900.0
 
 
+class Retention(Table):
+    """Seconds for which things are kept; 0: for ever. The trail never goes by itself: `idsync audit prune`."""
+
+    audit: SecondsOrNever = 0.0
+    receipts: SecondsOrNever = 0.0
+    departures: SecondsOrNever = 0.0
+    spend: SecondsOrNever = 0.0
+    tombstones: SecondsOrNever = 0.0
+
+
 class Alerts(Table):
     slack_webhook_file: str = ""
     slack_webhook: SecretStr | None = None
@@ -284,6 +294,7 @@ class Config(Table):
     reconcile: Reconcile = Reconcile()
     drill: Drill = Drill()
     spend: Spend = Spend()
+    retention: Retention = Retention()
     alerts: Alerts = Alerts()
     teams: tuple[Team, ...] = ()
     roles: tuple[Role, ...] = ()

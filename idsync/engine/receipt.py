@@ -48,6 +48,7 @@ def receipt_of(
         "features": {**earlier.get("features", {}), **features},
         "read_backs": looks if len(looks) <= MOST_READ_BACKS else [*looks[:2], *looks[-(MOST_READ_BACKS - 2) :]],
         "calls": earlier.get("calls", []),
+        **({"pruned_at": earlier["pruned_at"]} if "pruned_at" in earlier else {}),
         "shared_keys": standing.get("shared_keys", earlier.get("shared_keys")),
         "other_accounts": standing.get("other_accounts", earlier.get("other_accounts")),
         "left_standing": [

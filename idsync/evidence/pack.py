@@ -100,7 +100,7 @@ def gather(db: Db, asked: Asked) -> Pack:
 def _gather(db: Db, asked: Asked) -> Pack:
     acts: list[AuditEvent] = []
     changes: list[AuditEvent] = []
-    chain = judge(_kept(journal.events(db), asked, acts, changes))
+    chain = judge(_kept(journal.kept(db), asked, acts, changes), start=journal.start(db))
     entries, head = journal.head(db)
     newest = journal.last(db, 1)
     as_of = newest[0].at if newest and isinstance(newest[0].at, float) else 0.0
@@ -129,7 +129,13 @@ def _gather(db: Db, asked: Asked) -> Pack:
         ),
     )
     unproven = sum(entry["what"] == "not_verified" for entry in exceptions)
-    trail = {"entries": entries, "head": head, "whole": chain.whole, "breaks_at": chain.breaks_at}
+    trail = {
+        "first": journal.start(db)[0] + 1,
+        "entries": entries,
+        "head": head,
+        "whole": chain.whole,
+        "breaks_at": chain.breaks_at,
+    }
     summary = {
         "period": {"from": asked.days[0], "to": asked.days[1], "time_zone": "UTC"},
         "population": _population(people_rows, exceptions, asked),

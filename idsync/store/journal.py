@@ -1,4 +1,4 @@
-"""The audit trail's rows. Append only: no function here changes or removes one."""
+"""The audit trail's rows. Append only: none is changed, and none removed that is not below a checkpoint."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from idsync.audit import GENESIS, AuditEvent, detail_text, digest
+from idsync.audit import GENESIS, AuditEvent, Checkpoint, detail_text, digest
 from idsync.store.db import Db, Row
+
+PRUNED = "audit.pruned"
+"""The action of the entry that a checkpoint is sealed with."""
 
 
 def append(db: Db, *, at: float, actor: str, action: str, subject: str, detail: Mapping[str, Any]) -> None:
@@ -32,7 +35,7 @@ def append(db: Db, *, at: float, actor: str, action: str, subject: str, detail: 
 def head(db: Db) -> tuple[int, str]:
     """Return (number, hash) of the newest entry."""
     row = db.one("SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1")
-    return (row["seq"], row["hash"]) if row else (0, GENESIS)
+    return (row["seq"], row["hash"]) if row else start(db)
 
 
 BROKEN = "audit:broken"
@@ -55,7 +58,8 @@ def between(db: Db, since: float, before: float) -> tuple[int, int] | None:
     What lies between them belongs to it as well: a clock may have been set.
     """
     row = db.one(
-        "SELECT MIN(seq) AS first, MAX(seq) AS last FROM audit WHERE at >= :since AND at < :before",
+        "SELECT MIN(seq) AS first, MAX(seq) AS last FROM audit WHERE at >= :since AND at < :before AND seq > :start",
+        start=start(db)[0],
         since=since,
         before=before,
     )
@@ -108,3 +112,61 @@ def last(db: Db, count: int) -> list[AuditEvent]:
     """Return the newest entries, oldest of them first."""
     rows = db.all("SELECT * FROM audit ORDER BY seq DESC LIMIT :count", count=count)
     return [_event(row) for row in reversed(rows)]
+
+
+# -- what was exported and taken out ------------------------------------------------------------------------------
+
+
+def checkpoint(db: Db) -> Checkpoint | None:
+    """Return up to where the trail was exported, and may be taken out."""
+    row = db.one("SELECT * FROM audit_checkpoints ORDER BY seq DESC LIMIT 1")
+    return Checkpoint(row["seq"], row["hash"], row["entries"], row["sha256"], row["at"]) if row else None
+
+
+def start(db: Db) -> tuple[int, str]:
+    """Return (number, hash) of the entry that the trail in the store goes on from."""
+    last = checkpoint(db)
+    return (last.seq, last.hash) if last is not None else (0, GENESIS)
+
+
+def kept(db: Db) -> Iterator[AuditEvent]:
+    """Yield the entries since the checkpoint; without one all of them, whatever number they claim."""
+    return events(db, after=start(db)[0] or None)
+
+
+def first_kept(db: Db) -> AuditEvent | None:
+    """Return the oldest entry that is still in the store for good."""
+    row = db.one("SELECT * FROM audit WHERE seq > :start ORDER BY seq LIMIT 1", start=start(db)[0])
+    return _event(row) if row else None
+
+
+def last_before(db: Db, before: float) -> AuditEvent | None:
+    """Return the last entry that was written before then."""
+    row = db.one("SELECT * FROM audit WHERE at < :before ORDER BY seq DESC LIMIT 1", before=before)
+    return _event(row) if row else None
+
+
+def put_checkpoint(db: Db, made: Checkpoint, by: str) -> None:
+    """Allow what was exported to be taken out, and say so in the trail itself."""
+    db.execute(
+        "INSERT INTO audit_checkpoints (seq, hash, entries, sha256, at) VALUES (:seq, :hash, :entries, :sha256, :at)",
+        **vars(made),
+    )
+    detail = {"seq": made.seq, "hash": made.hash, "entries": made.entries, "sha256": made.sha256}
+    append(db, at=made.at, actor=by, action=PRUNED, subject="audit", detail=detail)
+
+
+def take_exported(db: Db, rows: int) -> int:
+    """Take out entries that a checkpoint covers, the oldest first; return how many."""
+    seq = start(db)[0]
+    return db.execute(
+        "DELETE FROM audit WHERE seq IN (SELECT seq FROM audit WHERE seq <= :seq ORDER BY seq LIMIT :rows)",
+        seq=seq,
+        rows=rows,
+    )
+
+
+def left_to_take(db: Db) -> int:
+    """Count the entries below the checkpoint that are still there: its pruning is not finished."""
+    row = db.one("SELECT COUNT(*) AS n FROM audit WHERE seq <= :seq", seq=start(db)[0])
+    return int(row["n"]) if row else 0

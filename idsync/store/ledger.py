@@ -118,7 +118,9 @@ def put_departure(db: Db, departure: Departure) -> None:
         " blocked_at = excluded.blocked_at, access_ended_at = excluded.access_ended_at, destroying_at = excluded.destroying_at, deleted_at = excluded.deleted_at,"
         " verified_at = excluded.verified_at, settled_at = excluded.settled_at, closed_at = excluded.closed_at,"
         " delete_at = excluded.delete_at, settle_at = excluded.settle_at, hold_id = excluded.hold_id,"
-        " fence = excluded.fence, problem = excluded.problem, receipt = excluded.receipt, counts = excluded.counts",
+        " fence = excluded.fence, problem = excluded.problem, receipt = excluded.receipt, counts = excluded.counts,"
+        " receipt_pruned_at = CASE WHEN excluded.receipt = departures.receipt THEN departures.receipt_pruned_at END,"
+        " details_pruned_at = CASE WHEN excluded.receipt = departures.receipt THEN departures.details_pruned_at END",
         id=departure.id,
         person=departure.person_id,
         label=departure.label,
@@ -193,6 +195,17 @@ def open_departures(db: Db) -> list[Departure]:
         " AND NOT EXISTS (SELECT 1 FROM facts WHERE name = 'drill:canary:' || label) ORDER BY accepted_at, id"
     )
     return [_departure(row) for row in rows]
+
+
+def oldest_open(db: Db) -> tuple[float, str] | None:
+    """Return since when the oldest thing is open, and what it is: a departure that is not settled, or a hold."""
+    row = db.one(
+        "SELECT at, what FROM (SELECT received_at AS at, 'a departure' AS what FROM departures d"
+        " WHERE closed_at IS NULL AND (settled_at IS NULL OR state <> 'settled')"
+        " AND NOT EXISTS (SELECT 1 FROM facts WHERE name = 'drill:canary:' || d.label)"
+        " UNION ALL SELECT created_at, 'a hold' FROM holds WHERE state = 'open') AS every_one ORDER BY at LIMIT 1"
+    )
+    return (row["at"], row["what"]) if row else None
 
 
 def pushed_since(db: Db, source: str, since: float) -> int:

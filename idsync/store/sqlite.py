@@ -527,18 +527,23 @@ def migrate(connection: sqlite3.Connection) -> None:
 
 GUARDS = {
     "audit_not_updated": "BEFORE UPDATE ON audit",
-    "audit_not_deleted": "BEFORE DELETE ON audit",
+    "audit_not_deleted": "BEFORE DELETE ON audit WHEN OLD.seq > (SELECT COALESCE(MAX(seq), 0) FROM audit_checkpoints)",
     "audit_not_inserted": "BEFORE INSERT ON audit WHEN NEW.seq <> (SELECT COALESCE(MAX(seq), 0) + 1 FROM audit)",
+    "checkpoint_not_updated": "BEFORE UPDATE ON audit_checkpoints",
+    "checkpoint_not_deleted": "BEFORE DELETE ON audit_checkpoints",
+    "checkpoint_not_inserted": "BEFORE INSERT ON audit_checkpoints WHEN NOT EXISTS"
+    " (SELECT 1 FROM audit WHERE seq = NEW.seq AND hash = NEW.hash)"
+    " OR NEW.seq <= (SELECT COALESCE(MAX(seq), 0) FROM audit_checkpoints)",
 }
 """Triggers that keep a mistake, ours or somebody's with an editor, from rewriting the trail.
 
-Whoever means to can drop them; that is what the hash chain is for. The last one is also for INSERT OR REPLACE, which
-deletes without asking the second one.
+Whoever means to can drop them; that is what the hash chain is for. Those of inserting are also for INSERT OR REPLACE,
+which deletes without asking those of deleting. What a checkpoint covers was exported, and may go.
 """
 
 
 def _guard_the_trail(connection: sqlite3.Connection) -> None:
-    rows = connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger' AND tbl_name = 'audit'")
+    rows = connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger' AND tbl_name LIKE 'audit%'")
     there = {row[0]: row[1] for row in rows}
     for name, when in GUARDS.items():
         wanted = f"CREATE TRIGGER {name} {when} BEGIN SELECT RAISE(ABORT, 'the audit trail only grows'); END"
