@@ -166,6 +166,7 @@ class Intake:
             if len(known) < len(every):
                 self._two_of_one_id(db, source, facts, now)
             elif known:
+                people.name_again(db, known[0].person_id, facts.user_name)
                 return known[0].person_id
         known_elsewhere = self._person_by_email(db, source, facts, now)
         return known_elsewhere or self._new_person(db, source, facts, now)

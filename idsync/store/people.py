@@ -133,6 +133,11 @@ def update_person(db: Db, person_id: str, *, label: str, role: str | None, ever_
     )
 
 
+def name_again(db: Db, person_id: str, label: str) -> None:
+    """Give a name to somebody whom retention had forgotten, and who is back; a name that is there stays."""
+    db.execute("UPDATE persons SET label = :label WHERE id = :id AND label = id", id=person_id, label=label)
+
+
 def rename(db: Db, person_id: str, label: str) -> None:
     db.execute("UPDATE persons SET label = :label WHERE id = :id", id=person_id, label=label)
 
