@@ -47,6 +47,7 @@ def test_status_shows_what_an_operator_looks_at_first(site: Site) -> None:
         "expired_protections",
         "conflicts",
         "undelivered_notifications",
+        "retention",
     }
     [source] = view["sources"]
     assert (source["name"], source["live_tokens"], source["age_seconds"] < 60) == ("okta", 0, True)

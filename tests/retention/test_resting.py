@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.directory import mail
@@ -13,9 +14,11 @@ from support.virtual import Simulation
 
 from idsync import config
 from idsync.app.reload import reload
-from idsync.control import find_person
+from idsync.control import departure_view, find_person
+from idsync.evidence.pack import Asked, gather
 from idsync.model import Person
 from idsync.store import called, directory, facts, journal, ledger
+from idsync.store.sqlite import read_only
 from idsync.verify import departures_of
 from idsync.verify import verify as look
 
@@ -26,8 +29,11 @@ LEFT = ["leo", "ann", "pat"]
 
 
 class Years:
+    took: list[float]
+    """Times to revoke, before anything was taken."""
+
     def __init__(self, folder: Path) -> None:
-        slow = {"reconcile": {"every": "300d"}, "guard": {"max_push_departures": 2}}
+        slow: dict[str, Any] = {"reconcile": {"every": "300d"}, "guard": {"max_push_departures": 2}}
         self.world = Simulation(folder, **slow)
 
     def live(self) -> None:
@@ -39,7 +45,7 @@ class Years:
         self.ids = {login: self.person(login).id for login in self.accounts}
         self.keys = {login: world.gateway.key_of(account, "data") for login, account in self.accounts.items()}
         world.gateway.ready()
-        asked = {"user": mail("ben"), "reason": "stole", "by": "op"}
+        asked: dict[str, Any] = {"user": mail("ben"), "reason": "stole", "by": "op"}
         world.run(world.core.commands(alone=False).revoke(**asked))
         world.directory.delete("leo")
         for login in LEFT[1:]:
@@ -85,7 +91,7 @@ def years(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Years]:
         kept = wanted.retention.model_copy(update=dict.fromkeys(RETENTION, 90 * DAY))
         done = made.world.run(reload(made.world.core, wanted.model_copy(update={"retention": kept})))
         assert done.after_restart == ()
-        made.took_until = ledger.times_to_revoke(made.world.db, 0.0)  # type: ignore[attr-defined]
+        made.took = ledger.times_to_revoke(made.world.db, 0.0)
         made.world.run(made.world.core.pruner().beat())
         yield made
 
@@ -119,7 +125,7 @@ def test_the_details_of_who_came_back_go_but_not_the_times(years: Years) -> None
     departure = years.departure("ann")
     assert (departure.label, departure.account_id, departure.cause) == (years.ids["ann"], None, "details pruned")
     assert departure.closed_at is not None
-    assert ledger.times_to_revoke(years.world.db, 0.0) == years.took_until  # type: ignore[attr-defined]
+    assert ledger.times_to_revoke(years.world.db, 0.0) == years.took
     assert years.person("ann").label == mail("ann")
 
 
@@ -134,6 +140,20 @@ def test_the_trail_says_what_was_taken(years: Years) -> None:
     assert entry.detail["taken"].keys() == {"receipts", "departures", "tombstones"}
     assert entry.detail["kept_seconds"]["receipts"] == 90 * DAY
     assert facts.get(years.world.db, "retention:under_way") is None
+
+
+def test_an_auditor_still_gets_everybody(years: Years) -> None:
+    """With what is left of each, and nobody's name who was forgotten."""
+    now = years.world.core.clock.now()
+    path = years.world.core.store.path
+    with read_only(f"sqlite:///{path}") as db:
+        pack = gather(db, Asked(0.0, now + DAY, 3600.0, ("a", "b"), None)).as_json()
+    rows = {row["departure"]: row for row in pack["leavers"]}
+    assert rows.keys() == {years.departure(login).id for login in years.ids}
+    assert (rows[years.departure("leo").id]["user"], pack["audit"]["whole"]) == (years.ids["leo"], True)
+    views = [departure_view(years.world.db, years.departure(login)) for login in ("leo", "ann")]
+    assert mail("leo") not in repr([rows[years.departure("leo").id], views])
+    assert all(view["receipt"]["pruned_at"] and view["time_to_revoke_seconds"] > 0 for view in views)
 
 
 def test_a_second_look_the_same_day_takes_nothing(years: Years) -> None:

@@ -51,7 +51,13 @@ class Mortal(SqliteStore):
 def fill(db: Db) -> None:
     for number in range(LEAVERS):
         person = people.new_person(db, f"p{number}", 1.0)
-        times = {"received_at": 1.0, "accepted_at": 1.0, "pushed_at": 1.0, "delete_at": 1.0, "verified_at": 2.0}
+        times: dict[str, Any] = {
+            "received_at": 1.0,
+            "accepted_at": 1.0,
+            "pushed_at": 1.0,
+            "delete_at": 1.0,
+            "verified_at": 2.0,
+        }
         gone: dict[str, Any] = {"keys": [{"id": f"k{number}", "name": "n", "alias": "a", "team_id": "t"}]}
         ledger.put_departure(
             db,
@@ -92,7 +98,7 @@ def trimmed(store: SqliteStore) -> dict[str, Any]:
     """Take out all but the newest entries, as if a file had been proven."""
     row = store.reader().one("SELECT hash FROM audit WHERE seq = :seq", seq=ENTRIES)
     assert row is not None
-    proven = {"last": ENTRIES, "hash": row["hash"], "entries": ENTRIES, "sha256": "f" * 64}
+    proven: dict[str, Any] = {"last": ENTRIES, "hash": row["hash"], "entries": ENTRIES, "sha256": "f" * 64}
     return asyncio.run(Trimming(store, SystemClock()).run(before=DAY, by="test", **proven))
 
 
@@ -147,7 +153,7 @@ def test_a_trail_half_taken_out_is_whole_and_the_next_beat_takes_the_rest(store:
 def trimmed_again(store: SqliteStore) -> int:
     made = journal.checkpoint(store.reader())
     assert made is not None
-    proven = {"last": made.seq, "hash": made.hash, "entries": made.entries, "sha256": made.sha256}
+    proven: dict[str, Any] = {"last": made.seq, "hash": made.hash, "entries": made.entries, "sha256": made.sha256}
     taken: int = asyncio.run(Trimming(store, SystemClock()).run(before=DAY, by="test", **proven))["taken"]
     return taken
 
