@@ -24,7 +24,7 @@ DAY = click.DateTime(["%Y-%m-%d"])
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
     required=True,
-    help="What `idsync audit export --to` (the day before) wrote.",
+    help="What `idsync audit export --to DATE` wrote, up to the day before.",
 )
 @click.option("--dry-run", is_flag=True, help="Compare and say what would go; exit code 3 when something would.")
 @JSON
