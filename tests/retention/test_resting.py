@@ -17,6 +17,7 @@ from idsync.app.reload import reload
 from idsync.control import departure_view, find_person
 from idsync.evidence.pack import Asked, gather
 from idsync.model import Person
+from idsync.retention.pruner import DONE, Kept
 from idsync.store import called, directory, facts, journal, ledger
 from idsync.store.sqlite import read_only
 from idsync.verify import departures_of
@@ -86,6 +87,8 @@ def years(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Years]:
         made.live()
         before = dict(journal_and_rows(made))
         made.world.run(made.world.core.pruner().beat())
+        assert made.world.run(made.world.core.pruner().turn(Kept())) == {}
+        made.world.core.store.write(lambda db: facts.drop(db, DONE))
         assert journal_and_rows(made) == before, "nothing is set: nothing is taken"
         wanted = config.load(str(made.world.settings), {}).config
         kept = wanted.retention.model_copy(update=dict.fromkeys(RETENTION, 90 * DAY))
@@ -112,6 +115,7 @@ def test_what_has_rested_goes(years: Years, login: str, calls: bool, names: bool
     assert bool(years.calls(login)) is calls
     assert ("pruned_at" in receipt) is not calls
     assert bool({one.kind for one in called.names(years.world.db, years.ids[login])} - {"external_id"}) is names
+    assert receipt.get("accounts", []) == ([] if login == "ann" else [years.accounts[login]])
     if keys is not None:
         assert ([key["id"] for key in receipt.get("keys", [])] == [years.keys[login].id]) is keys
     record = directory.users_of_person_any(years.world.db, years.ids[login])[0]

@@ -90,8 +90,8 @@ def store(tmp_path: Path) -> Iterator[SqliteStore]:
     made.close()
 
 
-def pruner(store: SqliteStore) -> Pruner:
-    return Pruner(store, SystemClock(), lambda: KEPT, Uncounted())
+def pruner(store: SqliteStore, kept: Kept = KEPT) -> Pruner:
+    return Pruner(store, SystemClock(), lambda: kept, Uncounted())
 
 
 def trimmed(store: SqliteStore) -> dict[str, Any]:
@@ -145,7 +145,7 @@ def test_a_trail_half_taken_out_is_whole_and_the_next_beat_takes_the_rest(store:
     db = store.reader()
     assert 0 < journal.left_to_take(db) < ENTRIES
     assert first_break(journal.kept(db), *journal.start(db)) is None
-    asyncio.run(pruner(store).beat())
+    asyncio.run(pruner(store, Kept()).beat())
     assert (journal.left_to_take(db), first_break(journal.kept(db), *journal.start(db))) == (0, None)
     assert trimmed_again(store) == 0
 
