@@ -120,11 +120,14 @@ def spend(db: Db, before: float, watched: float, rows: int = ROWS) -> int:
 def tombstones(db: Db, before: float, now: float, rows: int = ROWS) -> int:
     """Take what directory records say that were deleted before then; somebody without any other record is forgotten.
 
+    Only of people whose departure is settled and in force: whoever is here, or protected, is known by these names.
     The ids stay, the IdP's immutable one included: whoever comes back is the same person, and whoever takes over an
     address is not.
     """
     found = db.all(
         "SELECT u.id, u.person_id FROM users u WHERE u.deleted_at < :before AND u.pruned_at IS NULL"  # noqa: S608
+        " AND EXISTS (SELECT 1 FROM departures d"
+        " WHERE d.person_id = u.person_id AND d.closed_at IS NULL AND d.state = 'settled')"
         f" AND {_AT_REST.format(person='u.person_id')} ORDER BY u.deleted_at, u.id LIMIT :rows",
         before=before,
         rows=max(1, rows // 5),

@@ -27,6 +27,8 @@ HOLD = "INSERT INTO holds VALUES ('h', 'k', 'r', '{state}', 1, NULL, NULL)"
 ITEM = "INSERT INTO hold_items VALUES ('h', 'p', '', 'c', 'v')"
 BAN = "INSERT INTO bans VALUES ('b', 'p', 'leo', 'r', 0, 1, 'op', {lifted}, NULL)"
 OPEN = {
+    "protected: never departed": [],
+    "came back": [SETTLED, "UPDATE departures SET closed_at = 15"],
     "not settled": [DEPARTURE.format(state="blocked", settled="NULL")],
     "settled and found again": [DEPARTURE.format(state="verified", settled="5")],
     "banned": [SETTLED, BAN.format(lifted="NULL")],
