@@ -118,7 +118,7 @@ def test_the_trail_behind_it_is_checked_and_every_act_points_into_it(past: Past,
     with read_only(store_url(past.settings)) as db:
         events = {event.seq: event for event in journal.events(db)}
         entries, head = journal.head(db)
-    assert told["audit"] == {"entries": entries, "head": head, "whole": True, "breaks_at": None}
+    assert told["audit"] == {"first": 1, "entries": entries, "head": head, "whole": True, "breaks_at": None}
     assert all(events[act["entry"]].hash == act["hash"] for act in told["acts"])
 
 

@@ -14,7 +14,7 @@ from support.virtual import Simulation
 
 from idsync import config
 from idsync.app.reload import reload
-from idsync.control import departure_view, find_person
+from idsync.control import find_person
 from idsync.evidence.pack import Asked, gather
 from idsync.model import Person
 from idsync.retention.pruner import DONE, Kept
@@ -22,6 +22,7 @@ from idsync.store import called, directory, facts, journal, ledger
 from idsync.store.sqlite import read_only
 from idsync.verify import departures_of
 from idsync.verify import verify as look
+from idsync.views import departure_view
 
 DAY = 86400.0
 RETENTION = {"receipts": "90d", "departures": "90d", "spend": "90d", "tombstones": "90d"}
