@@ -34,6 +34,7 @@ FROZEN = {
     "0011_keys": "c642d47d957196498515797c11573fe0f12fd67fadcb84e985ba2563bac97c97",
     "0012_page": "eb86edfa43b510e1c114895dc8eba07593fa8d7f5666c94de28d992519231171",
     "0013_notices": "5035dfea4d9bbda223bd84544628dd6f78115bbfb6988787fb2732c77730d4e9",
+    "0014_retention": "a103f15e4b78abfe9cd5bba7425bad62799186898f53d14a128859792e5d2e4d",
 }
 """SHA-256 of what stores have run already. A change of the schema is a new file, never another text in an old one."""
 RECORD = "CREATE TABLE _sqlite_migrations (migration_set TEXT, name TEXT, applied_at TEXT, PRIMARY KEY (migration_set, name))"
