@@ -1,4 +1,4 @@
-"""Writes docs/configuration.md, docs/cli.md, docs/metrics.md and parts of docs/scim.md, so that they cannot say else.
+"""Writes docs/configuration.md, cli.md, metrics.md, exit-codes-and-events.md and parts of scim.md from the code.
 
     python tools/reference.py           write them
     python tools/reference.py --check   exit 1 when they are not what the code says
@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import click
+import events_page
 import metrics_page
 from pydantic import BaseModel, BeforeValidator, SecretStr
 from pydantic.fields import FieldInfo
@@ -82,7 +83,7 @@ One TOML file: the one given with `-c`, else the one `IDSYNC_CONFIG` names, else
 - SIGHUP (`systemctl reload idsync`) lets a running daemon take over: LIVE. All or nothing: a file that is wrong
   changes nothing, and the log event `config.refused` says why. Secrets in files are read again as well.
 - Other tables count after a restart: RESTART; a reload names what has changed there (`config.needs_restart`).
-- What a change alone would take from people waits as a [hold](operations.md#a-hold-fired).
+- What a change alone would take from people waits as a [hold](runbooks.md#a-hold-fired).
 
 [config.example.toml](../config.example.toml) has every key below, with the same words.
 """
@@ -364,6 +365,7 @@ def main(arguments: list[str]) -> int:
         ROOT / "docs/configuration.md": configuration(),
         ROOT / "docs/cli.md": command_line(),
         ROOT / "docs/metrics.md": metrics_page.page(MADE),
+        ROOT / "docs/exit-codes-and-events.md": events_page.page(MADE),
         endpoint: scim(endpoint.read_text("utf-8")),
     }
     if arguments == ["--check"]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from idsync.audit import GENESIS, first_break
-from idsync.config import Config, GraphSource, OktaSource
+from idsync.config import Config, GraphSource, OktaSource, readable_secrets
 from idsync.errors import ConfigError, GatewayError, IncompleteSource, StoreError, UsageError
 from idsync.notify.notifier import LOOKED, Notifier
 from idsync.polling.passes import Outcome
@@ -81,6 +81,8 @@ class Daemon:
         """
         with self._asked.noted():
             async with opened(self.config) as core:
+                for setting, what in readable_secrets(self.config):
+                    log.warning("secret.readable", setting=setting, remedy=what)
                 with self._asked.stoppable():
                     await self._serve(core)
                 head = journal.head(core.store.reader())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import getpass
 import http.client
 import json
 import os
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from idsync.errors import ConfigError, IdsyncError
+from idsync.localuser import user_name
 
 if TYPE_CHECKING:
     from idsync.config import Config, Loaded
@@ -41,12 +41,10 @@ def settings(ctx: click.Context) -> Config:
 
 
 def who() -> str:
-    """Return who runs this command, for the audit trail."""
-    try:
-        name = getpass.getuser()
-    except (KeyError, OSError):
-        name = ""
-    return name if name and ":" not in name else f"uid {os.getuid()}"
+    """Return who runs this command, for the audit trail: the kernel's word, not $USER; of root, who sudo says it was."""
+    name = user_name(os.getuid())
+    behind = os.environ.get("SUDO_USER", "") if os.getuid() == 0 else ""
+    return f"{name} (sudo by {behind})" if behind and behind.isprintable() else name
 
 
 class Refused(IdsyncError):

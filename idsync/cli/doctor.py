@@ -5,31 +5,33 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Iterable
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
 
-from idsync.cli.client import JSON, reading, say, settings, show
+from idsync.cli.client import JSON, loaded, reading, say, show
 from idsync.errors import ConfigError, StoreError
 
 if TYPE_CHECKING:
-    from idsync.config import Config
-    from idsync.doctor import Check
+    from idsync.config import Loaded
+    from idsync.doctor.check import Check
 
 
 @click.command()
 @JSON
 @click.pass_context
 def doctor(ctx: click.Context, as_json: bool) -> int:
-    """Ask the gateway what it can do; say what drills have shown, and how long a deleted key may live.
+    """Look for what is wrong, or soon will be, and say what to do about it. Changes nothing.
 
-    Also checks the configuration, the store, the replicas, each permission of polled sources, and every sink. Changes nothing. Exit code 1 when something is wrong.
+    Asks about the configuration, who may read its files, the store and its disk, the gateway's verbs and paths, how far
+    the admin key sees, other SCIM syncs, replicas, each permission of polled sources, sinks, certificates, clocks, tokens,
+    protections and holds; says what drills have shown, and how long a deleted key may live. Exit code 1 when something
+    is wrong; warnings alone are 0.
     """
-    from idsync.doctor import configuration
+    from idsync.doctor.channels import configuration
 
     try:
-        checks = asyncio.run(_examine(settings(ctx)))
+        checks = asyncio.run(_examine(loaded(ctx)))
     except ConfigError as error:
         checks = [configuration(error.problems)]
     well = all(check.ok is not False for check in checks)
@@ -40,15 +42,15 @@ def doctor(ctx: click.Context, as_json: bool) -> int:
     return 0 if well else 1
 
 
-async def _examine(config: Config) -> list[Check]:
-    from idsync import doctor as ask
+async def _examine(found: Loaded) -> list[Check]:
     from idsync.app import gateway_of, gateway_settings, sinks_of, sources_of, start_problems
     from idsync.clock import SystemClock
+    from idsync.doctor import channels, files, gateway, measured, outside, store, waiting
     from idsync.store import facts
 
+    config, clock = found.config, SystemClock()
     problems = start_problems(config)
-    checks = [ask.configuration(problems), ask.store(config.store.url)]
-    clock = SystemClock()
+    checks = [channels.configuration(problems), *files.files(config, found.path), *store.store(config.store.url)]
     with contextlib.ExitStack() as stack:
         try:
             db = stack.enter_context(reading(config))
@@ -56,23 +58,28 @@ async def _examine(config: Config) -> list[Check]:
             db = None
         learned = {name: str(value) for name, (value, _) in facts.under(db, "verb:").items()} if db else {}
         if not any(path.startswith("routero") for path, _ in problems):
-            async with gateway_of(config, clock, learned=learned) as gateway:
-                checks += await ask.gateway(config, gateway)
+            async with gateway_of(config, clock, learned=learned) as client:
+                checks += await gateway.gateway(config, client, db, clock.now())
         if not any(path.startswith("sources") for path, _ in problems):
             for polled in sources_of(config, clock).values():
-                checks += await ask.source(polled)
+                checks += await channels.source(polled)
                 await polled.close()
         for sink in sinks_of(config.sinks, config.http.ca_file).values():
-            checks += await ask.sink(sink)
-        checks += ask.notifications(db, config, clock.now())
-        return checks + ask.measured(db, config, gateway_settings(config).name, clock.now())
+            checks += await channels.sink(sink)
+        checks += await outside.outside(config, clock)
+        checks += channels.notifications(db, config, clock.now())
+        checks += waiting.waiting(db, config, clock.now())
+        return checks + measured.measured(db, config, gateway_settings(config).name, clock.now())
 
 
 def _view(check: Check) -> dict[str, object]:
-    return {"check": check.name, "ok": check.ok, "says": check.says, **asdict(check)["more"]}
+    """Return a finding; what belongs to it alone stands beside what every one has."""
+    said = {"check": check.name, "ok": check.ok, "severity": check.severity, "says": check.says, "remedy": check.remedy}
+    return {**check.more, **said}
 
 
 def _print(checks: Iterable[Check]) -> None:
-    marks = {True: "ok", False: "WRONG", None: "-"}
+    marks = {"ok": "ok", "note": "-", "warning": "warn", "wrong": "WRONG"}
     for check in checks:
-        say(f"{marks[check.ok]:5}  {check.name:13}  {check.says}")
+        remedy = f" -> {check.remedy}" if check.remedy else ""
+        say(f"{marks[check.severity]:5}  {check.name:13}  {check.says}{remedy}")

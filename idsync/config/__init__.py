@@ -4,6 +4,7 @@ Precedence: `IDSYNC_*` in the environment, then the file, then the defaults. `or
 """
 
 from idsync.config.checks import BUDGET_DURATION, cross_checks, expired, notes
+from idsync.config.guarded import is_of_the_platform, readable_secrets, secret_files, writable_secrets
 from idsync.config.live import LIVE, differing, restart_tables
 from idsync.config.loading import Loaded, load
 from idsync.config.secrets import (
@@ -37,16 +38,20 @@ __all__ = [
     "cross_checks",
     "differing",
     "expired",
+    "is_of_the_platform",
     "load",
     "notes",
     "notify_problems",
     "place_of",
     "read_secret",
+    "readable_secrets",
     "restart_tables",
+    "secret_files",
     "shown",
     "sink_file_problems",
     "sink_varies",
     "slack_webhook",
     "start_problems",
     "webhook_problems",
+    "writable_secrets",
 ]

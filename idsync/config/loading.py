@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from idsync.config.checks import cross_checks
+from idsync.config.guarded import CREDENTIALS
 from idsync.config.keys import key_checks
 from idsync.config.sinks import sink_checks
 from idsync.config.tables import Config
@@ -19,6 +21,7 @@ from idsync.errors import ConfigError
 
 ENV = "IDSYNC_"
 PLACES = (Path("config.toml"), Path("/etc/idsync/config.toml"))
+CREDENTIAL = re.compile(rf"\$(?:{CREDENTIALS}|\{{{CREDENTIALS}\}})/(?P<name>[^/]+)")
 LISTS_BY_NAME = {
     ("scim", "sources"): "name",
     ("sources", "okta"): "name",
@@ -52,6 +55,7 @@ def load(path: str | None = None, environ: Mapping[str, str] | None = None) -> L
     origins = dict.fromkeys(_leaves(tree), "file")
     problems = _secrets_in_file(tree)
     problems += _overlay(tree, environ, origins)
+    problems += _credentials(tree, environ)
     try:
         config = Config.model_validate(tree)
     except ValidationError as error:
@@ -125,6 +129,24 @@ def _secrets_in_file(tree: Mapping[str, Any]) -> list[tuple[str, str]]:
         for path, entry in _entries(tree, tables):
             if key in entry:
                 problems.append((f"{path}.{key}", f"a secret; use {instead.format(env=ENV)}"))
+    return problems
+
+
+def _credentials(tree: Any, environ: Mapping[str, str], path: str = "") -> list[tuple[str, str]]:
+    """Put systemd's folder of credentials into the keys that end in `_file` and begin with it (systemd.exec(5))."""
+    problems: list[tuple[str, str]] = []
+    rows = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
+    for key, value in rows:
+        name = entry_name(path, value) if isinstance(tree, list) and isinstance(value, dict) else key
+        here = f"{path}.{name or key}" if path else str(key)
+        if isinstance(value, (dict, list)):
+            problems += _credentials(value, environ, here)
+        elif isinstance(value, str) and str(key).endswith("_file") and (inside := CREDENTIAL.fullmatch(value)):
+            if not environ.get(CREDENTIALS):
+                problems.append(
+                    (here, f"${CREDENTIALS} is not set; systemd sets it where the unit has LoadCredential=")
+                )
+            tree[key] = f"{environ.get(CREDENTIALS, '')}/{inside['name']}"
     return problems
 
 

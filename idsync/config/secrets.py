@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
+from idsync.config.guarded import writable_secrets
 from idsync.config.loading import ENV
 from idsync.config.tables import Config
 from idsync.errors import ConfigError
@@ -85,7 +86,7 @@ def start_problems(config: Config) -> list[tuple[str, str]]:
             problems += [(path, what) for _, what in error.problems]
     if config.http.ca_file and not Path(config.http.ca_file).is_file():
         problems.append(("http.ca_file", "no such file"))
-    return problems
+    return [*problems, *writable_secrets(config)]
 
 
 def sink_file_problems(config: Config) -> list[tuple[str, str]]:

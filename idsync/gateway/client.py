@@ -12,7 +12,6 @@ from typing import Any
 
 from idsync.clock import new_secret
 from idsync.errors import (
-    AdminKeyRefused,
     BadAnswer,
     Conflicting,
     GatewayError,
@@ -23,9 +22,10 @@ from idsync.errors import (
 )
 from idsync.gateway.answers import object_of
 from idsync.gateway.caller import GatewaySettings
-from idsync.gateway.dialects import ORGANIZATION_ADMIN, ORGANIZATION_ROLES, UNDESCRIBED, plain_role
+from idsync.gateway.dialects import ORGANIZATION_ADMIN, ORGANIZATION_ROLES, plain_role
 from idsync.gateway.parse import text_of, user_from
-from idsync.gateway.reader import Reader, given, same_user
+from idsync.gateway.probing import Probing
+from idsync.gateway.reader import given, same_user
 from idsync.gateway.receipts import recorder
 from idsync.gateway.spending import Spending
 from idsync.gateway.trial import KeyTrial, try_key
@@ -46,8 +46,8 @@ class NewKey:
     expires: str | None = None
 
 
-class Gateway(Reader, Spending):
-    """The gateway's management API, whole: what only reads is the `Reader`'s, money is `Spending`'s."""
+class Gateway(Probing, Spending):
+    """The gateway's management API, whole: what only reads is the `Reader`'s, money is `Spending`'s, a doctor's `Probing`."""
 
     # -- users --------------------------------------------------------------------------------------------------------
 
@@ -413,42 +413,6 @@ class Gateway(Reader, Spending):
             team = await self.get_team(team_id)
             if team is not None and team.may_have_member(user_id):
                 raise
-
-    # -- what is this gateway -----------------------------------------------------------------------------------------
-
-    async def probe(self) -> dict[str, Any]:
-        """Ask, by reading only, whether the gateway answers, takes our key, and which verbs it has.
-
-        Never raises for what the gateway does: `problem` says it. Verbs are learnt from /openapi.json where served.
-        """
-        found: dict[str, Any] = {"reachable": False, "admin_key": "unknown", "openapi": False, "problem": None}
-        try:
-            await self._call("key_list", "", query={"page": 1, "size": 1})
-            found |= {"reachable": True, "admin_key": "accepted"}
-        except AdminKeyRefused as error:
-            found |= {"reachable": True, "admin_key": "refused", "problem": str(error)}
-        except GatewayError as error:
-            found |= {"reachable": error.status is not None, "problem": str(error)}
-        if found["admin_key"] == "accepted":
-            found |= await self._read_openapi()
-        return found | {"dialect": self._settings.dialect, "verbs": self._verbs.all()}
-
-    async def _read_openapi(self) -> dict[str, Any]:
-        """Learn verbs from the gateway's description of itself, and name the paths it does not have."""
-        try:
-            paths = object_of(object_of(await self._call("openapi", ""), "openapi").get("paths"), "openapi's paths")
-        except GatewayError:
-            return {"openapi": False}
-        missing = []
-        for name, operation in self._operations.items():
-            served = paths.get(operation.path)
-            verbs = {str(verb).upper() for verb in served} if isinstance(served, dict) else set()
-            usable = [verb for verb in self._verbs.candidates(name) if verb in verbs]
-            if usable:
-                self._verbs.learn(name, usable[0])
-            elif name not in UNDESCRIBED:
-                missing.append(operation.path)
-        return {"openapi": True, "missing": sorted(missing)}
 
 
 def _same_id(answer: Any, field: str, expected: str) -> None:

@@ -20,13 +20,16 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from idsync.errors import IdsyncError, StoreError
+from idsync.errors import IdsyncError, StoreError, UsageError
+from idsync.localuser import accountable
 from idsync.web.paths import socket_path
 
 Run = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
 LONGEST = 107
 """Bytes of a socket's path (sun_path is 108 on Linux, with its closing zero)."""
 CREDENTIALS = struct.Struct("3i")
+PEER = "uid"
+"""The host of a caller at this socket; the port is its user id."""
 
 log = structlog.get_logger(__name__)
 
@@ -42,6 +45,7 @@ class PeerChecked(HttpToolsProtocol):
             transport.close()
             return
         super().connection_made(transport)
+        self.client = (PEER, uid)  # a Unix socket has no address; ASGI hands this on as host and port
 
 
 def listen(store: Path) -> socket.socket:
@@ -59,6 +63,17 @@ def listen(store: Path) -> socket.socket:
     return listener
 
 
+def _actor(request: Request, claimed: object) -> str:
+    """Return who asks, by the kernel's word and not by theirs.
+
+    Raises:
+        UsageError: the caller is not known.
+    """
+    if request.client is None or request.client.host != PEER:
+        raise UsageError("whoever asks cannot be told")
+    return accountable(request.client.port, claimed)
+
+
 def local_app(run: Run) -> Starlette:
     """Build the application: POST /v1/{command} with the parameters as JSON."""
 
@@ -66,6 +81,8 @@ def local_app(run: Run) -> Starlette:
         name = request.path_params["name"]
         try:
             params = json.loads(await request.body() or b"{}")
+            if isinstance(params, dict) and "by" in params:
+                params["by"] = _actor(request, params["by"])
             return JSONResponse({"result": await run(name, params)})
         except IdsyncError as error:
             return JSONResponse({"error": str(error), "exit_code": error.exit_code}, 409)

@@ -20,6 +20,8 @@ def write_settings(folder: Path, gateway: str, **changed: Any) -> Path:
     """
     (folder / "admin.key").write_text(changed.pop("admin_key", ADMIN_KEY))
     (folder / "source.token").write_text(TOKEN)
+    for secret in ("admin.key", "source.token"):
+        (folder / secret).chmod(0o600)
     tree: Tree = {
         "server": {"port": 0, "ops_port": 0},
         "store": {"url": f"sqlite:///{folder / 'idsync.db'}"},
