@@ -48,7 +48,7 @@ AUDIT = """
 ## The audit trail
 
 `idsync audit tail --json` has `seq`, `at`, `actor`, `action`, `subject`, `detail`, `prev` and `hash`. The actor is a source
-and its token (`okta-push/9f31c2aa`), a local user (`cli/ada`), or a part of idsync that nobody asked.
+and its token (`okta-push/9f31c2aa`), a local user (`cli/ada`), an operator at the status page (`operator/ada`), or a part of idsync that nobody asked.
 What each action means: [the audit trail](operations.md#the-audit-trail).
 
 | action | written in |
