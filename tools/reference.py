@@ -76,7 +76,8 @@ One TOML file: the one given with `-c`, else the one `IDSYNC_CONFIG` names, else
 - A key of a list entry: by the entry's name, with `_` for `-`, and the entry must be in the file:
   `IDSYNC_TEAMS__DATA_SCIENCE__MAX_BUDGET`. The name is `name` for sources and sinks, `alias` for teams, `role` for
   roles.
-- Secrets stand in files that the configuration names, or in the environment; in the file itself they are an error.
+- Secrets stand in files that the configuration names, or in the environment; in the file itself they are an error. A
+  setting that ends in `_file` may begin with `${CREDENTIALS_DIRECTORY}/`, where systemd's `LoadCredential=` puts them.
 - An unknown key is an error. All errors are told at once, each with its path, with exit code 2.
 - `idsync config check` reads the file only; `idsync config check --start` also asks whether secrets can be read, a
   source is there and sinks are ready. `idsync config show` prints every value with where it came from, secrets masked.

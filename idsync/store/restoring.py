@@ -92,7 +92,9 @@ def _prepare(source: Path, fresh: Path, at: float, by: str) -> Restored:
 
 def _note(db: Db, at: float, by: str, until: float | None) -> None:
     facts.put(db, facts.FROZEN, {"reason": REASON, "by": by, "at": at}, at)
-    journal.append(db, at=at, actor=by, action="store.restored", subject="store", detail={"known_until": until})
+    journal.append(
+        db, at=at, actor=f"cli/{by}", action="store.restored", subject="store", detail={"known_until": until}
+    )
 
 
 def _kept(path: Path, at: float) -> Path:

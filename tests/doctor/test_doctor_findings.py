@@ -8,6 +8,7 @@ import json
 import socket
 import ssl
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from idsync.errors import ConfigError
 from idsync.model import FENCE_FLAG
 from idsync.sandbox.server import Options, Sandbox
 from idsync.store import journal, ledger, tokens
+from idsync.store.db import Db
 from idsync.store.sqlite import SqliteStore
 
 NOW = 1_800_000_000.0
@@ -200,12 +202,15 @@ def test_the_signs_of_another_sync_are_told(tmp_path: Path, there: Gateway, sign
     assert "take the gateway's own SCIM application off" in found
 
 
+def came_back(db: Db, *, at: float) -> None:
+    journal.append(db, at=at, actor="engine", action="departure.reasserted", subject="ada", detail={})
+
+
 def test_what_keeps_coming_back_is_told(tmp_path: Path, there: Gateway, made: SqliteStore) -> None:
     known, now = settings(tmp_path, there.url), SystemClock().now()
     for at in (now - 8 * DAY, now - 2 * DAY, now - DAY, now):
         assert told(asked(known, made), "warning") == []
-        what = {"at": at, "actor": "engine", "action": "departure.reasserted", "subject": "ada", "detail": {}}
-        made.write(lambda db, what=what: journal.append(db, **what))
+        made.write(partial(came_back, at=at))
     [found] = told(asked(known, made), "warning")
     assert found.startswith("3 times in 7 days")
 
@@ -298,7 +303,7 @@ def token(made: SqliteStore, id: str, age: float, used: float | None = None, kin
         made.write(lambda db: tokens.touch_token(db, id, NOW - used * DAY))
 
 
-LIVE = {
+LIVE: dict[str, tuple[list[tuple[str, float, float | None]], list[str]]] = {
     "in use": ([("a", 30, 0.1)], []),
     "just exchanged": ([("a", 30, 0.1), ("b", 1, None)], []),
     "two for too long": ([("a", 30, 20), ("b", 20, 0.1)], ["token a lives beside a newer one for 20 days"]),

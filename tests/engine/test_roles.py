@@ -9,8 +9,8 @@ from support.fixtures import Opener, both_dialects
 from support.gateway import Gateway
 from support.home import Home
 
-from idsync import doctor
 from idsync.clock import SystemClock
+from idsync.doctor.measured import measured
 from idsync.errors import ConfigError
 from idsync.status import status_of
 from idsync.store import journal, refusals, roles
@@ -134,7 +134,7 @@ def test_where_a_licence_is_wanted_they_are_members_and_it_is_said_once_a_day(ga
     assert [in_team(gateway, home, one) for one in ("lea", "ann")] == ["user", "user"]
     (told,) = status_of(home.db, [], {}, SystemClock().now())["refused"]
     assert (told["what"], "premium feature" in told["why"]) == ("admins of teams", True)
-    checks = doctor.measured(home.db, home.core.config, "", SystemClock().now())
+    checks = measured(home.db, home.core.config, "", SystemClock().now())
     assert [one.says.split(",")[0] for one in checks if one.name == "roles"] == ["admins of teams: refused just now"]
     asked = [row for row in gateway.log() if "admin" in str(row["body"])]
     assert len(asked) == 1

@@ -22,7 +22,7 @@ from support.waiting import until
 
 from idsync import config
 from idsync.clock import ManualClock
-from idsync.doctor import notifications
+from idsync.doctor.channels import notifications
 from idsync.errors import ConfigError
 from idsync.notify.expiring import endings_of
 from idsync.notify.notifier import FIRST_PAUSE, LONGEST_PAUSE, Notifier

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 from idsync.config import expired
-from idsync.doctor import measured
+from idsync.doctor.measured import measured
 from idsync.status import WINDOW, source_view
 from idsync.store import exposure, facts, glance, ledger, notices, spend, teamkeys
 from idsync.web.page import departures, holds, lists
