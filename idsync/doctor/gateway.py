@@ -82,7 +82,11 @@ def _scope(config: Config, seen: Seen, now: float) -> Iterator[Check]:
         yield Check("admin key", False, f"may not list {', '.join(blind)} ({whys})", {"refused": blind}, remedy)
     organization = config.routero.organization_id or seen.organization
     within = f", in organization {organization} alone: whoever is outside of it is not seen" if organization else ""
-    who = f"a key of {seen.user_id} ({seen.role or 'role not shown'})" if seen.user_id else "the gateway's master key"
+    who = (
+        f"a key of {seen.user_id} ({seen.role or 'role not shown'})"
+        if seen.user_id
+        else "a key that is no row of the gateway's: its master key"
+    )
     if not seen.identified:
         who = "the gateway does not say whose key it is"
     more = {"totals": dict(seen.totals), "user_id": seen.user_id, "role": seen.role, "organization_id": organization}
