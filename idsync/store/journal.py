@@ -169,6 +169,9 @@ def take_exported(db: Db, rows: int) -> int:
 def left_to_take(db: Db) -> int:
     """Count the entries below the checkpoint that are still there: its pruning is not finished."""
     row = db.one("SELECT COUNT(*) AS n FROM audit WHERE seq <= :seq", seq=start(db)[0])
+    return int(row["n"]) if row else 0
+
+
 def count(db: Db, action: str, *, since: float) -> int:
     """Count the entries of one action from a time on."""
     row = db.one("SELECT COUNT(*) AS n FROM audit WHERE action = :action AND at >= :since", action=action, since=since)
