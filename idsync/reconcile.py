@@ -20,6 +20,7 @@ from idsync.engine.accounts import addresses_ever, is_in_use
 from idsync.errors import GatewayError
 from idsync.gateway.client import Gateway
 from idsync.model import (
+    ADMINS,
     GATEWAY,
     DepartureState,
     GatewayUser,
@@ -204,12 +205,12 @@ class Reconciler:
         scape = await self._scape()
         teams, notes = await self._plan_teams(scape)
         planned = await self._with_alerts(await asyncio.to_thread(self._compare, scape, teams, notes))
-        losing = [change for change in planned.changes if change.kind in TAKING]
+        losing = [change for change in planned.changes if _takes(change)]
         await self._write(lambda db: self._open_jobs(db, losing, Lane.REVOKE))  # nobody's access waits for a team
         kept, alive = await self._remover.carry_out(planned.extras, self._house())
         failed = await self._setter.carry_out(planned.changes)
         await self._setter.settle(scape.teams, planned.changes)
-        gaining = [change for change in planned.changes if change.kind not in TAKING]
+        gaining = [change for change in planned.changes if not _takes(change)]
         await self._write(lambda db: self._open_jobs(db, gaining, Lane.GRANT))
         failed |= await self._set_alerts(planned.changes)
         await self._report(question, scape)
@@ -344,6 +345,11 @@ class Reconciler:
                 and not is_in_use(db, person.id, email)
             )
         )
+
+
+def _takes(change: Change) -> bool:
+    """Tell whether a change takes something from somebody: access, or an admin's right."""
+    return change.kind in TAKING or change.fields.get("before") in ADMINS
 
 
 def _outside(db: Db, person: Person) -> dict[str, dict[str, bool]]:

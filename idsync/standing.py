@@ -21,7 +21,7 @@ from typing import Any
 
 from idsync.clock import Clock, new_id
 from idsync.model import Access, DepartureState, Evidence, Lane, Observation, Origin, Person, Standing, User
-from idsync.policy import TEAM_ADMIN, TEAM_USER, Bound, Record, Rules, decide, protection
+from idsync.policy import ADMIN_ROLES, TEAM_ADMIN, TEAM_USER, Bound, Record, Rules, decide, protection
 from idsync.store import canary, directory, exposure, jobs, journal, ledger, people, polled
 from idsync.store.db import Db
 from idsync.store.ledger import Departure, HoldItem
@@ -103,9 +103,10 @@ class People:
         if leaves and departure is None and access.evidence is not Evidence.REVOKED and self._is_kept(db, person):
             return
         if access.evidence is Evidence.GROUP_LOSS and self._keeps_something(db, person):
-            lane = self._stay(db, person, Access(Standing.PRESENT, role=person.role), departure, cause)
+            lane = self._stay(db, person, Access(Standing.PRESENT, role=self._role_kept(person)), departure, cause)
         elif leaves and cause.configuration and departure is None:
             self._hold_everything(db, person, access, cause)
+            lane = self._lower(db, person, cause)
         elif leaves:
             lane = self._leave(db, person, access, departure, cause)
         elif access.standing is Standing.PRESENT:
@@ -149,6 +150,19 @@ class People:
     def _keeps_something(self, db: Db, person: Person) -> bool:
         """Tell whether a hold keeps a team that only the configuration would take."""
         return any(grant.state == "granted" and grant.hold_id for grant in people.grants(db, person.id))
+
+    def _role_kept(self, person: Person) -> str | None:
+        """Return the role that a hold keeps: being an admin is not held, only a group of theirs makes one."""
+        return self.rules.default_role if person.role in self.rules.admins else person.role
+
+    def _lower(self, db: Db, person: Person, cause: Cause) -> Lane | None:
+        """Take an admin's role from somebody whom a hold keeps, and whom the configuration gives it no more."""
+        role = self._role_kept(person)
+        if role == person.role:
+            return None
+        people.update_person(db, person.id, label=person.label, role=role, ever_had_access=person.ever_had_access)
+        self._audit(db, cause.origin, "access.changed", person.label, {"role": role, "cause": cause.what})
+        return Lane.REVOKE
 
     def open_job(self, db: Db, person_id: str, lane: Lane) -> None:
         """Raise the person's generation and open their job for it; nobody works for one who was purged (a canary)."""
@@ -272,12 +286,13 @@ class People:
         for team in sorted(access.teams):
             role = TEAM_ADMIN if team in access.leads else TEAM_USER
             if self._give(db, Grant(person.id, team, "granted", now, role=role), had.get(team)):
-                lane = lane or Lane.GRANT
+                lowered = team in had and had[team].role == TEAM_ADMIN != role
+                lane = Lane.REVOKE if lowered else lane or Lane.GRANT
         for team in sorted(set(had) - access.teams):
             if self._take(db, had[team], cause, now):
                 lane = Lane.REVOKE
-        if access.role != person.role:
-            lane = lane or Lane.GRANT
+        if access.role != person.role:  # what an admin loses waits for no grant, and for no thaw
+            lane = Lane.REVOKE if person.role in ADMIN_ROLES else lane or Lane.GRANT
         people.update_person(db, person.id, label=person.label, role=access.role, ever_had_access=True)
         if lane is not None:
             given = {"teams": sorted(access.teams), "role": access.role, "cause": cause.what}

@@ -72,20 +72,24 @@ class _Member:
         if user is None:  # no account: nothing to take, and nothing that should be given
             self.left = [grant.team for grant in self.leaving]
             return Outcome(self._record, None)
+        try:
+            await self._take_and_give(user)
+        finally:  # a team or a key that cannot be set right keeps nobody from their role, and nobody an admin
+            await self._set_roles(user)
+        await self._read_back(user)
+        waits = [grant.delete_at for grant in self.leaving if grant.team not in self.left and not self._held(grant)]
+        waits += [self.desk.clock.now() + LAST_ADMIN_PAUSE] if self.problem is not None else []
+        return Outcome(self._record, min((at for at in waits if at is not None), default=None))
+
+    async def _take_and_give(self, user: GatewayUser) -> None:
+        """Take what is being left, give back what was ours to take, and join the teams."""
         accounts = (user, *await self._further(user))
         await self._take(accounts)
         ours = ledger.departure_ids(self.desk.db, self.person.id)
         for account in accounts:
             await lift_fence(self.desk, account.user_id, ours)
         await self._lift_blocks()
-        try:
-            await self._join(user)
-        finally:  # a team that is not set up keeps nobody from their role
-            await self._set_roles(user)
-        await self._read_back(user)
-        waits = [grant.delete_at for grant in self.leaving if grant.team not in self.left and not self._held(grant)]
-        waits += [self.desk.clock.now() + LAST_ADMIN_PAUSE] if self.problem is not None else []
-        return Outcome(self._record, min((at for at in waits if at is not None), default=None))
+        await self._join(user)
 
     # -- the account ----------------------------------------------------------------------------------------------
 

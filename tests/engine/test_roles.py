@@ -215,6 +215,65 @@ def test_nobody_is_kept_an_admin_by_a_configuration_that_does_not_say_so_any_mor
     assert role(gateway, home, "zoe") == "internal_user"
 
 
+@pytest.mark.parametrize("path", ["/team/member_delete", "/key/unblock"])
+def test_nobody_stays_an_admin_because_a_team_or_a_key_cannot_be_set_right(
+    gateway: Gateway, opened: Opener, path: str
+) -> None:
+    gateway.account("root", user_role="proxy_admin")
+    at_once = {"group_loss_delete_after": "0s"} if path == "/team/member_delete" else {}
+    home = opened(teams=[DATA, {"alias": "web", "groups": ["Web"]}], roles=[ADMINS], policy=at_once, working=False)
+    home.directory.hire("zoe", "Gateway Admins", "Data", "Web")
+    home.work_off()
+    gateway.key_of(home.account_of("zoe"), "data")
+    if path == "/key/unblock":
+        home.directory.part("Data", "zoe")
+        home.work_off()
+    gateway.break_with(path, status=500)
+    (home.directory.join if path == "/key/unblock" else home.directory.part)("Data", "zoe")
+    home.directory.part("Gateway Admins", "zoe")
+    home.work_off()
+    assert home.failed_job("zoe") is not None
+    assert role(gateway, home, "zoe") == "internal_user"
+
+
+def test_a_hold_of_a_team_keeps_nobody_an_admin_whose_group_is_gone(gateway: Gateway, opened: Opener) -> None:
+    gateway.account("root", user_role="proxy_admin")
+    home = opened(teams=[DATA], roles=[ADMINS])
+    home.directory.hire("zoe", "Gateway Admins", "Data")
+    home.wait_until_quiet()
+    home = opened(teams=[], roles=[ADMINS])
+    home.directory.part("Gateway Admins", "zoe")
+    settled(home)
+    assert (len(home.holds()), gateway.teams_with(home.account_of("zoe"))) == (1, ["data"])
+    assert role(gateway, home, "zoe") == "internal_user"
+
+
+def test_an_admins_group_that_is_exchanged_keeps_nobody_of_the_old_one(gateway: Gateway, opened: Opener) -> None:
+    gateway.account("root", user_role="proxy_admin")
+    home = opened(roles=[ADMINS])
+    home.directory.hire("zoe", "Gateway Admins")
+    home.wait_until_quiet()
+    home = opened(roles=[{**ADMINS, "groups": ["Others"]}])
+    settled(home)
+    assert (len(home.holds()), role(gateway, home, "zoe")) == (1, "internal_user")
+    home = opened(roles=[ADMINS])
+    settled(home)
+    assert (home.holds(), role(gateway, home, "zoe")) == ([], "proxy_admin")
+
+
+def test_an_admins_right_is_taken_while_grants_are_frozen(gateway: Gateway, opened: Opener) -> None:
+    gateway.account("root", user_role="proxy_admin")
+    home = opened(teams=[LED], roles=[ADMINS])
+    home.directory.hire("zoe", "Gateway Admins", "Data")
+    home.directory.hire("lea", "Data Leads", "Data")
+    home.wait_until_quiet()
+    home.write(lambda db: home.core.control.freeze(db, reason="test", by="test"))
+    home.directory.part("Gateway Admins", "zoe")
+    home.directory.part("Data Leads", "lea")
+    home.wait_until_quiet()
+    assert (role(gateway, home, "zoe"), in_team(gateway, home, "lea")) == ("internal_user", "user")
+
+
 def test_an_admin_whose_making_was_never_answered_is_known_to_be_idsyncs(gateway: Gateway, opened: Opener) -> None:
     gateway.account("root", user_role="proxy_admin")
     gateway.break_with("/user/update", match={"user_role": "proxy_admin"}, times=1, status=500, when="after")
