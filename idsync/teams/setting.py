@@ -65,9 +65,21 @@ class TeamSetter:
         try:
             await self._gateway.create_team(alias=change.subject, metadata=metadata, **fields)
         except Conflicting:
-            log.info("team.there_already", team=change.subject)  # an earlier answer was lost; the next pass adopts it
+            await self._is_ours(change)
         else:
             await self._read_back(change)
+
+    async def _is_ours(self, change: Change) -> None:
+        """Look whether a team that is there already is one idsync made, in a run whose answer was lost.
+
+        Raises:
+            Conflicting: it is somebody else's, and the listing did not show it.
+        """
+        found = await self._gateway.get_team(change.target)
+        if found is None or MANAGED not in found.metadata:
+            msg = f"team {change.target} has come up meanwhile, or is not listed to us; the next pass looks whose it is"
+            raise Conflicting(msg)
+        log.info("team.there_already", team=change.subject)
 
     async def _update(self, change: Change) -> dict[str, Any]:
         """Write what differs; return what the gateway had of it."""

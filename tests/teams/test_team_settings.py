@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -88,6 +89,18 @@ def test_an_adoption_that_broke_off_is_continued_under_report_too(gateway: Gatew
     assert home.reconcile()["failed"] == {}
     assert team(gateway)["max_budget"] == 2000
     assert home.reconcile()["changes"] == []
+
+
+def test_a_team_of_somebody_else_that_was_not_listed_does_not_become_ours(gateway: Gateway, opened: Opener) -> None:
+    """It came up between the listing and the creation, or the admin key is not shown it."""
+    gateway.team("data", max_budget=7)
+    nothing = json.dumps({"teams": [], "total": 0, "page": 1, "page_size": 100, "total_pages": 0})
+    gateway.break_with("/v2/team/list", times=2, status=200, body=nothing, content_type="application/json")
+    home = opened(teams=[{**DATA, "extra_members": "remove"}])
+    assert "whose it is" in home.reconcile()["failed"]["data"]
+    assert facts.under(home.db, "team:") == {}
+    done = home.reconcile()
+    assert ([one["subject"] for one in done["refused"]], team(gateway)["max_budget"]) == (["data"], 7)
 
 
 def test_metadata_somebody_else_writes_at_the_same_time_does_not_lose_ours(gateway: Gateway, opened: Opener) -> None:
