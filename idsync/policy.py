@@ -97,6 +97,8 @@ class Rules:
     group_loss_delete_after: float = 600.0
     disabled_delete_after: float = 0.0
     max_push_departures: int = 50
+    team_ids: Mapping[str, str] = field(default_factory=dict)
+    """The gateway's ids of the teams, by alias, as the configuration has them."""
     rotating: frozenset[str] = frozenset()
     """Teams whose shared keys are to be rotated when somebody leaves."""
 

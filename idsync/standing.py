@@ -22,7 +22,7 @@ from typing import Any
 from idsync.clock import Clock, new_id
 from idsync.model import Access, DepartureState, Evidence, Lane, Observation, Origin, Person, Standing, User
 from idsync.policy import ADMIN_ROLES, TEAM_ADMIN, TEAM_USER, Bound, Record, Rules, decide, protection
-from idsync.store import canary, directory, exposure, jobs, journal, ledger, people, polled
+from idsync.store import canary, directory, exposure, facts, jobs, journal, ledger, people, polled
 from idsync.store.db import Db
 from idsync.store.ledger import Departure, HoldItem
 from idsync.store.people import Grant
@@ -289,7 +289,10 @@ class People:
                 lowered = team in had and had[team].role == TEAM_ADMIN != role
                 lane = Lane.REVOKE if lowered else lane or Lane.GRANT
         for team in sorted(set(had) - access.teams):
-            if self._take(db, had[team], cause, now):
+            if cause.configuration and self._is_renamed(db, team, access.teams):
+                people.drop_grant(db, person.id, team)
+                ledger.drop_items(db, person.id, team)
+            elif self._take(db, had[team], cause, now):
                 lane = Lane.REVOKE
         if access.role != person.role:  # what an admin loses waits for no grant, and for no thaw
             lane = Lane.REVOKE if person.role in ADMIN_ROLES else lane or Lane.GRANT
@@ -332,6 +335,11 @@ class People:
             return False
         people.put_grant(db, replace(grant, since=had.since))
         return had.state == "leaving" or had.role != grant.role
+
+    def _is_renamed(self, db: Db, team: str, given: Iterable[str]) -> bool:
+        """Tell whether the configuration gives the same team of the gateway under another name."""
+        team_id = facts.get(db, f"team:{team}")
+        return team_id is not None and any(self.rules.team_ids.get(other) == team_id for other in given)
 
     def _take(self, db: Db, grant: Grant, cause: Cause, now: float) -> bool:
         """Begin to take a team away: its keys are blocked at once, deleted after the waiting time."""

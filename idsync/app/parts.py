@@ -71,6 +71,7 @@ def rules_of(config: Config) -> Rules:
         group_loss_delete_after=config.policy.group_loss_delete_after,
         disabled_delete_after=config.policy.disabled_delete_after,
         max_push_departures=config.guard.max_push_departures,
+        team_ids={team.alias: team.team_id for team in config.teams},
         rotating=frozenset(team.alias for team in config.teams if team.on_member_departure == "rotate"),
     )
 

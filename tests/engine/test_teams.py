@@ -144,3 +144,23 @@ def test_the_first_role_of_the_configuration_wins_and_an_admin_is_never_lowered(
     home.wait_until_quiet()
     assert (gateway.user(home.account_of("ann")) or {})["user_role"] == "internal_user_viewer"
     assert (gateway.user(admin.user_id) or {})["user_role"] == "proxy_admin"
+
+
+def test_a_team_under_another_name_is_the_same_team(gateway: Gateway, opened: Opener) -> None:
+    at_once = {"group_loss_delete_after": "0s"}
+    home = opened(teams=[DATA], policy=at_once)
+    for login in ("ann", "zoe"):
+        home.directory.hire(login, "Data")
+    home.wait_until_quiet()
+    accounts = {login: home.account_of(login) for login in ("ann", "zoe")}
+    keys = {login: gateway.key_of(account, "data") for login, account in accounts.items()}
+    before = gateway.ready()
+    home = opened(teams=[{**DATA, "alias": "data-science", "id": "data"}], policy=at_once)
+    home.wait_until_quiet()
+    assert home.reconcile()["changes"] == []
+    assert (home.holds(), gateway.paths(before, writes=True)) == ([], [])
+    assert gateway.answers(list(keys.values())) == {200}
+    home.directory.part("Data", "zoe")
+    home.wait_until_quiet()
+    assert (gateway.answers([keys["zoe"]]), gateway.teams_with(accounts["zoe"])) == ({401}, [])
+    assert (gateway.answers([keys["ann"]]), gateway.teams_with(accounts["ann"])) == ({200}, ["data"])
