@@ -56,6 +56,7 @@ from idsync.teams.extras import Extra
 from idsync.teams.models import refuse_unknown
 from idsync.teams.removing import Remover
 from idsync.teams.setting import TeamSetter, applied_settings, known_teams
+from idsync.teams.sparing import look_closer
 
 T = TypeVar("T")
 TAKING = frozenset({"person.fence", "key.block", "key.delete", "team.leave", "organization.leave"})
@@ -116,7 +117,7 @@ class Reconciler:
         self._limits = limits or Limits()
         self._check_models = check_models
         self._setter = TeamSetter(store, gateway, clock, teams)
-        self._remover = Remover(store, gateway, clock)
+        self._remover = Remover(store, gateway, clock, standing.open_job)
         self._store = store
         self._gateway = gateway
         self._standing = standing
@@ -143,7 +144,7 @@ class Reconciler:
         """
         scape = await self._scape()
         planned = await asyncio.to_thread(self._compare, scape, *await self._plan_teams(scape))
-        return await self._with_alerts(planned)
+        return await self._with_alerts(await self._looked_closer(planned))
 
     async def unlinked(self) -> frozenset[str]:
         """Return the SSO ids of gateway accounts that nobody is linked to; none while the gateway cannot be read."""
@@ -176,10 +177,13 @@ class Reconciler:
         }
         changes = [*teams, *plan_people(self._wanted(db, ids, scape), scape)]
         extras = extra_members.look(db, scape, self._teams, ids, self._house())
-        changes += [
-            Change("member.remove", extra.team, extra.label, extra.why) for extra in extras if extra.verdict == "goes"
-        ]
         return Pass(tuple(in_order(changes)), {}, len(ledger.holds(db)), tuple(extras), tuple(notes))
+
+    async def _looked_closer(self, planned: Pass) -> Pass:
+        """Add the removals of extra members, but for those whose account shows by itself why they stay."""
+        extras = await look_closer(self._gateway, planned.extras, self._house())
+        gone = [Change("member.remove", one.team, one.label, one.why) for one in extras if one.verdict == "goes"]
+        return replace(planned, changes=tuple(in_order([*planned.changes, *gone])), extras=tuple(extras))
 
     def _house(self) -> extra_members.House:
         rules = self._standing.rules
@@ -204,7 +208,8 @@ class Reconciler:
         question = await asyncio.to_thread(lambda: exposed.ask(self._store.reader(), self._clock.now()))
         scape = await self._scape()
         teams, notes = await self._plan_teams(scape)
-        planned = await self._with_alerts(await asyncio.to_thread(self._compare, scape, teams, notes))
+        planned = await asyncio.to_thread(self._compare, scape, teams, notes)
+        planned = await self._with_alerts(await self._looked_closer(planned))
         losing = [change for change in planned.changes if _takes(change)]
         await self._write(lambda db: self._open_jobs(db, losing, Lane.REVOKE))  # nobody's access waits for a team
         kept, alive = await self._remover.carry_out(planned.extras, self._house())

@@ -1,6 +1,7 @@
 """Taking extra members off a team: their keys of it first, then the membership, then a look whether both are gone.
 
-Before anything is ended it is written down that it begins; a run that is broken off is continued by the next one.
+Before anything is ended it is written down that it begins; a run that is broken off is continued by the next one. If
+somebody is to stay by then, the keys it had blocked are unblocked.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ import structlog
 from idsync.clock import Clock
 from idsync.errors import GatewayError, StillAlive
 from idsync.gateway.client import Gateway
-from idsync.model import GatewayKey
+from idsync.model import GatewayKey, Lane
 from idsync.store import exposure, facts, journal, ledger, people
 from idsync.store.db import Db
+from idsync.store.people import BlockedKey
 from idsync.store.sqlite import SqliteStore
 from idsync.teams.ending import end_keys
 from idsync.teams.extras import REMOVED, SEEN, WINDOW, Extra, House, kind_of, still_goes
@@ -29,7 +31,11 @@ log = structlog.get_logger(__name__)
 class Remover:
     """Takes extra members off teams; holds no state."""
 
-    def __init__(self, store: SqliteStore, gateway: Gateway, clock: Clock) -> None:
+    def __init__(
+        self, store: SqliteStore, gateway: Gateway, clock: Clock, open_job: Callable[[Db, str, Lane], None]
+    ) -> None:
+        """`open_job` has the engine look at somebody again, who gets back there what was blocked."""
+        self._open_job = open_job
         self._store = store
         self._gateway = gateway
         self._clock = clock
@@ -40,8 +46,8 @@ class Remover:
         Return why somebody could not be taken off, by team and name, and whether a key that was deleted still lives.
         One that fails never stops the others.
         """
+        failed = await self._give_back(extras)
         await self._write(lambda db: self._note(db, extras))
-        failed: dict[str, str] = {}
         alive = False
         for extra in extras:
             if extra.verdict != "goes":
@@ -54,6 +60,44 @@ class Remover:
                 alive = alive or isinstance(error, StillAlive)
         return failed, alive
 
+    async def _give_back(self, extras: Sequence[Extra]) -> dict[str, str]:
+        """Unblock the keys of whoever stays after all; return why that failed, by team and name."""
+        going = {extra.fact for extra in extras if extra.verdict in ("goes", "waits", "held")}
+        failed: dict[str, str] = {}
+        for name, (noted, _) in facts.under(self._store.reader(), SEEN).items():
+            if noted.get("blocked") and name not in going:
+                try:
+                    await self._unblock(name, noted)
+                except GatewayError as error:
+                    log.warning("extra_member.still_blocked", team=noted["team"], error=str(error))
+                    failed[f"{noted['team']}: {noted['label']}"] = str(error)
+        return failed
+
+    async def _unblock(self, name: str, noted: Mapping[str, Any]) -> None:
+        """Give back what an earlier run has blocked: to somebody idsync knows by the engine, which sees who leaves."""
+        db = self._store.reader()
+        if people.person_of_account(db, noted["account"]) is None and not facts.get(db, facts.FROZEN):
+            for key in await self._gateway.list_keys(user_id=noted["account"]):
+                if key.id in noted["blocked"]:
+                    await self._gateway.unblock_key(key.id)
+
+        def write(db: Db) -> None:
+            now, person = self._clock.now(), people.person_of_account(db, noted["account"])
+            if person is not None:
+                for key_id in noted["blocked"]:
+                    row = BlockedKey(key_id, person.id, noted["account"], noted["team_id"], doomed=False)
+                    people.note_blocked(db, row, now)
+                self._open_job(db, person.id, Lane.GRANT)
+            elif facts.get(db, facts.FROZEN):
+                return
+            facts.put(db, SEEN + name, {**noted, "going": False, "blocked": []}, now)
+            detail = {"team": noted["team"], "account": noted["account"], "keys": noted["blocked"]}
+            journal.append(
+                db, at=now, actor="reconcile", action="member.restored", subject=noted["label"], detail=detail
+            )
+
+        await self._write(write)
+
     def _note(self, db: Db, extras: Sequence[Extra]) -> None:
         """Note since when each is seen, forget who is no extra member any more, and open a hold for who is held."""
         now = self._clock.now()
@@ -62,7 +106,7 @@ class Remover:
         for name, extra in named.items():
             if name not in known:
                 facts.put(db, SEEN + name, _seen(extra, now), now)
-        for name in known.keys() - named.keys():
+        for name in [name for name in known.keys() - named.keys() if not known[name][0].get("blocked")]:
             facts.drop(db, SEEN + name)
             ledger.drop_items(db, known[name][0]["account"], known[name][0]["team"])
         for name, (_, at) in facts.under(db, REMOVED).items():
@@ -90,7 +134,7 @@ class Remover:
             keys = await self._gateway.list_keys(user_id=account, steady=True)
             return [key for key in keys if key.team_id == extra.team_id]
 
-        begun = [key.id for key in await theirs()]
+        begun = await theirs()
         await self._write(lambda db: self._begin(db, extra, begun))
         ended = await end_keys(self._gateway, theirs)
         await self._gateway.remove_member(extra.team_id, account)
@@ -100,11 +144,13 @@ class Remover:
         ended += await end_keys(self._gateway, theirs)  # made while they were still on the roster
         await self._write(lambda db: self._end(db, extra, ended))
 
-    def _begin(self, db: Db, extra: Extra, keys: Sequence[str]) -> None:
+    def _begin(self, db: Db, extra: Extra, keys: Sequence[GatewayKey]) -> None:
         now = self._clock.now()
         noted = facts.get(db, SEEN + extra.fact) or _seen(extra, now)
-        facts.put(db, SEEN + extra.fact, {**noted, "going": True}, now)
-        self._audit(db, "member.removing", extra, {"keys": list(keys), "why": extra.why})
+        blocked = sorted({*noted.get("blocked", ()), *(key.id for key in keys if not key.blocked)})
+        going = {**noted, "going": True, "blocked": blocked, "team_id": extra.team_id}
+        facts.put(db, SEEN + extra.fact, going, now)
+        self._audit(db, "member.removing", extra, {"keys": [key.id for key in keys], "why": extra.why})
 
     def _end(self, db: Db, extra: Extra, keys: Sequence[str]) -> None:
         now = self._clock.now()

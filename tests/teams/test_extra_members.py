@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -73,6 +74,30 @@ STAYING: dict[str, Callable[[Gateway, Home], str]] = {
         )[1].user_id
     ),
 }
+
+
+def _hide(gateway: Gateway, user_id: str) -> None:
+    """Listings do not show this account any more."""
+    rows = [row for row in gateway.state()["users"] if row["user_id"] != user_id]
+    page = {"users": rows, "total": len(rows), "page": 1, "page_size": 100, "total_pages": 1}
+    gateway.break_with("/user/list", status=200, body=json.dumps(page), content_type="application/json")
+
+
+def unlisted_admin(gateway: Gateway, _: Home) -> str:
+    boss = stray(gateway, "boss", user_role="proxy_admin").user_id
+    _hide(gateway, boss)
+    return boss
+
+
+def admin_of_an_organization(gateway: Gateway, _: Home) -> str:
+    gateway.hook("options", {"licence": True})
+    boss = stray(gateway, "boss").user_id
+    place = {"organization_id": "org-default", "member": {"user_id": boss, "role": "org_admin"}}
+    gateway.ok("/organization/member_add", place)
+    return boss
+
+
+STAYING |= {"administrator of the gateway": unlisted_admin, "administrator of an org": admin_of_an_organization}
 
 
 @pytest.mark.parametrize("why", STAYING)
@@ -187,3 +212,40 @@ def test_a_key_that_survives_its_deletion_is_told(gateway: Gateway, opened: Open
     done = home.reconcile()
     [why] = done["failed"].values()
     assert (done["alive"], "deleted key" in why) == (True, True)
+
+
+def test_whoever_stays_after_all_gets_back_the_keys_that_a_run_had_blocked(gateway: Gateway, opened: Opener) -> None:
+    home = strict(opened, guard={"max_departures": 100, "max_fraction": 1.0})
+    home.directory.hire("zoe", "Web")
+    home.wait_until_quiet()
+    zoe, guest = home.account_of("zoe"), stray(gateway, "guest")
+    mine, blocked_before = gateway.key_of(zoe, "data"), gateway.key_of(zoe, "data")
+    gateway.ok("/key/block", {"key": blocked_before.id})
+    gateway.put_on("data", zoe)
+    gateway.break_with("/key/delete", status=500)
+    assert len(home.reconcile()["failed"]) == 2
+    assert gateway.answers([mine, guest.keys[0]]) == {401}
+    home.directory.join("Data", "zoe")
+    home = opened(teams=[{**STRICT, "extra_members": "report"}, WEB], policy=AT_ONCE)
+    home.wait_until_quiet()
+    assert gateway.answers([mine, *guest.keys]) == {200}
+    assert gateway.is_blocked(blocked_before)
+    home.reconcile()
+    assert facts.under(home.db, "extra:") == {}
+
+
+def test_a_leaver_gets_back_nothing_that_a_run_had_blocked(gateway: Gateway, opened: Opener) -> None:
+    home = strict(opened, policy={**AT_ONCE, "on_departure": "block"})
+    home.directory.hire("zoe", "Web")
+    home.wait_until_quiet()
+    key = gateway.key_of(home.account_of("zoe"), "data")
+    gateway.put_on("data", home.account_of("zoe"))
+    gateway.break_with("/key/delete", status=500)
+    home.reconcile()
+    home.directory.leave("zoe")
+    home.wait_until_quiet()
+    gateway.ok("/team/member_delete", {"team_id": "data", "user_id": home.account_of("zoe")})
+    for _ in range(2):
+        home.reconcile()
+        home.wait_until_quiet()
+    assert gateway.answers([key]) == {401}
