@@ -115,9 +115,9 @@ def epoch_of(text: str | None) -> float | None:
     """Read RFC 3339, UTC unless it says otherwise; None for what is no such time."""
     try:
         at = datetime.fromisoformat(text or "")
-    except ValueError:
+        return (at if at.tzinfo else at.replace(tzinfo=UTC)).astimezone(UTC).timestamp()
+    except (ValueError, OverflowError):  # a time of the year 10000 in UTC could not be written again
         return None
-    return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
 
 
 def end_of_day(day: date) -> float:

@@ -55,7 +55,7 @@ class Spending(Caller):
             BadAnswer: the answer is too long, or no list.
         """
         query = {"user_id": user_id, "start_date": start, "end_date": end, "summarize": "false"}
-        return requests_from(await self._call("spend_logs", user_id, query=query))
+        return requests_from(await self._call("spend_logs", user_id, query=query), user_id)
 
     async def alerting(self) -> Alerting:
         """Read where alerts go now.

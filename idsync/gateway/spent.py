@@ -27,6 +27,8 @@ DAYS = ("date", "day")
 AMOUNTS = ("spend", "total_spend", "cost", "amount")
 GROUPS = ("entities", "teams", "users")
 IDS = ("team_id", "user_id", "id")
+OWNERS = ("user", "user_id")
+"""Where a logged request says whose it is (LiteLLM has `user`, source)."""
 
 
 def days_from(value: Any, what: str) -> list[DaySpend]:
@@ -76,15 +78,17 @@ def together(days: Iterable[DaySpend]) -> list[DaySpend]:
     return [sums[day] for day in sorted(sums)]
 
 
-def requests_from(value: Any) -> list[LoggedRequest]:
-    """Read the gateway's log of requests; a row without a time or an amount is left out.
+def requests_from(value: Any, user_id: str) -> list[LoggedRequest]:
+    """Read the gateway's log of a user's requests; a row without a time or an amount is left out.
+
+    So is one of somebody else: the filter may have been ignored.
 
     Raises:
         BadAnswer: it is no list.
     """
     found = []
     for row in rows_from(value, "spend/logs"):
-        if isinstance(row, dict):
+        if isinstance(row, dict) and next(filter(None, (text_of(row.get(name)) for name in OWNERS)), None) == user_id:
             at, spend = epoch_of(text_of(row.get("startTime"))), number_of(row.get("spend"))
             if at is not None and spend is not None:
                 found.append(LoggedRequest(text_of(row.get("api_key")), at, spend))
@@ -97,7 +101,7 @@ def alerting_from(value: Any) -> Alerting:
     alerts = held.get("alerts")
     if not isinstance(alerts, list):
         raise BadAnswer("get/config/callbacks: the answer does not say where alerts go")
-    named = {row.get("name"): row for row in alerts if isinstance(row, dict)}
+    named = {text_of(row.get("name")): row for row in alerts if isinstance(row, dict)}
     slack = named.get("slack") or {}
     variables, types = slack.get("variables"), slack.get("active_alerts")
     return Alerting(

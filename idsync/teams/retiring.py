@@ -8,18 +8,19 @@ its cache (LiteLLM issue 34217).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from idsync.clock import Clock
+from idsync.engine.desk import every
 from idsync.errors import GatewayError, IdsyncError, NotFound, StillAlive, Unsupported, UsageError
 from idsync.gateway.client import Gateway
-from idsync.model import GatewayKey, GatewayTeam, Origin
+from idsync.model import GatewayKey, GatewayTeam, GatewayUser, Origin
 from idsync.plan import WantedTeam
 from idsync.policy import protection
-from idsync.standing import Cause, People, note
+from idsync.standing import Cause, People, note, shield_of
 from idsync.store import facts, ledger, people
 from idsync.store.db import Db
 from idsync.store.sqlite import SqliteStore
@@ -54,7 +55,7 @@ class Retirement:
             GatewayError: the gateway could not be read.
         """
         team, begun = await self._find(name)
-        return self._view(name, team, begun, await self._keys(team, begun))
+        return await self._view(team, begun)
 
     async def run(
         self, name: str, *, by: str, reason: str, override: bool = False, received_at: float | None = None
@@ -67,7 +68,7 @@ class Retirement:
             IdsyncError: the gateway did not do all of it; the same command continues.
         """
         team, begun = await self._find(name)
-        view = self._view(name, team, begun, await self._keys(team, begun))
+        view = await self._view(team, begun)
         if view["protected"] and not override:
             who = "; ".join(view["protected"])
             msg = f"{who}; take them off the team first, or add --override-protection and a --reason"
@@ -123,9 +124,9 @@ class Retirement:
 
     # -- showing ------------------------------------------------------------------------------------------------------
 
-    def _view(
-        self, name: str, team: GatewayTeam | None, begun: dict[str, Any], keys: Sequence[GatewayKey]
-    ) -> dict[str, Any]:
+    async def _view(self, team: GatewayTeam | None, begun: dict[str, Any]) -> dict[str, Any]:
+        keys = await self._keys(team, begun)
+        protected = await self._protected(team, keys)
         if team is None:
             team = GatewayTeam(begun["team_id"], begun["team"])
         emails = {member.user_id: member.email for member in team.members}
@@ -152,7 +153,7 @@ class Retirement:
                 for key in keys
             ],
             "without_another_team": self._only_here(team.team_id),
-            "protected": sorted(set(self._protected(team, keys))),
+            "protected": protected,
             "begun": bool(begun),
         }
 
@@ -163,16 +164,23 @@ class Retirement:
         persons = {grant.person_id for alias in ours for grant in people.grants_of_team(db, alias)}
         return sum(all(grant.team in ours for grant in people.grants(db, person)) for person in persons)
 
-    def _protected(self, team: GatewayTeam, keys: Sequence[GatewayKey]) -> Iterator[str]:
-        now = self.clock.now()
-        for member in team.members:
-            shield = protection([member.user_id, member.email], self.standing.rules, now)
-            if shield is not None:
-                yield f"{member.email or member.user_id} is protected ({shield}) and on the team"
-        for key in keys:
-            shield = protection([key.user_id], self.standing.rules, now)
-            if shield is not None:
-                yield f"{key.user_id} is protected ({shield}) and has a key of the team"
+    async def _protected(self, team: GatewayTeam | None, keys: Sequence[GatewayKey]) -> list[str]:
+        """Say who of the team, and of the owners of its keys, is protected; rosters do not show every e-mail."""
+        members = {member.user_id: member.email for member in team.members} if team is not None else {}
+        accounts = sorted({account for account in (*members, *(key.user_id for key in keys)) if account})
+        users = dict(zip(accounts, await every(map(self.gateway.get_user, accounts)), strict=True))
+        found = [self._shielded(None, None, email) for account, email in members.items() if account is None]
+        found += [self._shielded(account, users[account], members.get(account)) for account in accounts]
+        return sorted(filter(None, found))
+
+    def _shielded(self, account: str | None, user: GatewayUser | None, email: str | None) -> str | None:
+        db, now, rules = self.store.reader(), self.clock.now(), self.standing.rules
+        person = people.person_of_account(db, account) if account is not None else None
+        shield = protection([account, email, user.email if user is not None else None], rules, now)
+        if shield is None and person is not None:
+            shield = shield_of(db, person, rules, now)
+        who = email or (user.email if user is not None else None) or account
+        return None if shield is None else f"{who} is protected ({shield}), and on the team or with a key of it"
 
     # -- ending -------------------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 import pytest
@@ -170,3 +171,32 @@ def test_a_gateway_that_is_down_is_asked_later(gateway: Gateway, founded: Callab
     place.book(place.key, 1.0)
     place.look()
     assert place.found() == {place.key.id: 1.0}
+
+
+def test_requests_of_others_are_no_alarm_where_the_gateway_lists_everybodys(
+    gateway: Gateway, founded: Callable[..., Place]
+) -> None:
+    place = founded()
+    place.book(place.key, 0.5)
+    place.leaves()
+    place.look()
+    place.book(place.company.ann.keys[0], 3.0, ago=5)
+    rows = gateway.call("GET", "/spend/logs?start_date=2000-01-01&end_date=9999-01-01").body
+    gateway.break_with("/spend/logs", status=200, body=json.dumps(rows), content_type="application/json")
+    place.book(place.key, 0.25)
+    place.look()
+    assert place.found() == {place.key.id: 0.25}
+
+
+@pytest.mark.parametrize("when", ["9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00+14:00"])
+def test_a_request_of_no_time_keeps_nobody_from_being_looked_at(
+    gateway: Gateway, founded: Callable[..., Place], when: str
+) -> None:
+    place = founded()
+    place.leaves()
+    place.look()
+    rows = [{"api_key": place.key.id, "user": "u-leo", "spend": 1.0, "startTime": when}]
+    gateway.break_with("/spend/logs", status=200, body=json.dumps(rows), content_type="application/json")
+    place.book(place.key, 1.25)
+    place.look()
+    assert place.found() == {place.key.id: 1.25}

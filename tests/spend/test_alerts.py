@@ -135,3 +135,17 @@ def test_what_is_no_address_is_said_and_keeps_nothing_else_from_being_done(
     assert (done.code, writes(gateway)) == (0, 0)
     assert "note: [alerts]: alerts.slack_webhook_file: holds no https:// address" in done.out
     assert {team["team_id"] for team in gateway.state()["teams"]} == {"data", "web"}
+
+
+@pytest.mark.parametrize(
+    "shown", [{"alerts": [{"name": ["slack"]}]}, {"alerts": [{"name": {}}, None, 7]}, {"alerts": {}}]
+)
+def test_an_odd_answer_about_alerts_keeps_nothing_else_from_being_done(
+    run: Site, shown: dict[str, Any], gateway: Gateway
+) -> None:
+    gateway.fault(
+        path="/get/config/callbacks", status=200, body=json.dumps(shown), content_type="application/json", times=1
+    )
+    assert run("reconcile").code == 0
+    assert {team["team_id"] for team in gateway.state()["teams"]} == {"data", "web"}
+    assert config(gateway)[1] == WEBHOOK

@@ -108,6 +108,20 @@ def test_somebody_protected_in_it_stops_it_unless_that_is_overridden(gateway: Ga
     assert gateway.answers(keys[:2]) == {401}
 
 
+@pytest.mark.parametrize("known", ["by the gateway", "by a source"])
+def test_somebody_protected_with_a_key_alone_stops_it_too(gateway: Gateway, opened: Opener, known: str) -> None:
+    """They are on no roster, which is where e-mails stand; a source may know a name that the gateway does not."""
+    glass = gateway.account("glass", **({"user_email": None} if known == "by a source" else {}))
+    home, _ = left_over(opened, gateway, protected=[{"match": "glass@corp.example", "reason": "break-glass"}])
+    if known == "by a source":
+        home.directory.hire("glass", "Web")
+        home.link("glass", glass.user_id)
+    key = gateway.key_of(glass.user_id, "data")
+    with pytest.raises(UsageError, match="protected"):
+        home.run(retirement(home).run("data", **ASKED))
+    assert gateway.answers([key]) == {200}
+
+
 BREAKS: dict[str, dict[str, Any]] = {
     "at the block of a key": {"path": "/key/block", "skip": 1, "times": 1, "status": 500},
     "at the deletion of the keys, done": {"path": "/key/delete", "times": 1, "status": 500, "when": "after"},
