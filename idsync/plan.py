@@ -4,6 +4,7 @@ the team at the gateway                   | adopt = false                     | 
 ------------------------------------------+-----------------------------------+----------------------------------
 none of that id or alias                  | created                           | created
 one, made or adopted by idsync before     | its differences are updated       | its differences are updated
+one made or adopted, and another id = now | refused: take its id back         | refused: take its id back
 one of that id or alias, not ours         | refused, with the setting to make | adopted, its differences updated
 two of that alias                         | refused: name one with id = "..." | refused: name one with id = "..."
 
@@ -257,6 +258,9 @@ def _plan_team(
     team: WantedTeam, shown: Sequence[GatewayTeam], known: Mapping[str, str], applied: Mapping[str, Any]
 ) -> list[Change]:
     ours = ours_among(team, shown, known)
+    if ours is not None and team.team_id not in (team.alias, ours.team_id):
+        why = f"team {ours.team_id} is the one of this alias; take its id, or give {team.team_id} another alias"
+        return [Change("team.refused", team.alias, ours.team_id, why)]
     if ours is not None:
         return _update(team, ours, applied if team.drift == "report" else {})
     same_id = [found for found in shown if found.team_id == team.team_id]

@@ -252,7 +252,11 @@ def test_a_file_that_is_not_there_is_an_error_that_names_it(tmp_path: Path) -> N
         load(None, {"IDSYNC_CONFIG": str(tmp_path / "absent.toml")})
 
 
-@pytest.mark.parametrize(("content", "said"), [(b"a = [", "not valid TOML"), (b"a = '\xff'", "cannot be read")])
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(b"a = [", "not valid TOML"), (b"a = '\xff'", "cannot be read"), (b"a = " + b"[" * 5000, "not valid TOML"),
+     (b"[teams" + b".a" * 900 + b"]", "not valid TOML")],
+)  # fmt: skip
 def test_a_file_that_is_no_toml_is_an_error_that_names_it(folder: Folder, content: bytes, said: str) -> None:
     folder.path.write_bytes(content)
     with pytest.raises(ConfigError) as caught:

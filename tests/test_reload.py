@@ -227,9 +227,11 @@ def test_every_table_is_taken_over_or_named(running: Config) -> None:
     [
         (lambda tree: tree["scim"]["sources"].append({"name": "new"}) or tree["teams"][0].update(groups=["new/Data"]),
          "teams.data.groups: 'new/Data' names a source that is another after a restart"),
+        (lambda tree: tree["scim"]["sources"].append({"name": "new"}) or tree["teams"][0].update(admins=["new/Leads"]),
+         "teams.data.admins: 'new/Leads' names a source that is another after a restart"),
         (lambda tree: tree["teams"][0].update(groups=[f"{SOURCE}/Data"]), ""),
     ],
-    ids=["a source that only a restart brings", "one that is there"],
+    ids=["a source that only a restart brings", "for a team's admins", "one that is there"],
 )  # fmt: skip
 def test_groups_of_a_source_that_is_not_there_yet_are_refused(
     running: Config, change: Callable[[Any], None], said: str

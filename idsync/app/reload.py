@@ -71,7 +71,7 @@ def taken_over(running: Config, wanted: Config) -> Config:
     """
     merged = running.model_copy(update={name: getattr(wanted, name) for name in LIVE})
     problems = [
-        (f"{path}.groups", f"{group!r} names a source that is another after a restart; restart instead")
+        (path, f"{group!r} names a source that is another after a restart; restart instead")
         for path, groups in _groups(merged)
         for group in groups
         if GroupSpec.parse(group, running.source_names) != GroupSpec.parse(group, wanted.source_names)
@@ -83,5 +83,6 @@ def taken_over(running: Config, wanted: Config) -> Config:
 
 
 def _groups(config: Config) -> list[tuple[str, tuple[str, ...]]]:
-    named = [(f"teams.{team.alias}", team.groups) for team in config.teams]
-    return [*named, *((f"roles.{role.role}", role.groups) for role in config.roles)]
+    named = [(f"teams.{team.alias}.groups", team.groups) for team in config.teams]
+    named += [(f"teams.{team.alias}.admins", team.admins) for team in config.teams]
+    return [*named, *((f"roles.{role.role}.groups", role.groups) for role in config.roles)]

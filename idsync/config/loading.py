@@ -77,11 +77,15 @@ def _find(path: str | None, environ: Mapping[str, str]) -> Path | None:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text("utf-8"))
+        tree = tomllib.loads(path.read_text("utf-8"))
+        _leaves(tree)  # whoever reads it after this goes as deep
     except tomllib.TOMLDecodeError as error:
         raise ConfigError([(str(path), f"not valid TOML: {error}")]) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError([(str(path), f"cannot be read: {error}")]) from None
+    except RecursionError:
+        raise ConfigError([(str(path), "not valid TOML: too many tables or lists in one another")]) from None
+    return tree
 
 
 def _leaves(tree: Any, path: str = "") -> list[str]:

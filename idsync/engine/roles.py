@@ -208,7 +208,13 @@ async def set_organization_role(desk: Desk, person: Person, user: GatewayUser) -
         places = await desk.gateway.organizations_of(user.user_id) or ()
         return next((place.role or MEMBER for place in places if place.organization_id == organization), None)
 
-    shown = await read()
+    try:
+        shown = await read()
+    except (Rejected, Unsupported) as error:
+        if not wanted:  # what is to be taken is tried until it is
+            raise
+        await _tell(desk, refusals.ORG_ADMIN, error)
+        return
 
     async def write(role: str) -> None:
         if shown is None:

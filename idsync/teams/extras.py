@@ -211,7 +211,7 @@ def _guarded(db: Db, extras: Sequence[Extra], house: House, sizes: Mapping[str, 
         extra if (extra.team, extra.user_id) in used else _decided(extra, decided[extra.team], house.now)
         for extra in extras
     ]
-    asking = [extra for extra in judged if extra.verdict == "goes" and not extra.why.startswith(FREE)]
+    asking = {extra for extra in judged if extra.verdict == "goes" and not extra.why.startswith(FREE)}
     reasons = {alias: _over(alias, asking, gone, house.limits, sizes) for alias in {extra.team for extra in asking}}
     return [
         replace(extra, verdict="held", why=reason) if extra in asking and (reason := reasons[extra.team]) else extra
@@ -235,7 +235,7 @@ def _decided(extra: Extra, decided: Mapping[str, tuple[str, float]], now: float)
 
 
 def _over(
-    alias: str, asking: Sequence[Extra], gone: Sequence[tuple[str, str]], limits: Limits, sizes: Mapping[str, int]
+    alias: str, asking: Iterable[Extra], gone: Sequence[tuple[str, str]], limits: Limits, sizes: Mapping[str, int]
 ) -> str | None:
     everybody = {(extra.team, extra.user_id) for extra in asking} | set(gone)
     here = {user for team, user in everybody if team == alias}

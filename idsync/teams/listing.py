@@ -56,6 +56,10 @@ def rows(
 
 def _configured(team: WantedTeam, shown: Sequence[GatewayTeam], known: Mapping[str, str]) -> Iterator[TeamRow]:
     ours = ours_among(team, shown, known)
+    refused = next((one for one in plan_teams([team], shown, known) if one.kind == "team.refused"), None)
+    if ours is not None and refused is not None:
+        yield _row(ours, team.alias, "refused", (), refused.why)
+        return
     if ours is not None:
         state = "made" if MANAGED in ours.metadata else "adopted"
         yield _row(ours, team.alias, state, tuple(sorted(differences(team, ours))))
@@ -67,18 +71,17 @@ def _configured(team: WantedTeam, shown: Sequence[GatewayTeam], known: Mapping[s
         differs = tuple(sorted(differences(team, there))) if adopts else ()
         yield _row(there, team.alias, "to adopt" if adopts else "refused", differs, "" if adopts else change.why)
         return
-    refused = change.kind == "team.refused"
     yield TeamRow(
         team.alias,
         None,
-        "refused" if refused else "missing",
+        "refused" if refused is not None else "missing",
         0,
         None,
         team.max_budget,
         team.budget_duration,
         team.models or (),
         blocked=False,
-        why=change.why if refused else "",
+        why=refused.why if refused is not None else "",
     )
 
 

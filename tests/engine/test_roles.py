@@ -371,6 +371,19 @@ def test_where_organizations_want_a_licence_it_is_said_and_nothing_else_waits(ga
     assert nothing_to_do(home, gateway)
 
 
+@pytest.mark.parametrize("status", [403, 405])
+def test_where_places_in_organizations_are_not_shown_it_is_said_and_nothing_else_waits(
+    gateway: Gateway, opened: Opener, status: int
+) -> None:
+    home = opened(roles=[ORG_ADMINS], working=False, **ORGANIZATION)
+    gateway.break_with("/user/info", status=status)
+    home.directory.hire("zoe", "Org Admins", "Data")
+    home.work_off()
+    assert (home.failed_job("zoe"), in_team(gateway, home, "zoe")) == (None, "user")
+    (told,) = status_of(home.db, [], {}, SystemClock().now())["refused"]
+    assert told["what"] == "admins of the organization"
+
+
 # -- joiners ----------------------------------------------------------------------------------------------------------------
 
 

@@ -68,6 +68,7 @@ MADE = replace(AS_WANTED, metadata={MANAGED: "managed", "owner": "ann"})
         ([replace(WANTED, adopt=True)], [AS_WANTED], {}, "to adopt"),
         ([WANTED], [AS_WANTED], {}, "refused"),
         ([WANTED], [], KNOWN, "missing"),
+        ([replace(WANTED, team_id="other")], [MADE], KNOWN, "refused"),
         ([], [AS_WANTED], KNOWN, "left over"),
         ([], [AS_WANTED], {}, "not ours"),
     ],

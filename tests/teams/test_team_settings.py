@@ -91,6 +91,15 @@ def test_an_adoption_that_broke_off_is_continued_under_report_too(gateway: Gatew
     assert home.reconcile()["changes"] == []
 
 
+def test_another_id_under_the_same_alias_is_told_and_neither_team_is_changed(gateway: Gateway, opened: Opener) -> None:
+    opened(teams=[{"alias": "data", "groups": ["Data"]}])
+    gateway.team("other")
+    before = gateway.ready()
+    home = opened(teams=[{**DATA, "id": "other", "adopt": True}])
+    assert [one["subject"] for one in home.reconcile()["refused"]] == ["data"]
+    assert gateway.paths(before, writes=True) == []
+
+
 def test_a_team_of_somebody_else_that_was_not_listed_does_not_become_ours(gateway: Gateway, opened: Opener) -> None:
     """It came up between the listing and the creation, or the admin key is not shown it."""
     gateway.team("data", max_budget=7)
