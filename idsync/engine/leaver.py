@@ -14,7 +14,7 @@ from dataclasses import replace
 
 import structlog
 
-from idsync.engine import admins, belongings, closing, exposed, organizations, wave
+from idsync.engine import admins, belongings, closing, exposed, organizations, roles, wave
 from idsync.engine.accounts import Identity, accounts_of, identity_of, instead_of_the_missing, unowned, was_unlinked
 from idsync.engine.case import Case
 from idsync.engine.desk import Desk, Outcome, every
@@ -376,6 +376,7 @@ class _Leaver:
         if (open_keys and (self.case.blocks or not fenced or self._is_fence_known_useless())) or unfenced:
             raise StillAlive(f"{self.person.label} is not fenced and blocked yet ({len(open_keys)} key(s) open)")
         await self._refuse_in_doubt(fresh)
+        await self._take_roles(fresh)
         held = ledger.hold_is_open(self.desk.db, self.departure.hold_id)
         if self.desk.settings.on_departure == "block" and self.departure.kind == "departure" and not held:
             return closing.closed(self.case, fresh, ended_by="block")
@@ -402,6 +403,15 @@ class _Leaver:
         if self._is_over():
             await organizations.end_memberships(self.case, sights)
         return closing.closed(self.case, sights, ended_by="delete")
+
+    async def _take_roles(self, sights: Sequence[Sight]) -> None:
+        """Take back the admin's roles that idsync gave, where nothing is deleted (yet): a fence keeps nobody an admin."""
+        for sight in sights if self.departure.kind == "departure" else ():
+            try:
+                if sight.user is not None:
+                    await roles.take_back(self.desk, self.person, sight.user)
+            except GatewayError as error:
+                log.error("role.not_taken", person=self.person.id, account=sight.account_id, error=str(error))
 
     def _is_over(self) -> bool:
         """Tell whether nothing is left to look at again: it is the second look, or was settled, and all stayed gone."""

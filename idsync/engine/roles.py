@@ -111,15 +111,7 @@ async def set_account_role(desk: Desk, person: Person, user: GatewayUser) -> Non
     role = role_to_set(desk.rules.account_role(person.role), user.role, given)
     if role is None and given is None:
         return
-
-    async def read() -> str | None:
-        found = await desk.gateway.get_user(user.user_id)
-        return found.role if found is not None else None
-
-    async def write(wanted: str) -> None:
-        await desk.gateway.set_role(user, wanted)
-
-    place = Place(desk, person, user.user_id, GATEWAY, given, write, read)
+    place = _account_place(desk, person, user, given)
     await place.settle(user.role)
     if role is None:
         return
@@ -127,6 +119,28 @@ async def set_account_role(desk: Desk, person: Person, user: GatewayUser) -> Non
         msg = f"{person.label} is the gateway's last admin, whom no group makes one any more; they stay it"
         raise NeedsPerson(LAST_ADMIN, msg, "make somebody else an admin, or put them back into the group")
     await place.change(user.role, role)
+
+
+async def take_back(desk: Desk, person: Person, user: GatewayUser) -> None:
+    """Take the role that idsync gave the account of somebody who has left; they are what they were before.
+
+    Raises:
+        GatewayError: it was not done.
+    """
+    given = roles.get(desk.db, user.user_id, GATEWAY)
+    if given is not None and user.role == given.role:
+        await _account_place(desk, person, user, given).change(user.role, given.before or desk.rules.default_role)
+
+
+def _account_place(desk: Desk, person: Person, user: GatewayUser, given: GivenRole | None) -> Place:
+    async def read() -> str | None:
+        found = await desk.gateway.get_user(user.user_id)
+        return found.role if found is not None else None
+
+    async def write(wanted: str) -> None:
+        await desk.gateway.set_role(user, wanted)
+
+    return Place(desk, person, user.user_id, GATEWAY, given, write, read)
 
 
 # -- teams ------------------------------------------------------------------------------------------------------------

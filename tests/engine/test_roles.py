@@ -261,6 +261,21 @@ def test_an_admins_group_that_is_exchanged_keeps_nobody_of_the_old_one(gateway: 
     assert (home.holds(), role(gateway, home, "zoe")) == ([], "proxy_admin")
 
 
+def test_a_leaver_whose_keys_stay_blocked_is_no_admin_any_more_and_a_return_makes_them_one(
+    gateway: Gateway, opened: Opener
+) -> None:
+    gateway.account("other", user_role="proxy_admin")
+    home = opened(roles=[ADMINS], policy={"on_departure": "block"})
+    home.directory.hire("zoe", "Gateway Admins", "Data")
+    home.wait_until_quiet()
+    home.offboard("zoe")
+    assert role(gateway, home, "zoe") == "internal_user"
+    assert changes_of(home, "zoe")[-1] == ("proxy_admin", "internal_user")
+    home.directory.come_back("zoe")
+    home.wait_until_quiet()
+    assert role(gateway, home, "zoe") == "proxy_admin"
+
+
 def test_an_admins_right_is_taken_while_grants_are_frozen(gateway: Gateway, opened: Opener) -> None:
     gateway.account("root", user_role="proxy_admin")
     home = opened(teams=[LED], roles=[ADMINS])
