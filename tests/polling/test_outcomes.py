@@ -92,6 +92,7 @@ def test_another_mapping_is_held_whatever_its_size(
 # -- as a shell sees it -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("site", ["okta"], indirect=True)
 def test_each_verdict_has_its_exit_code(gateway: Gateway, site: Site, opened: Opener, home: Home) -> None:
     """0 nothing, 3 changes, 4 held, 6 incomplete; `--json` is one document each time."""
     leaver(gateway, home)
