@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo run test browser fuzz crash litellm vault bench lint lock man deploy release clean
+.PHONY: demo run test browser fuzz crash litellm vault traces bench lint lock man deploy release clean
 
 $(READY): requirements/dev.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "idsync needs Python 3.11, 3.12 or 3.13 (PYTHON=python3.12 make ...)")'
@@ -48,6 +48,16 @@ vault: $(READY) ## tests of the Vault sink at a real server: IDSYNC_VAULT names 
 	@test -n "$(IDSYNC_VAULT)" || { $(PYTHON) -m venv .venv-vault && .venv-vault/bin/pip install --quiet --require-hashes -r requirements/vault.lock; }
 	@IDSYNC_VAULT=$(or $(IDSYNC_VAULT),.venv-vault/bin/bao) $(BIN)/pytest -q tests/sinks/test_sink_vault.py
 
+.venv-traces/.installed: requirements/dev.lock requirements/otel.lock pyproject.toml
+	@$(PYTHON) -m venv .venv-traces
+	@.venv-traces/bin/pip install --quiet --require-hashes -r requirements/dev.lock
+	@.venv-traces/bin/pip install --quiet --require-hashes -r requirements/otel.lock
+	@.venv-traces/bin/pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+traces: .venv-traces/.installed ## tests of OpenTelemetry, which `make test` skips: it is an extra
+	@.venv-traces/bin/pytest -q tests/traces
+
 bench: $(READY) ## ratios and percentiles; never part of the tests
 	@$(BIN)/python -m bench
 
@@ -75,8 +85,9 @@ lock: ## refresh requirements/*.lock (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links pyproject.toml --group dev -o requirements/dev.lock
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links --override requirements/litellm.overrides requirements/litellm.in -o requirements/litellm.lock
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links requirements/vault.in -o requirements/vault.lock
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links --constraint requirements/dev.lock pyproject.toml --extra otel -o requirements/otel.lock
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links requirements/release.in -o requirements/release.lock
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links requirements/deploy.in -o requirements/deploy.lock
 
 clean:
-	rm -rf $(VENV) .venv-litellm .venv-vault .venv-release .venv-deploy dist .run .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-litellm .venv-vault .venv-traces .venv-release .venv-deploy dist .run .pytest_cache .mypy_cache .ruff_cache

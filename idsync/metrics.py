@@ -120,6 +120,9 @@ class Metrics:
         self._pruned = Counter(
             "idsync_retention_pruned", "Rows taken because they were kept long enough", ["what"], registry=self.registry
         )
+        self._spans = Counter(
+            "idsync_trace_spans", "Spans for the collector, by what came of them", ["result"], registry=self.registry
+        )
         self.chain_ok = Gauge(
             "idsync_audit_chain_ok", "1: the audit chain was whole when last checked", registry=self.registry
         )
@@ -212,6 +215,10 @@ class Metrics:
     def notification(self, kind: str, result: str) -> None:
         """Note a message: `result` is delivered or failed."""
         self.told.labels(kind, result).inc()
+
+    def spans(self, result: str, count: int) -> None:
+        """Note a batch of spans: `result` is sent or lost."""
+        self._spans.labels(result).inc(count)
 
     def text(self) -> bytes:
         """Return the exposition text (prometheus.io/docs/instrumenting/exposition_formats)."""

@@ -21,6 +21,7 @@ from idsync.app.parts import (
     sinks_of,
     sources_of,
     start_problems,
+    tracer_of,
     wanted_keys,
     wanted_teams,
     watch_settings,
@@ -49,6 +50,7 @@ from idsync.spend.watch import Watch
 from idsync.store import facts, jobs, tokens
 from idsync.store.db import Db
 from idsync.store.sqlite import SqliteStore
+from idsync.traces import Tracer
 
 if TYPE_CHECKING:
     from idsync.web.scim import ScimApp
@@ -75,6 +77,7 @@ class Core:
     poller: Poller
     watch: Watch
     keeper: Keeper
+    tracer: Tracer
 
     def commands(
         self, *, alone: bool, on_tokens: Callable[[], None] = lambda: None, drills: Drills | None = None
@@ -128,15 +131,24 @@ async def opened(
     held.open()
     try:
         core = _core(config, EvenClock(clock or SystemClock()), held, gateway, sources)
-        held.write(lambda db: _prepare(db, core))
-        async with core.gateway:
-            try:
-                yield core
-            finally:
-                await core.poller.close()
-                await core.keeper.close()
+        async with _told(core.tracer):
+            held.write(lambda db: _prepare(db, core))
+            async with core.gateway:
+                try:
+                    yield core
+                finally:
+                    await core.poller.close()
+                    await core.keeper.close()
     finally:
         held.close()
+
+
+@asynccontextmanager
+async def _told(tracer: Tracer) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        await tracer.close()
 
 
 def _core(
@@ -154,8 +166,14 @@ def _core(
         store.submit(lambda db: facts.put(db, f"verb:{name}", verb, clock.now()))
 
     metrics = Metrics(store.reader, clock.now, gateway_settings(config).name)
-    gateway = gateway_of(config, clock, learned=learned, on_learn=learn, observe=metrics.gateway_call, make=make)
-    engine = Engine(store, gateway, clock, rules, engine_settings(config), metrics)
+    tracer = tracer_of(config, metrics)
+
+    def observe(endpoint: str, code: int | str, seconds: float) -> None:
+        metrics.gateway_call(endpoint, code, seconds)
+        tracer.gateway_call(endpoint, code, seconds)
+
+    gateway = gateway_of(config, clock, learned=learned, on_learn=learn, observe=observe, make=make)
+    engine = Engine(store, gateway, clock, rules, engine_settings(config), metrics, tracer)
     intake.people.on_jobs = engine.wake
     deletes = config.policy.on_departure == "delete"
     alerts = Alerts(store, gateway, clock, webhook_of(config), wanted=config.alerts.budget_alerts)
@@ -173,12 +191,12 @@ def _core(
     control = Control(intake, config, clock)
     polls = Polls(intake, clock)
     polled = sources(config, clock, metrics)
-    poller = Poller(store, polls, rules, limits_of(config), polled, clock, metrics, reconciler.unlinked)
+    poller = Poller(store, polls, rules, limits_of(config), polled, clock, metrics, reconciler.unlinked, tracer)
     watch = Watch(store, gateway, clock, watch_settings(config), metrics)
     places = sinks_of(config.sinks, config.http.ca_file, metrics)
     keeper = Keeper(Kit(store, gateway, clock, wanted_keys(config), places, metrics))
     engine.on_revoked = keeper.wake
-    parts = (intake, control, gateway, engine, reconciler, poller, watch, keeper)
+    parts = (intake, control, gateway, engine, reconciler, poller, watch, keeper, tracer)
     return Core(config, clock, store, metrics, *parts)
 
 

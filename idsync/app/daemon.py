@@ -95,7 +95,12 @@ class Daemon:
 
         shared: dict[str, Any] = {"store": core.store, "clock": core.clock, "metrics": core.metrics}
         scim, app = servers.public_app(
-            self.config, intake=core.intake, ready=self._problems, extensions=extensions_of(self.config), **shared
+            self.config,
+            intake=core.intake,
+            ready=self._problems,
+            extensions=extensions_of(self.config),
+            tracer=core.tracer,
+            **shared,
         )
         core.gateway.give_way_to(lambda: scim.is_busy)
         server = self.config.server

@@ -31,6 +31,7 @@ from idsync.sinks.kubernetes import KubernetesSettings, KubernetesSink
 from idsync.sinks.vault import AppRole, Token, VaultSettings, VaultSink
 from idsync.snapshot import PolledSource
 from idsync.spend.watch import Settings
+from idsync.traces import UNTRACED, Tracer
 
 if TYPE_CHECKING:
     from idsync.scim.extensions import Extension
@@ -203,6 +204,21 @@ def gateway_of(
     if observe is not None:
         more["observe"] = observe
     return make(gateway_settings(config), configuration.AdminKey(config), clock, **more)
+
+
+def tracer_of(config: Config, metrics: Metrics) -> Tracer:
+    """Build what traces are told to, and load OpenTelemetry only where they are wanted; without it nothing is told."""
+    if not config.traces.otlp_endpoint:
+        return UNTRACED
+    problems = configuration.trace_problems(config)
+    if problems:
+        log.error("traces.off", problems=[f"{path}: {what}" for path, what in problems])
+        return UNTRACED
+    from idsync.otlp import OtlpTracer, TraceSettings
+
+    headers = partial(configuration.trace_headers, config.traces.headers_file)
+    wanted = TraceSettings(config.traces.otlp_endpoint, headers, config.traces.sample, config.http.ca_file)
+    return OtlpTracer(wanted, metrics.spans)
 
 
 def watch_settings(config: Config) -> Settings:

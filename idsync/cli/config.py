@@ -35,11 +35,11 @@ def check(ctx: click.Context, start: bool, as_json: bool) -> int:
     """Report everything that is wrong, each problem with its path, and what is accepted but not carried out yet."""
     from idsync.app import sink_problems, start_problems
     from idsync.clock import SystemClock
-    from idsync.config import LIVE, expired, notes, notify_problems, restart_tables, webhook_problems
+    from idsync.config import LIVE, expired, notes, notify_problems, restart_tables, trace_problems, webhook_problems
 
     try:
         found = loaded(ctx)
-        asked = (start_problems, sink_problems, webhook_problems, notify_problems) if start else ()
+        asked = (start_problems, sink_problems, webhook_problems, notify_problems, trace_problems) if start else ()
         problems = [problem for ask in asked for problem in ask(found.config)]
         if problems:
             raise ConfigError(problems)

@@ -67,7 +67,7 @@ async def _examine(found: Loaded) -> list[Check]:
         for sink in sinks_of(config.sinks, config.http.ca_file).values():
             checks += await channels.sink(sink)
         checks += await outside.outside(config, clock)
-        checks += channels.notifications(db, config, clock.now())
+        checks += channels.notifications(db, config, clock.now()) + channels.traces(config)
         checks += waiting.waiting(db, config, clock.now())
         return checks + measured.measured(db, config, gateway_settings(config).name, clock.now())
 

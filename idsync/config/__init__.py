@@ -16,6 +16,8 @@ from idsync.config.secrets import (
     sink_file_problems,
     slack_webhook,
     start_problems,
+    trace_headers,
+    trace_problems,
     webhook_problems,
 )
 from idsync.config.showing import shown
@@ -52,6 +54,8 @@ __all__ = [
     "sink_varies",
     "slack_webhook",
     "start_problems",
+    "trace_headers",
+    "trace_problems",
     "webhook_problems",
     "writable_secrets",
 ]

@@ -8,7 +8,7 @@ import re
 from urllib.parse import urlsplit
 
 from idsync.clock import end_of_day
-from idsync.config import notifying
+from idsync.config import notifying, tracing
 from idsync.config.tables import Config, GraphSource, OktaSource, ScimSource
 from idsync.model import DRILL, MANAGED
 
@@ -42,6 +42,7 @@ def cross_checks(config: Config) -> list[tuple[str, str]]:
         *_check_sso(config),
         *_check_polled(config),
         *notifying.problems(config, LOOPBACK),
+        *tracing.problems(config, LOOPBACK),
     ]
 
 

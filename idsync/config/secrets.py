@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from importlib.util import find_spec
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -10,6 +12,11 @@ from idsync.config.guarded import writable_secrets
 from idsync.config.loading import ENV
 from idsync.config.tables import Config
 from idsync.errors import ConfigError
+
+HEADER = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?)")
+"""A header line in printable ASCII (RFC 9110 §5.5, §5.6.2)."""
+EXTRA = "opentelemetry.exporter.otlp.proto.http"
+INSTALL = 'OpenTelemetry is not installed; pip install "idsync[otel]"'
 
 
 def read_secret(path: str) -> str:
@@ -143,6 +150,41 @@ def notify_problems(config: Config) -> list[tuple[str, str]]:
         except ConfigError as error:
             problems += [(f"notify.{entry.name}.{secret[entry.kind]}", what) for _, what in error.problems]
     return problems
+
+
+def trace_headers(file: str) -> dict[str, str]:
+    """Read the headers that go along with spans, one `Name: value` a line; none without a file.
+
+    Raises:
+        ConfigError: the file cannot be read, or a line is no header; the text says which, and not what is in it.
+    """
+    if not file:
+        return {}
+    found: dict[str, str] = {}
+    for number, line in enumerate(read_secret(file).splitlines(), 1):
+        header = HEADER.fullmatch(line.strip())
+        if header is None:
+            raise ConfigError([(file, f"line {number} is no header; write it like Name: value")])
+        found[header[1]] = header[2]
+    return found
+
+
+def trace_problems(config: Config) -> list[tuple[str, str]]:
+    """Return what keeps traces from being sent. Nobody's access depends on them, so the daemon starts without."""
+    if not config.traces.otlp_endpoint:
+        return []
+    try:
+        trace_headers(config.traces.headers_file)
+    except ConfigError as error:
+        return [("traces.headers_file", what) for _, what in error.problems]
+    return [] if _installed() else [("traces.otlp_endpoint", INSTALL)]
+
+
+def _installed() -> bool:
+    try:
+        return find_spec(EXTRA) is not None
+    except ModuleNotFoundError:
+        return False
 
 
 def _secret_files(config: Config) -> list[tuple[str, str]]:

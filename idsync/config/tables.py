@@ -188,6 +188,14 @@ class Alerts(Table):
     budget_alerts: bool = False
 
 
+class Traces(Table):
+    """`sample` is the share of traces that is told."""
+
+    otlp_endpoint: str = ""
+    headers_file: str = ""
+    sample: float = Field(default=1.0, gt=0, le=1)
+
+
 class SharedKey(Table):
     """A key of a team that idsync makes, delivers and renews. Times in seconds."""
 
@@ -296,6 +304,7 @@ class Config(Table):
     spend: Spend = Spend()
     retention: Retention = Retention()
     alerts: Alerts = Alerts()
+    traces: Traces = Traces()
     teams: tuple[Team, ...] = ()
     roles: tuple[Role, ...] = ()
     sinks: tuple[Sink, ...] = ()

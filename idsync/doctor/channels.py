@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from idsync.config import Config, notify_problems
+from idsync.config import Config, notify_problems, trace_problems
 from idsync.doctor.check import Check, ago
 from idsync.errors import IncompleteSource
 from idsync.sinks.base import Sink
@@ -54,3 +54,11 @@ def notifications(db: Db | None, config: Config, now: float) -> list[Check]:
         says = f"{what}: {known.waiting} undelivered, failing since {since}: {known.error}"
         checks.append(Check("notify", False, says, {"receiver": entry.name}, f"idsync notify test {entry.name}"))
     return checks
+
+
+def traces(config: Config) -> list[Check]:
+    """Say whether traces can be sent, where they are wanted; whether they arrive is told by metrics."""
+    if not config.traces.otlp_endpoint:
+        return []
+    wrong = [Check("traces", False, f"{path}: {what}") for path, what in trace_problems(config)]
+    return wrong or [Check("traces", True, f"sent to {config.traces.otlp_endpoint}")]

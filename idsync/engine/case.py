@@ -14,6 +14,7 @@ from idsync.store import ledger, organizations
 from idsync.store.db import Db
 from idsync.store.ledger import Departure
 from idsync.store.organizations import Left
+from idsync.traces import Departing
 
 T = TypeVar("T")
 ORDER = (
@@ -41,6 +42,7 @@ class Case:
     departure: Departure
     calls: list[Call]
     doomed: dict[str, GatewayKey]
+    trace: Departing
     left: set[str] = field(default_factory=set)
     again: set[str] = field(default_factory=set)
     ended: dict[str, set[str]] = field(default_factory=dict)
@@ -120,5 +122,7 @@ class Case:
         ledger.put_departure(db, moved)
         for name, value in kept.items():
             if name in ("fenced_at", "blocked_at", "deleted_at", "verified_at"):
-                self.desk.telemetry.stage(name.removesuffix("_at"), value - current.received_at)
+                stage, seconds = name.removesuffix("_at"), value - current.received_at
+                self.desk.telemetry.stage(stage, seconds)
+                self.trace.reached(stage, value, seconds)
         return moved

@@ -33,7 +33,9 @@ def access_ended(case: Case, sights: Sequence[Sight]) -> Outcome:
         moved = case.advance(db, DepartureState.BLOCKED, access_ended_at=now, **_times(case, sights, now))
         receipt = {**_receipt(case, moved, sights, "blocked", now), "ended_by": "block"}
         state = DepartureState.HELD if held else moved.state
-        ledger.put_departure(db, replace(moved, state=state, problem=None, fence=_fence(case, sights), receipt=receipt))
+        fence = _fence(case, sights)
+        ledger.put_departure(db, replace(moved, state=state, problem=None, fence=fence, receipt=receipt))
+        case.trace.stands(state.value, fence)
         case.add_calls(db)
         first = "access.suspended" if moved.kind == "suspension" else "access.ended"
         _tell(case, db, moved, now, first=None if case.ended_before else first)
@@ -47,7 +49,9 @@ def in_doubt(case: Case, db: Db, sights: Sequence[Sight]) -> None:
     state = DepartureState.DELETED if case.deleted_at else DepartureState.BLOCKED
     moved = case.advance(db, state, deleted_at=case.deleted_at, **_times(case, sights, now))
     receipt = {**(moved.receipt or {}), **_receipt(case, moved, sights, "in doubt", now)}
-    ledger.put_departure(db, replace(moved, fence=_fence(case, sights), receipt=receipt))
+    fence = _fence(case, sights)
+    ledger.put_departure(db, replace(moved, fence=fence, receipt=receipt))
+    case.trace.stands(moved.state.value, fence)
     _tell(case, db, moved, now, first=None)
 
 
@@ -74,6 +78,7 @@ def closed(case: Case, sights: Sequence[Sight], *, ended_by: str) -> Outcome:
             receipt={**_receipt(case, moved, sights, "gone", now), "ended_by": ended_by},
         )
         ledger.put_departure(db, done)
+        case.trace.stands(done.state.value, done.fence or "none")
         case.add_calls(db)
         organizations.record(db, case, now)
         if case.census is not None:

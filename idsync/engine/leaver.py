@@ -40,13 +40,14 @@ from idsync.store import facts, ledger, people, verdicts
 from idsync.store.db import Db
 from idsync.store.ledger import Departure
 from idsync.store.people import BlockedKey
+from idsync.traces import Departing
 
 ROUNDS = 3
 """How often one run repeats what did not hold before it gives the job back for a later try."""
 log = structlog.get_logger(__name__)
 
 
-async def leave(desk: Desk, person: Person, departure: Departure) -> Outcome:
+async def leave(desk: Desk, person: Person, departure: Departure, trace: Departing) -> Outcome:
     """Bring one departure as far as it may go.
 
     Raises:
@@ -56,7 +57,7 @@ async def leave(desk: Desk, person: Person, departure: Departure) -> Outcome:
     calls: list[Call] = []
     token = recorder.set(calls)
     known = {row.key_id: _known(row) for row in people.blocked_keys(desk.db, person.id) if row.doomed}
-    case = Case(desk, person, departure, calls, known)
+    case = Case(desk, person, departure, calls, known, trace)
     try:
         with desk.wave.joined() as one:
             return await _Leaver(case, one).run()

@@ -20,13 +20,14 @@ from idsync.engine.member import converge_member
 from idsync.engine.wave import Wave
 from idsync.errors import AdminKeyRefused, IdsyncError, NeedsPerson, StillAlive, StoreError, Superseded, Throttled
 from idsync.gateway.client import Gateway
-from idsync.model import DepartureState, Lane
+from idsync.model import DRILL, DepartureState, Lane
 from idsync.policy import Rules
 from idsync.store import facts, jobs, ledger, people
 from idsync.store.db import Db
 from idsync.store.jobs import Job
 from idsync.store.shift import shift, shift_look
 from idsync.store.sqlite import SqliteStore
+from idsync.traces import UNTRACED, Tracer
 
 IDLE = 5.0
 """Seconds after which the store is asked again although nobody called."""
@@ -57,6 +58,7 @@ class Engine:
         rules: Rules,
         settings: EngineSettings,
         telemetry: Telemetry,
+        tracer: Tracer = UNTRACED,
     ) -> None:
         self.store = store
         self.gateway = gateway
@@ -64,6 +66,7 @@ class Engine:
         self.rules = rules
         self.settings = settings
         self.telemetry = telemetry
+        self.tracer = tracer
         self.on_revoked: Callable[[], None] = lambda: None
         """Called when somebody who was taken something from has been converged."""
         self.owner = new_id()
@@ -251,9 +254,7 @@ class Engine:
             self._wave,
         )
         try:
-            outcome = await self._converge(desk)
-            moved = _moved(outcome, job.person_id, self.clock.ahead_of(clock))
-            await desk.write(lambda db: self._close(db, job, moved))
+            await self._converge(desk, job, clock)
             self._alarmed = False
             if job.lane is Lane.REVOKE:
                 self.on_revoked()
@@ -265,14 +266,20 @@ class Engine:
         except Exception as error:
             await self._fail(desk, job, error)
 
-    async def _converge(self, desk: Desk) -> Outcome:
+    async def _converge(self, desk: Desk, job: Job, clock: EvenClock) -> None:
         person = people.person(desk.db, desk.person_id)
         if person is None or person.generation != desk.generation:
             raise Superseded
         departure = ledger.open_departure(desk.db, person.id)
-        if departure is not None:
-            return await leave(desk, person, departure)
-        return await converge_member(desk, person)
+        if departure is None:
+            return await self._end(desk, job, clock, await converge_member(desk, person))
+        drill, evidence = departure.source == DRILL, departure.evidence.value
+        with self.tracer.departure(departure.id, evidence, drill=drill) as trace:
+            return await self._end(desk, job, clock, await leave(desk, person, departure, trace))
+
+    async def _end(self, desk: Desk, job: Job, clock: EvenClock, outcome: Outcome) -> None:
+        moved = _moved(outcome, job.person_id, self.clock.ahead_of(clock))
+        await desk.write(lambda db: self._close(db, job, moved))
 
     def _close(self, db: Db, job: Job, outcome: Outcome) -> None:
         outcome.record(db)

@@ -30,6 +30,7 @@ from idsync.snapshot import Changes, PolledSource, Progress, Snapshot, Wanted
 from idsync.store import directory, facts, people, polled
 from idsync.store.db import Db
 from idsync.store.polled import HeldLoss
+from idsync.traces import UNTRACED, Tracer
 
 T = TypeVar("T")
 PART_LIVES = 6 * 3600.0
@@ -76,6 +77,7 @@ class Poller:
         clock: Clock,
         telemetry: Telemetry,
         accounts: Callable[[], Any] | None = None,
+        tracer: Tracer = UNTRACED,
     ) -> None:
         """`accounts` returns the SSO ids of gateway accounts that nobody is linked to (awaited at full polls)."""
         self._store = store
@@ -86,6 +88,7 @@ class Poller:
         self._clock = clock
         self._telemetry = telemetry
         self._accounts = accounts
+        self._tracer = tracer
         self._turns = {name: asyncio.Lock() for name in sources}
         self._under_way: dict[str, Rules] = {}
         """The rules a poll began with; it ends with them, so that what it notes as listed is what it has listed."""
@@ -211,7 +214,8 @@ class Poller:
         """Run a poll; note when it last succeeded, or how often in a row it has not and why."""
         began = self._clock.monotonic()
         try:
-            outcome: Outcome = await poll()
+            with self._tracer.poll(name, kind):
+                outcome: Outcome = await poll()
         except Exception as error:
             why = str(error) if isinstance(error, IdsyncError) else f"a fault of idsync: {type(error).__name__}"
             self._telemetry.polled(name, kind, type(error).__name__, self._clock.monotonic() - began)

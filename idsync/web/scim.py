@@ -28,6 +28,7 @@ from idsync.scim.extensions import Extension
 from idsync.scim.provider import MAX_BODY, Description, Service
 from idsync.store.db import Db
 from idsync.store.tokens import live_tokens
+from idsync.traces import UNTRACED, Tracer
 from idsync.web import scim_rows
 from idsync.web.auth import Caller, ScimSource, Tokens, scim_caller
 from idsync.web.limits import Flooded, Gone, Receive, TooLarge, TooSlow, Turnstile, read_body
@@ -45,6 +46,7 @@ from idsync.web.scim_messages import (
     path_of,
     problem,
     refusal,
+    route_of,
     send_reply,
     target_of,
 )
@@ -88,6 +90,7 @@ class ScimApp:
         body_seconds: float = BODY_SECONDS,
         short_cuts: bool = True,
         extensions: Sequence[Extension] = (),
+        tracer: Tracer = UNTRACED,
     ) -> None:
         self.tokens = Tokens(lambda: live_tokens(store.reader()), clock)
         self._store = store
@@ -97,6 +100,7 @@ class ScimApp:
         self._base = f"{public_url.rstrip('/')}/scim/v2"
         self._observe = observe
         self._contact = contact
+        self._tracer = tracer
         self._body_seconds = body_seconds
         self._short_cuts = short_cuts
         self._description = Description(extensions)
@@ -133,7 +137,13 @@ class ScimApp:
         await send_reply(send, reply)
         if "idsync.source" in scope:
             self._contact(scope["idsync.source"], int(reply.status))
-        self._observe(*labels(scope), int(reply.status), self._clock.monotonic() - started)
+        method, resource = labels(scope)
+        status, seconds = int(reply.status), self._clock.monotonic() - started
+        self._observe(method, resource, status, seconds)
+        if self._tracer.listens:
+            self._tracer.scim_request(
+                method, route_of(scope, resource), status, scope.get("idsync.source", ""), seconds
+            )
 
     async def _reply(self, scope: Scope, receive: Receive, received_at: float) -> Reply:
         """Answer whatever happens; only a client that hung up gets nothing."""
@@ -368,6 +378,7 @@ def scim_app(
     body_seconds: float = BODY_SECONDS,
     short_cuts: bool = True,
     extensions: Sequence[Extension] = (),
+    tracer: Tracer = UNTRACED,
 ) -> ScimApp:
     """Build the endpoint; locations are published under `public_url`, never under what a request names.
 
@@ -384,6 +395,7 @@ def scim_app(
         body_seconds=body_seconds,
         short_cuts=short_cuts,
         extensions=extensions,
+        tracer=tracer,
     )
 
 

@@ -115,6 +115,15 @@ def labels(scope: Scope) -> tuple[str, str]:
     return scope["method"] if scope["method"] in _METHODS else "OTHER", resource
 
 
+def route_of(scope: Scope, resource: str) -> str:
+    """Return the path of a request as a template without ids; `resource` is its label."""
+    if resource == "other":
+        return "/scim/v2/{other}"
+    more = path_of(scope).strip("/").split("/")[1:]
+    last = "/.search" if more == [".search"] else "/{id}" if more else ""
+    return f"/scim/v2/{resource}{last}"
+
+
 def headers_of(scope: Scope) -> dict[str, str]:
     """Return the headers by lower-case name; repeated ones are joined (RFC 9110 §5.3)."""
     found: dict[str, str] = {}

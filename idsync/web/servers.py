@@ -20,6 +20,7 @@ from idsync.metrics import Metrics
 from idsync.model import DRILL
 from idsync.scim.extensions import Extension
 from idsync.store.sqlite import SqliteStore
+from idsync.traces import UNTRACED, Tracer
 from idsync.web.auth import Network, ScimSource, Tokens
 from idsync.web.health import health
 from idsync.web.ops import ops_app, probe_routes
@@ -36,6 +37,7 @@ def public_app(
     metrics: Metrics,
     ready: Callable[[], list[str]],
     extensions: Sequence[Extension] = (),
+    tracer: Tracer = UNTRACED,
 ) -> tuple[ScimApp, Starlette]:
     """Build the public port: SCIM and the two probes, nothing else."""
     sources = {
@@ -52,6 +54,7 @@ def public_app(
         observe=metrics.scim_request,
         contact=metrics.source_contact,
         extensions=extensions,
+        tracer=tracer,
     )
     return scim, Starlette(routes=[*probe_routes(ready), ScimMount("/scim/v2", scim)])
 
