@@ -55,7 +55,7 @@ def evidence(
     if last < first:
         raise UsageError("--from is after --to")
     if form in ("csv", "all") and output is None:
-        raise UsageError(f"{form} are several files; say where with --output DIR")
+        raise UsageError(f"--format {form} writes several files; say where with --output DIR")
     try:
         allowed = parse_duration(threshold)
     except ValueError as error:

@@ -191,7 +191,7 @@ class FileLock:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             os.close(fd)
-            msg = f"another idsync process holds the store ({self.path}); stop it first, or use its command-line socket"
+            msg = f"another idsync process holds the store ({self.path}); stop it first (other commands work beside it)"
             raise StoreBusy(msg) from error
         os.truncate(fd, 0)
         os.write(fd, f"{os.getpid()}\n".encode())
