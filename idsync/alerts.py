@@ -29,8 +29,7 @@ from idsync.gateway.client import Gateway
 from idsync.model import Alerting
 from idsync.plan import Change
 from idsync.store import facts, journal
-from idsync.store.db import Db
-from idsync.store.sqlite import SqliteStore
+from idsync.store.db import Db, Store
 
 SLACK = "slack"
 BUDGETS = "budget_alerts"
@@ -54,7 +53,7 @@ class Alerts:
     """Plans and sets Slack budget alerts; does nothing unless they are `wanted`."""
 
     def __init__(
-        self, store: SqliteStore, gateway: Gateway, clock: Clock, webhook: Callable[[], str], *, wanted: bool
+        self, store: Store, gateway: Gateway, clock: Clock, webhook: Callable[[], str], *, wanted: bool
     ) -> None:
         self._store = store
         self._gateway = gateway

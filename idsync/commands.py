@@ -28,13 +28,14 @@ from idsync.polling.passes import Poller
 from idsync.reconcile import Pass, Reconciler
 from idsync.retention.trail import Trimming
 from idsync.store import facts, jobs, ledger, people, teamkeys
-from idsync.store.db import Db
-from idsync.store.sqlite import SqliteStore
+from idsync.store.db import Db, Store
 from idsync.teams.retiring import Retirement
 from idsync.views import departure_view, radius_view
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
+SHARED_PAUSE = 0.2
+"""Seconds between two looks at what other processes are doing."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Commands:
     `drills` is there while the public port is.
     """
 
-    store: SqliteStore
+    store: Store
     control: Control
     engine: Engine
     gateway: Gateway
@@ -398,6 +399,9 @@ class Commands:
         end = self.clock.monotonic() + seconds
         if self.alone:
             await self.engine.run_until_idle()
+            while self.store.shared and self._has_fresh_work() and self.clock.monotonic() < end:
+                await asyncio.sleep(SHARED_PAUSE)  # others have some of it
+                await self.engine.run_until_idle()
             return
         self.engine.wake()
         while self._has_fresh_work() and (left := end - self.clock.monotonic()) > 0:

@@ -47,10 +47,10 @@ from idsync.plan import (
 from idsync.policy import TEAM_ADMIN
 from idsync.standing import People
 from idsync.store import facts, ledger, organizations, people, refusals, roles
-from idsync.store.db import Db
+from idsync.store.db import Db, Store
 from idsync.store.ledger import Departure
 from idsync.store.people import Grant
-from idsync.store.sqlite import SqliteStore
+from idsync.store.turns import turn
 from idsync.teams import extras as extra_members
 from idsync.teams.extras import Extra
 from idsync.teams.models import refuse_unknown
@@ -97,7 +97,7 @@ class Reconciler:
 
     def __init__(
         self,
-        store: SqliteStore,
+        store: Store,
         gateway: Gateway,
         standing: People,
         clock: Clock,
@@ -201,7 +201,7 @@ class Reconciler:
 
     async def apply(self) -> Pass:
         """Open a job for everybody who has too much at the gateway, set the teams up, then one for who has too little."""
-        async with self.between_passes:
+        async with self.between_passes, turn(self._store, "pass"):
             return await self._apply()
 
     async def _apply(self) -> Pass:

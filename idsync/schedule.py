@@ -37,6 +37,11 @@ class Metronome:
         job = self._scheduler.add_job(call, "interval", **pace(seconds), next_run_time=datetime.now(UTC))
         return lambda changed: job.reschedule("interval", **pace(changed))
 
+    def hurry(self) -> None:
+        """Let every beat come now; one that is still going is not begun twice."""
+        for job in self._scheduler.get_jobs():
+            job.modify(next_run_time=datetime.now(UTC))
+
     def start(self) -> None:
         self._scheduler.start()
 

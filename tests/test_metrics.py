@@ -7,15 +7,16 @@ from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from support.stores import url_of
 
 from idsync.clock import ManualClock
 from idsync.metrics import Metrics
 from idsync.model import DepartureState, Evidence, Lane
 from idsync.status import quantile
 from idsync.store import facts, jobs, ledger, people, verdicts
-from idsync.store.db import Db
+from idsync.store.db import Db, Store
 from idsync.store.ledger import Departure
-from idsync.store.sqlite import SqliteStore
+from idsync.store.opening import store_of
 from idsync.store.verdicts import Fence, Window
 
 NOW = 1_800_000_000.0
@@ -50,15 +51,15 @@ LABELS |= {"version", "python", "kind", "wants"}
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[SqliteStore]:
-    made = SqliteStore(f"sqlite:///{tmp_path / 'idsync.db'}")
+def store(tmp_path: Path) -> Iterator[Store]:
+    made = store_of(url_of(tmp_path / "idsync.db"))
     made.open()
     yield made
     made.close()
 
 
 @pytest.fixture
-def metrics(store: SqliteStore) -> Metrics:
+def metrics(store: Store) -> Metrics:
     return Metrics(store.reader, ManualClock(NOW).now, GATEWAY)
 
 
@@ -121,14 +122,14 @@ def drilled(db: Db) -> None:
     facts.put(db, "drill:last", {"at": NOW, "succeeded_at": NOW, "refused_seconds": 0.2}, NOW)
 
 
-def test_every_series_of_the_contract_exists(metrics: Metrics, store: SqliteStore) -> None:
+def test_every_series_of_the_contract_exists(metrics: Metrics, store: Store) -> None:
     exercise(metrics)
     store.write(drilled)
     names = {name.removesuffix("_count") for name, _ in samples(metrics)}
     assert names >= NAMES
 
 
-def test_labels_are_a_closed_set_and_carry_no_person_key_or_group(metrics: Metrics, store: SqliteStore) -> None:
+def test_labels_are_a_closed_set_and_carry_no_person_key_or_group(metrics: Metrics, store: Store) -> None:
     def seed(db: Db) -> None:
         departure(db, "ada@example.com")
         person = people.new_person(db, "zoe@example.com", NOW)
@@ -143,7 +144,7 @@ def test_labels_are_a_closed_set_and_carry_no_person_key_or_group(metrics: Metri
     assert not any(word in text for word in ("@", "ada", "zoe", "Secret", "sk-"))
 
 
-def test_what_the_store_knows_is_read_when_it_is_asked_for(metrics: Metrics, store: SqliteStore) -> None:
+def test_what_the_store_knows_is_read_when_it_is_asked_for(metrics: Metrics, store: Store) -> None:
     assert value(metrics, "idsync_unverified_revocations") == 0
 
     def seed(db: Db) -> None:
@@ -158,7 +159,7 @@ def test_what_the_store_knows_is_read_when_it_is_asked_for(metrics: Metrics, sto
     assert value(metrics, "idsync_holds") == 1
 
 
-def test_what_no_drill_has_measured_is_no_series_and_what_one_has_counts_for_a_month(store: SqliteStore) -> None:
+def test_what_no_drill_has_measured_is_no_series_and_what_one_has_counts_for_a_month(store: Store) -> None:
     clock = ManualClock(NOW)
     metrics = Metrics(store.reader, clock.now, GATEWAY)
     measured = {"idsync_cache_window_seconds", "idsync_drill_refused_seconds"}
@@ -170,7 +171,7 @@ def test_what_no_drill_has_measured_is_no_series_and_what_one_has_counts_for_a_m
     assert "idsync_cache_window_seconds" not in {name for name, _ in samples(metrics)}
 
 
-def test_a_source_is_fresh_from_what_was_served_and_counts_our_faults_since(store: SqliteStore) -> None:
+def test_a_source_is_fresh_from_what_was_served_and_counts_our_faults_since(store: Store) -> None:
     store.write(lambda db: facts.put(db, "source_success:okta", NOW - 5, NOW))
     metrics = Metrics(store.reader, ManualClock(NOW).now)
     last, errors = "idsync_source_last_success_timestamp_seconds", "idsync_source_consecutive_errors"
@@ -185,7 +186,7 @@ def test_a_source_is_fresh_from_what_was_served_and_counts_our_faults_since(stor
 
 
 def test_jobs_are_counted_by_lane_and_state_and_the_oldest_unfinished_one_has_an_age(
-    metrics: Metrics, store: SqliteStore
+    metrics: Metrics, store: Store
 ) -> None:
     def seed(db: Db) -> None:
         jobs.open_job(db, "ready", Lane.GRANT, 1, NOW - 30)

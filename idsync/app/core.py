@@ -21,6 +21,7 @@ from idsync.app.parts import (
     sinks_of,
     sources_of,
     start_problems,
+    store_password,
     tracer_of,
     wanted_keys,
     wanted_teams,
@@ -48,8 +49,8 @@ from idsync.retention.pruner import Pruner
 from idsync.snapshot import PolledSource
 from idsync.spend.watch import Watch
 from idsync.store import facts, jobs, tokens
-from idsync.store.db import Db
-from idsync.store.sqlite import SqliteStore
+from idsync.store.db import Db, Store
+from idsync.store.opening import store_of
 from idsync.traces import Tracer
 
 if TYPE_CHECKING:
@@ -61,13 +62,22 @@ FROM_FILE = "file-"
 log = structlog.get_logger(__name__)
 
 
+def store_at(config: Config, role: str) -> Store:
+    """Return the configured store, not opened yet.
+
+    Raises:
+        StoreError: its address is of no kind that is known.
+    """
+    return store_of(config.store.url, password=store_password(config), role=role)
+
+
 @dataclass
 class Core:
     """What the daemon and a command without a daemon have in common."""
 
     config: Config
     clock: EvenClock
-    store: SqliteStore
+    store: Store
     metrics: Metrics
     intake: Intake
     control: Control
@@ -111,7 +121,8 @@ async def opened(
     config: Config,
     *,
     clock: Clock | None = None,
-    store: Callable[[str], SqliteStore] = SqliteStore,
+    store: Callable[[Config], Store] | None = None,
+    role: str = "command",
     gateway: Callable[..., Gateway] = Gateway,
     sources: Callable[[Config, Clock, Metrics], Mapping[str, PolledSource]] = sources_of,
 ) -> AsyncIterator[Core]:
@@ -127,10 +138,10 @@ async def opened(
     problems = start_problems(config)
     if problems:
         raise ConfigError(problems)
-    held = store(config.store.url)
+    held = store(config) if store is not None else store_at(config, role)
     held.open()
     try:
-        core = _core(config, EvenClock(clock or SystemClock()), held, gateway, sources)
+        core = _core(config, EvenClock(clock or held.clock(SystemClock())), held, gateway, sources)
         async with _told(core.tracer):
             held.write(lambda db: _prepare(db, core))
             async with core.gateway:
@@ -154,7 +165,7 @@ async def _told(tracer: Tracer) -> AsyncIterator[None]:
 def _core(
     config: Config,
     clock: EvenClock,
-    store: SqliteStore,
+    store: Store,
     make: Callable[..., Gateway],
     sources: Callable[[Config, Clock, Metrics], Mapping[str, PolledSource]],
 ) -> Core:
@@ -211,7 +222,8 @@ def engine_settings(config: Config) -> EngineSettings:
 
 def _prepare(db: Db, core: Core) -> None:
     """Bring the store in line with this process: leases of the dead, the configuration, tokens from files."""
-    jobs.release_all(db)
+    if not db.shared:
+        jobs.release_all(db)
     if back := jobs.mind_a_step_back(db, core.clock.now(), PARKED_AFTER):
         log.warning("clock.set_back", seconds=round(back, 1))
     take_tokens(db, core)

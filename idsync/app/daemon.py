@@ -8,7 +8,7 @@ import gc
 import socket
 from collections.abc import Awaitable, Callable, Mapping
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import structlog
 
@@ -19,9 +19,12 @@ from idsync.notify.notifier import LOOKED, Notifier
 from idsync.polling.passes import Outcome
 from idsync.retention.pruner import LOOKED_AT
 from idsync.store import facts, journal, tokens
+from idsync.store.address import is_shared
 from idsync.store.db import Db
 
 if TYPE_CHECKING:
+    from idsync.engine.workers import Engine
+    from idsync.keys.keeper import Keeper
     from idsync.schedule import Metronome
     from idsync.web.auth import Tokens
 
@@ -37,6 +40,12 @@ DRAIN = 20.0
 DRILL_LOOKED_AT = 60.0
 """Seconds between two looks whether a drill is due, or whether one that was cut off has left something."""
 
+LEAD_LOOKED_AT = 0.5
+"""Seconds between two looks whether the lead has come to this process."""
+
+Role = Literal["all", "web", "worker"]
+ONE_PROCESS = "store.url is a file, which one process has for itself; postgresql://... is for several"
+
 SPEND_LOOKED_AT = 60.0
 """Seconds between two looks whether a look at what leavers cost is due."""
 
@@ -49,7 +58,8 @@ log = structlog.get_logger(__name__)
 class Daemon:
     """`idsync serve`. `on_ready` is called with the SCIM and operations addresses once both answer.
 
-    `reread` reads the configuration again where it was found; without it there is nothing to reload.
+    `reread` reads the configuration again where it was found; without it there is nothing to reload. Of several that
+    share a store, a `web` one answers SCIM and works nothing off, a `worker` does the opposite, and `all` do both.
     """
 
     def __init__(
@@ -58,8 +68,10 @@ class Daemon:
         *,
         on_ready: Callable[[str, str], None] = lambda scim, ops: None,
         reread: Callable[[], Config] | None = None,
+        role: Role = "all",
     ) -> None:
         self.config = config
+        self.role = role
         self._on_ready = on_ready
         self._reread = reread or (lambda: config)
         self._asked = Asked()
@@ -80,7 +92,9 @@ class Daemon:
             UsageError: a port is taken.
         """
         with self._asked.noted():
-            async with opened(self.config) as core:
+            if self.role != "all" and not is_shared(self.config.store.url):
+                raise UsageError(f"--role {self.role} needs others that share its store: {ONE_PROCESS}")
+            async with opened(self.config, role=self.role) as core:
                 for setting, what in readable_secrets(self.config):
                     log.warning("secret.readable", setting=setting, remedy=what)
                 with self._asked.stoppable():
@@ -107,7 +121,6 @@ class Daemon:
         with contextlib.ExitStack() as sockets:
             public = sockets.enter_context(_bound(server.host, server.port, "server.port"))
             private = sockets.enter_context(_bound(server.ops_host, server.ops_port, "server.ops_port"))
-            control = sockets.enter_context(local.listen(core.store.path))
             drills = core.drills(f"{_own_address(public)}/scim/v2", scim)
             commands = core.commands(alone=False, on_tokens=scim.tokens.reload, drills=drills)
             wired: dict[str, Any] = {"tokens": scim.tokens, "gateway": core.gateway.name, "run": commands.run}
@@ -115,23 +128,25 @@ class Daemon:
             running = [
                 servers.Server(app, public, proxies=server.trusted_proxies),
                 servers.Server(ops, private, proxies=server.trusted_proxies),
-                servers.Server(local.local_app(commands.run), control, http=local.PeerChecked),
             ]
+            if core.store.path is not None:  # of a database, commands are carried out by whoever gives them
+                control = sockets.enter_context(local.listen(core.store.path))
+                running.append(servers.Server(local.local_app(commands.run), control, http=local.PeerChecked))
             tasks = [asyncio.create_task(entry.run()) for entry in running]
-            worker = asyncio.create_task(core.engine.run())
-            keeping = asyncio.create_task(core.keeper.run())
+            working = [asyncio.create_task(part.run()) for part in self._parts(core)]
             for entry in running:
                 await entry.started()
             metronome, pulse = Metronome(), core.metrics.pulse
-            pass_ = pulse.timed("pass", lambda: self.config.reconcile.every, lambda: self._pass(core))
+            pass_ = pulse.timed("pass", lambda: self.config.reconcile.every, led(core, lambda: self._pass(core)))
             pace = metronome.every(self.config.reconcile.every, pass_)
             metronome.every(TOKENS_NOTED, lambda: self._note_tokens(core, scim.tokens.take_used()))
-            drilled = pulse.timed("drill", lambda: DRILL_LOOKED_AT, lambda: drills.beat(self.config.drill.every))
+            drill = led(core, lambda: drills.beat(self.config.drill.every))
+            drilled = pulse.timed("drill", lambda: DRILL_LOOKED_AT, drill)
             metronome.every(DRILL_LOOKED_AT, drilled)
-            metronome.every(SPEND_LOOKED_AT, pulse.timed("spend", lambda: SPEND_LOOKED_AT, core.watch.beat))
+            metronome.every(SPEND_LOOKED_AT, pulse.timed("spend", lambda: SPEND_LOOKED_AT, led(core, core.watch.beat)))
             notifier = Notifier(core.store, lambda: core.config, core.clock, core.metrics.notification)
-            metronome.every(LOOKED, pulse.timed("notify", lambda: LOOKED, notifier.beat))
-            metronome.every(LOOKED_AT, pulse.timed("retention", lambda: LOOKED_AT, core.pruner().beat))
+            metronome.every(LOOKED, pulse.timed("notify", lambda: LOOKED, led(core, notifier.beat)))
+            metronome.every(LOOKED_AT, pulse.timed("retention", lambda: LOOKED_AT, led(core, core.pruner().beat)))
             for source in self.config.sources.every:
                 self._poll_regularly(core, source, metronome)
             metronome.start()
@@ -146,7 +161,8 @@ class Daemon:
             self._on_ready(*addresses)
             self._supervisor.ready(_status(addresses[0]))
             answering = self._answering(core, scim.tokens, pace, _status(addresses[0]))
-            await self._until_stopped([worker, keeping, *tasks, *answering])
+            answering.append(asyncio.create_task(self._beat_when_leading(core, metronome)))
+            await self._until_stopped([*working, *tasks, *answering])
             self._ready = False
             self._supervisor.stopping()
             for task in answering:
@@ -157,11 +173,12 @@ class Daemon:
                 entry.stop()
             core.engine.stop()
             core.keeper.stop()
-            await asyncio.wait([worker, keeping, *tasks], timeout=DRAIN)
+            await asyncio.wait([*working, *tasks], timeout=DRAIN)
             await self._note_tokens(core, scim.tokens.take_used())
             page.close()
             scim.close()
-            socket_path(core.store.path).unlink(missing_ok=True)
+            if core.store.path is not None:
+                socket_path(core.store.path).unlink(missing_ok=True)
             await self._supervisor.close()
 
     async def _until_stopped(self, tasks: list[asyncio.Task[None]]) -> None:
@@ -171,6 +188,18 @@ class Daemon:
         stopping.cancel()
         for task in done - {stopping}:
             task.result()
+
+    def _parts(self, core: Core) -> list[Engine | Keeper]:
+        return [] if self.role == "web" else [core.engine, core.keeper]
+
+    async def _beat_when_leading(self, core: Core, metronome: Metronome) -> None:
+        """Whoever takes the lead from another process does at once what is done regularly."""
+        led = core.store.leads
+        while True:
+            await asyncio.sleep(LEAD_LOOKED_AT)
+            if core.store.leads and not led:
+                metronome.hurry()
+            led = core.store.leads
 
     def _answering(
         self, core: Core, known: Tokens, pace: Callable[[float], None], status: str
@@ -260,10 +289,10 @@ class Daemon:
         async def events() -> None:
             await _quietly(poller.events(source.name))
 
-        polled = pulse.timed(f"poll:{source.name}", lambda: source.every, changes)
+        polled = pulse.timed(f"poll:{source.name}", lambda: source.every, led(core, changes))
         metronome.every(source.every, polled, jitter=source.every / 10)
         if isinstance(source, OktaSource):
-            read = pulse.timed(f"events:{source.name}", lambda: source.log_every, events)
+            read = pulse.timed(f"events:{source.name}", lambda: source.log_every, led(core, events))
             metronome.every(source.log_every, read, jitter=source.log_every / 10)
 
     def _check_chain(self, core: Core) -> None:
@@ -292,6 +321,16 @@ class Daemon:
         if self._stopping.is_set():
             return ["stopping"]
         return [] if self._ready else ["starting"]
+
+
+def led(core: Core, beat: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
+    """Return a beat that only the process which leads does; to all others it is over at once."""
+
+    async def call() -> None:
+        if core.store.leads:
+            await beat()
+
+    return call
 
 
 async def _quietly(poll: Awaitable[Outcome | None]) -> None:

@@ -249,6 +249,14 @@ def gateway_settings(config: Config) -> GatewaySettings:
     )
 
 
+def store_password(config: Config) -> Callable[[], str] | None:
+    """Return what reads the password of a shared store, None where there is none to give."""
+    store = config.store
+    if not store.password_file and store.password is None:
+        return None
+    return configuration.SecretFile(store.password_file, store.password)
+
+
 def start_problems(config: Config) -> list[tuple[str, str]]:
     """Return what keeps the daemon from starting: files it needs, and what is in them."""
     problems = configuration.start_problems(config)

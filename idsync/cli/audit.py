@@ -162,7 +162,7 @@ def verify(
         verdict = judge(events, head=wanted, entries=entries, start=start)
         count, newest = (events[-1].seq, events[-1].hash) if events else start
     else:
-        with reading(settings(ctx)) as db:
+        with reading(settings(ctx)) as store, store.snapshot() as db:
             trail = Trail(db, exported)
             verdict = judge(trail.events(), head=wanted, entries=entries, start=trail.start)
             (count, newest), start, checkpoint, sealed = trail.head, trail.start, trail.checkpoint, trail.is_sealed
@@ -205,7 +205,6 @@ class Trail:
         from idsync.retention.trail import ExportedFile
         from idsync.store import journal
 
-        db.execute("BEGIN")  # on a reading connection: nothing that is written or taken out meanwhile is seen
         self.checkpoint = journal.checkpoint(db)
         self.head = journal.head(db)
         self.is_sealed = self.checkpoint is None

@@ -76,9 +76,12 @@ def ask(config: Config, command: str, **params: Any) -> dict[str, Any]:
         StoreBusy: a process holds the store but does not answer.
         IdsyncError: what the command raised.
     """
+    from idsync.store.address import is_shared
     from idsync.store.sqlite import path_of
     from idsync.web.paths import socket_path
 
+    if is_shared(config.store.url):
+        return asyncio.run(_alone(config, command, params))
     path = socket_path(path_of(config.store.url))
     connection = _UnixConnection(path)
     try:
@@ -108,9 +111,10 @@ async def _alone(config: Config, command: str, params: dict[str, Any]) -> dict[s
 @contextlib.contextmanager
 def reading(config: Config) -> Iterator[Db]:
     """Open the store read-only, beside a daemon or without one."""
-    from idsync.store.sqlite import read_only
+    from idsync.app.parts import store_password
+    from idsync.store.opening import read_only
 
-    with read_only(config.store.url) as db:
+    with read_only(config.store.url, store_password(config)) as db:
         yield db
 
 
@@ -137,9 +141,9 @@ def asking_the_gateway(config: Config, work: Callable[[Gateway], Awaitable[T]]) 
 
 def from_the_store(config: Config, read: Callable[[Db], T], otherwise: Callable[[], T]) -> T:
     """Read the store where there is one yet."""
-    from idsync.store.sqlite import path_of
+    from idsync.store.opening import exists
 
-    if not path_of(config.store.url).exists():
+    if not exists(config.store.url):
         return otherwise()
     with reading(config) as db:
         return read(db)

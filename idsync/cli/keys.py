@@ -65,7 +65,7 @@ async def _listed(config: Config) -> list[dict[str, Any]]:
     from idsync.app import gateway_of, start_problems, wanted_keys
     from idsync.clock import SystemClock
     from idsync.keys.showing import keys_view
-    from idsync.store.sqlite import path_of
+    from idsync.store.opening import exists
 
     problems = [problem for problem in start_problems(config) if problem[0].startswith("routero")]
     if problems:
@@ -73,7 +73,7 @@ async def _listed(config: Config) -> list[dict[str, Any]]:
     async with gateway_of(config, SystemClock()) as gateway:
         teams = await gateway.list_teams()
         users, found = await asyncio.gather(gateway.list_users(), gateway.list_keys())
-    if not path_of(config.store.url).exists():
+    if not exists(config.store.url):
         return keys_view(None, wanted_keys(config), found, users, teams)
     with reading(config) as db:
         return keys_view(db, wanted_keys(config), found, users, teams)

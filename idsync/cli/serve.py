@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from idsync.cli.client import say, settings
 
+if TYPE_CHECKING:
+    from idsync.app.daemon import Role
+
 
 @click.command()
+@click.option(
+    "--role",
+    type=click.Choice(["all", "web", "worker"]),
+    default="all",
+    help="Of several that share a database: answer SCIM, do the work, or both.",
+)
 @click.pass_context
-def serve(ctx: click.Context) -> int:
+def serve(ctx: click.Context, role: Role) -> int:
     """Run the daemon: SCIM endpoint, scheduler, engine.
 
     Ends in order on SIGTERM or SIGINT, reads the configuration again on SIGHUP, runs a pass now on SIGUSR1.
@@ -23,5 +34,5 @@ def serve(ctx: click.Context) -> int:
     def ready(scim: str, ops: str) -> None:
         say(f"idsync serves SCIM at {scim}/scim/v2 and operations at {ops}", err=True)
 
-    uvloop.run(Daemon(config, on_ready=ready, reread=lambda: settings(ctx)).serve())
+    uvloop.run(Daemon(config, on_ready=ready, reread=lambda: settings(ctx), role=role).serve())
     return 0

@@ -92,13 +92,13 @@ async def _ask(config: Config, first: date, last: date) -> tuple[Report, Found |
     from idsync.clock import SystemClock
     from idsync.spend import teams, watch
     from idsync.store import facts
-    from idsync.store.sqlite import path_of
+    from idsync.store.opening import exists
 
     problems = [problem for problem in start_problems(config) if problem[0].startswith("routero")]
     if problems:
         raise ConfigError(problems)
     clock = SystemClock()
-    if not path_of(config.store.url).exists():
+    if not exists(config.store.url):
         async with gateway_of(config, clock) as gateway:
             return await teams.read(gateway, config.routero.dialect, first, last), None
     with reading(config) as db:

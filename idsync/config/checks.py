@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import re
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from idsync.clock import end_of_day
 from idsync.config import notifying, tracing
@@ -175,9 +175,21 @@ def _check_urls(config: Config) -> list[tuple[str, str]]:
             problems += [(path, what) for what in _url_problems(url)]
     if not _is_webaddress(config.server.public_url):
         problems.append(("server.public_url", "must be the http(s) address the identity provider uses"))
-    if not config.store.url.startswith("sqlite:///"):
-        problems.append(("store.url", "must be sqlite:////absolute/path.db in this release"))
-    return problems
+    return [*problems, *_store_problems(config.store.url)]
+
+
+def _store_problems(url: str) -> list[tuple[str, str]]:
+    """Refuse an address of another kind, and one that holds a password: addresses are shown and logged."""
+    try:
+        parts = urlsplit(url)
+        secret = parts.password or "password" in parse_qs(parts.query)
+    except ValueError:
+        return [("store.url", "must be sqlite:////absolute/path.db or postgresql://user@host:5432/database")]
+    if parts.scheme in ("postgresql", "postgres"):
+        return [("store.url", "holds a password; take it out, and put it into store.password_file")] if secret else []
+    if not url.startswith("sqlite:///"):
+        return [("store.url", "must be sqlite:////absolute/path.db or postgresql://user@host:5432/database")]
+    return []
 
 
 def _is_webaddress(url: str) -> bool:

@@ -115,6 +115,7 @@ def _named_by(path: Sequence[str]) -> str | None:
 
 SECRETS = {
     ("routero", "admin_key"): "admin_key_file, or {env}ROUTERO__ADMIN_KEY",
+    ("store", "password"): "password_file, or {env}STORE__PASSWORD",
     ("alerts", "slack_webhook"): "slack_webhook_file, or {env}ALERTS__SLACK_WEBHOOK",
     ("scim", "sources", "token"): "token_file, or `idsync token new`",
     ("sources", "okta", "private_key"): "private_key_file, or the environment",

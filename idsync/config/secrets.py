@@ -188,8 +188,9 @@ def _installed() -> bool:
 
 
 def _secret_files(config: Config) -> list[tuple[str, str]]:
-    """Return the files that hold secrets of sources, each with the path of its setting."""
-    named = [(f"scim.sources.{source.name}.token_file", source.token_file) for source in config.scim.sources]
+    """Return the files that hold secrets of the store and of sources, each with the path of its setting."""
+    named = [("store.password_file", config.store.password_file)]
+    named += [(f"scim.sources.{source.name}.token_file", source.token_file) for source in config.scim.sources]
     for okta in config.sources.okta:
         path = f"sources.okta.{okta.name}"
         named += [(f"{path}.private_key_file", okta.private_key_file), (f"{path}.api_token_file", okta.api_token_file)]

@@ -13,7 +13,16 @@ def shown(loaded: Loaded) -> list[tuple[str, str, str]]:
     rows = []
     for key, value in _values(tree, ""):
         secret = key.endswith(
-            (".admin_key", ".token", ".private_key", ".api_token", ".client_secret", ".secret_id", ".slack_webhook")
+            (
+                ".password",
+                ".admin_key",
+                ".token",
+                ".private_key",
+                ".api_token",
+                ".client_secret",
+                ".secret_id",
+                ".slack_webhook",
+            )
         )
         text = ("***" if value else "") if secret else _written(value)
         rows.append((key, text, loaded.origins.get(key, "default")))

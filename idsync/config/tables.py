@@ -41,6 +41,8 @@ class Server(Table):
 
 class Store(Table):
     url: str = "sqlite:////var/lib/idsync/idsync.db"
+    password_file: str = ""
+    password: SecretStr | None = None
 
 
 class Routero(Table):

@@ -9,8 +9,7 @@ from typing import TypeVar
 
 from idsync.clock import Clock
 from idsync.gateway.client import Gateway
-from idsync.store.db import Db
-from idsync.store.sqlite import SqliteStore
+from idsync.store.db import Db, Store
 
 T = TypeVar("T")
 
@@ -43,7 +42,7 @@ class Place:
 class Tools:
     """What a drill has at hand."""
 
-    store: SqliteStore
+    store: Store
     gateway: Gateway
     clock: Clock
     place: Place

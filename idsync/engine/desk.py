@@ -14,8 +14,7 @@ from idsync.errors import Superseded
 from idsync.gateway.client import Gateway
 from idsync.policy import Rules
 from idsync.store import canary, facts, people
-from idsync.store.db import Db
-from idsync.store.sqlite import SqliteStore
+from idsync.store.db import Db, Store
 
 T = TypeVar("T")
 
@@ -67,7 +66,7 @@ class EngineSettings:
 class Desk:
     """Everything one convergence needs. `person_id` and `generation` are those of the job."""
 
-    store: SqliteStore
+    store: Store
     gateway: Gateway
     clock: Clock
     rules: Rules

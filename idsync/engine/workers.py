@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import structlog
 
-from idsync.clock import EvenClock, new_id
+from idsync.clock import EvenClock
 from idsync.engine.accounts import remember
 from idsync.engine.desk import Desk, EngineSettings, Outcome, Telemetry
 from idsync.engine.leaver import leave
@@ -23,10 +23,9 @@ from idsync.gateway.client import Gateway
 from idsync.model import DRILL, DepartureState, Lane
 from idsync.policy import Rules
 from idsync.store import facts, jobs, ledger, people
-from idsync.store.db import Db
+from idsync.store.db import Db, Store
 from idsync.store.jobs import Job
 from idsync.store.shift import shift, shift_look
-from idsync.store.sqlite import SqliteStore
 from idsync.traces import UNTRACED, Tracer
 
 IDLE = 5.0
@@ -52,7 +51,7 @@ class Engine:
 
     def __init__(
         self,
-        store: SqliteStore,
+        store: Store,
         gateway: Gateway,
         clock: EvenClock,
         rules: Rules,
@@ -69,7 +68,7 @@ class Engine:
         self.tracer = tracer
         self.on_revoked: Callable[[], None] = lambda: None
         """Called when somebody who was taken something from has been converged."""
-        self.owner = new_id()
+        self.owner = store.name
         self._running: dict[Lane, set[asyncio.Task[None]]] = {Lane.REVOKE: set(), Lane.GRANT: set()}
         self._serving: set[str] = set()
         self._again: dict[str, tuple[Lane, Job]] = {}
@@ -138,6 +137,9 @@ class Engine:
             self.clock.follow(step)
             return
         log.warning("clock.set_back" if step < 0 else "clock.set_forward", seconds=round(abs(step), 1))
+        if self.store.shared and not self.store.leads:
+            self.clock.follow(step)  # whoever leads moves what waits for everybody, once
+            return
         moved = self.store.submit(lambda db: shift(db, step, before))
         self.clock.follow(step)  # whatever is written from now on comes after the move, and in the new time
         try:

@@ -90,11 +90,8 @@ class Pack:
 
 def gather(db: Db, asked: Asked) -> Pack:
     """Read the store, in one transaction, and the whole audit trail with it."""
-    db.execute("BEGIN")  # on a reading connection: nothing that is written meanwhile is seen
-    try:
-        return _gather(db, asked)
-    finally:
-        db.execute("ROLLBACK")
+    with db.snapshot() as then:
+        return _gather(then, asked)
 
 
 def _gather(db: Db, asked: Asked) -> Pack:

@@ -37,6 +37,7 @@ from idsync.plan import Change
 from idsync.store import facts, jobs, journal, teamkeys
 from idsync.store.db import Db
 from idsync.store.teamkeys import TeamKey
+from idsync.store.turns import turn
 
 BEAT = 15.0
 """Seconds between two looks into the store for what is due, when nobody calls."""
@@ -44,6 +45,9 @@ SLOWEST = 6 * 3600.0
 """Seconds between two tries of a rotation that keeps failing, at most."""
 GIVES_WAY = 30.0
 """Seconds for which rotations wait for revocations that are under way: one rotation serves all who leave together."""
+
+PLACE = "keys"
+"""What processes that share a store take turns at: the one whose turn it is may know a secret that is in no sink yet."""
 
 CALM: Mapping[str, Any] = {"attempts": 0, "error": None, "failing_since": None, "next_try_at": None}
 """What is known of a key that nothing is wrong with."""
@@ -106,7 +110,8 @@ class Keeper:
         while not self._stopping:
             self._woken.clear()
             try:
-                await self.beat()
+                if self.kit.store.leads:
+                    await self.beat()
             except (GatewayError, StoreError) as error:
                 log.warning("keys.failed", error=str(error))
             except Exception:
@@ -174,7 +179,7 @@ class Keeper:
         Raises:
             GatewayError: the gateway could not be read, or does not let us in.
         """
-        async with self.one_at_a_time:
+        async with self.one_at_a_time, turn(self.kit.store, PLACE):
             return await self._turn(aliases, hurry=hurry)
 
     async def _turn(self, aliases: Iterable[str] | None, *, hurry: bool) -> Turn:
@@ -316,14 +321,14 @@ class Keeper:
             NotFound: the configuration has no such key, or none was made yet.
             GatewayError: the gateway could not be read.
         """
-        async with self.one_at_a_time:
+        async with self.one_at_a_time, turn(self.kit.store, PLACE):
             self.managed(alias)
             await self.kit.write(lambda db: _asked(db, self.kit.clock.now(), alias, compromised=compromised, by=by))
             return await self._turn([alias], hurry=True)
 
     async def issue(self, asked: Asked) -> dict[str, Any]:
         """Make a personal key; see `issuing`."""
-        async with self.one_at_a_time:
+        async with self.one_at_a_time, turn(self.kit.store, PLACE):
             return await issue(self.kit, asked)
 
     def managed(self, alias: str) -> TeamKey:

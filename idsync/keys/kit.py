@@ -11,8 +11,7 @@ from idsync.clock import Clock
 from idsync.gateway.client import Gateway
 from idsync.keys.due import WantedKey
 from idsync.sinks.base import Sink
-from idsync.store.db import Db
-from idsync.store.sqlite import SqliteStore
+from idsync.store.db import Db, Store
 
 T = TypeVar("T")
 ACTOR = "keys"
@@ -30,7 +29,7 @@ class Telemetry(Protocol):
 class Kit:
     """`wanted` follows the configuration, between two turns; the rest stays."""
 
-    store: SqliteStore
+    store: Store
     gateway: Gateway
     clock: Clock
     wanted: Mapping[str, WantedKey]

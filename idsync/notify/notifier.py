@@ -20,9 +20,8 @@ from idsync.notify.message import Message, message_of
 from idsync.notify.sending import send
 from idsync.notify.situations import Ending, Situation, Watched, situations
 from idsync.store import notices
-from idsync.store.db import Db
+from idsync.store.db import Db, Store
 from idsync.store.notices import Notice, Receiver
-from idsync.store.sqlite import SqliteStore
 
 LOOKED = 15.0
 """Seconds between two looks at what is true."""
@@ -41,7 +40,7 @@ log = structlog.get_logger(__name__)
 class Notifier:
     """Tells the receivers of the configuration, as `configured` has it now. Nothing else ever waits for it."""
 
-    store: SqliteStore
+    store: Store
     configured: Callable[[], Config]
     clock: Clock
     observe: Callable[[str, str], None]

@@ -30,6 +30,7 @@ from idsync.snapshot import Changes, PolledSource, Progress, Snapshot, Wanted
 from idsync.store import directory, facts, people, polled
 from idsync.store.db import Db
 from idsync.store.polled import HeldLoss
+from idsync.store.turns import turn
 from idsync.traces import UNTRACED, Tracer
 
 T = TypeVar("T")
@@ -101,7 +102,7 @@ class Poller:
     @contextlib.asynccontextmanager
     async def _turn(self, name: str) -> AsyncIterator[None]:
         """Wait until no other poll of the source is under way, and be the one that is."""
-        async with self._turns[name]:
+        async with self._turns[name], turn(self._store, f"poll:{name}"):
             self._under_way[name] = self._rules
             try:
                 yield

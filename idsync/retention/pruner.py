@@ -12,8 +12,7 @@ import structlog
 from idsync.clock import Clock
 from idsync.errors import StoreError
 from idsync.store import facts, journal, pruning
-from idsync.store.db import Db
-from idsync.store.sqlite import SqliteStore
+from idsync.store.db import Db, Store
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -66,7 +65,7 @@ def steps(kept: Kept, now: float) -> dict[str, Step]:
 class Pruner:
     """Takes what is due; keeps no state but in the store, so it goes on after a crash where it was."""
 
-    def __init__(self, store: SqliteStore, clock: Clock, kept: Callable[[], Kept], telemetry: Telemetry) -> None:
+    def __init__(self, store: Store, clock: Clock, kept: Callable[[], Kept], telemetry: Telemetry) -> None:
         self._store = store
         self._clock = clock
         self._kept = kept

@@ -14,8 +14,7 @@ from idsync.audit import AuditEvent, Checkpoint, event_of, first_break
 from idsync.clock import Clock, rfc3339
 from idsync.errors import IdsyncError, UsageError
 from idsync.store import journal, ledger, pruning
-from idsync.store.db import Db
-from idsync.store.sqlite import SqliteStore
+from idsync.store.db import Db, Store
 
 T = TypeVar("T")
 
@@ -135,7 +134,7 @@ def refuse_what_is_open(db: Db, before: float) -> None:
 class Trimming:
     """Takes out what a file was proven to hold, in small writes; a run that is cut off is finished by the next one."""
 
-    store: SqliteStore
+    store: Store
     clock: Clock
 
     async def run(self, *, before: float, last: int, hash: str, entries: int, sha256: str, by: str) -> dict[str, Any]:

@@ -19,10 +19,9 @@ from idsync.gateway.client import Gateway
 from idsync.model import GatewayKey, LoggedRequest
 from idsync.spend.after import Amount, Margins, Told, Verdict, by_requests, days_of, judge, midnights
 from idsync.store import facts, journal, ledger, spend, verdicts
-from idsync.store.db import Db
+from idsync.store.db import Db, Store
 from idsync.store.ledger import Departure
 from idsync.store.spend import After
-from idsync.store.sqlite import SqliteStore
 
 T = TypeVar("T")
 FRESH = 2 * 86400.0
@@ -194,9 +193,7 @@ def _label(db: Db, one: After, known: dict[str, str]) -> str:
 class Watch:
     """Looks at who is due; holds no state, so it goes on after a restart as if there had been none."""
 
-    def __init__(
-        self, store: SqliteStore, gateway: Gateway, clock: Clock, settings: Settings, telemetry: Telemetry
-    ) -> None:
+    def __init__(self, store: Store, gateway: Gateway, clock: Clock, settings: Settings, telemetry: Telemetry) -> None:
         self._store = store
         self._gateway = gateway
         self._clock = clock

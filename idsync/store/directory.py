@@ -304,7 +304,7 @@ def groups_of(db: Db, member_id: str) -> frozenset[str]:
 def persons_under(db: Db, group_id: str) -> list[str]:
     """Return the persons whose records are in a group, through nested groups too, sorted."""
     rows = db.all(
-        "WITH RECURSIVE down (id) AS (SELECT :group UNION SELECT m.member_id FROM memberships m"
+        "WITH RECURSIVE down (id) AS (SELECT member_id FROM memberships WHERE group_id = :group UNION SELECT m.member_id FROM memberships m"
         " JOIN down ON m.group_id = down.id)"
         " SELECT DISTINCT u.person_id FROM down JOIN users u ON u.id = down.id ORDER BY u.person_id",
         group=group_id,
@@ -379,7 +379,7 @@ def _called(user: str, group: str) -> str:
 
 _BY_ID = f"{_called('id = :value', 'id = :value')} LIMIT 1"
 _BY_NAME = tuple(
-    f"SELECT * FROM ({_called(user, group)}) WHERE id <> :group LIMIT 2"  # noqa: S608
+    f"SELECT * FROM ({_called(user, group)}) AS called WHERE id <> :group LIMIT 2"  # noqa: S608
     for user, group in (
         ("external_id = :value", "external_id = :value"),
         ("user_name_key = :key", "display_key = :key"),

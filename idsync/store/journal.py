@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from idsync.audit import GENESIS, AuditEvent, Checkpoint, detail_text, digest
+from idsync.clock import new_id
 from idsync.store.db import Db, Row
 
 PRUNED = "audit.pruned"
@@ -14,22 +17,62 @@ PRUNED = "audit.pruned"
 
 
 def append(db: Db, *, at: float, actor: str, action: str, subject: str, detail: Mapping[str, Any]) -> None:
-    """Add one entry to the chain, in the caller's transaction."""
+    """Add one entry in the caller's transaction: to the chain, or where others write as well, to be linked into it."""
+    told = {"at": at, "actor": actor, "action": action, "subject": subject, "detail": detail_text(detail)}
+    if db.shared:
+        db.execute(
+            "INSERT INTO audit_unlinked (id, at, actor, action, subject, detail)"
+            " VALUES (:id, :at, :actor, :action, :subject, :detail)",
+            id=_stamp(),
+            **told,
+        )
+        return
+    _seal(db, [told])
+
+
+def _stamp() -> str:
+    """Return an id that sorts after those made before, in this process; between processes their clocks decide."""
+    return f"{time.time_ns():020d}-{next(_NUMBERS):010d}-{new_id()[:8]}"
+
+
+_NUMBERS = itertools.count()
+
+
+def _seal(db: Db, entries: Sequence[Mapping[str, Any]]) -> None:
+    """Put entries at the end of the chain."""
     seq, prev = head(db)
-    text = detail_text(detail)
-    seal = digest(prev, seq + 1, at, actor, action, subject, text)
-    db.execute(
-        "INSERT INTO audit (seq, at, actor, action, subject, detail, prev, hash)"
-        " VALUES (:seq, :at, :actor, :action, :subject, :detail, :prev, :hash)",
-        seq=seq + 1,
-        at=at,
-        actor=actor,
-        action=action,
-        subject=subject,
-        detail=text,
-        prev=prev,
-        hash=seal,
-    )
+    for told in entries:
+        seq += 1
+        entry = {name: told[name] for name in ("at", "actor", "action", "subject", "detail")}
+        seal = digest(prev, seq, *entry.values())
+        db.execute(
+            "INSERT INTO audit (seq, at, actor, action, subject, detail, prev, hash)"
+            " VALUES (:seq, :at, :actor, :action, :subject, :detail, :prev, :hash)",
+            seq=seq,
+            prev=prev,
+            hash=seal,
+            **entry,
+        )
+        prev = seal
+
+
+LINKED_AT_ONCE = 500
+"""Entries that one transaction links."""
+
+
+def unlinked(db: Db) -> int:
+    """Count the entries that are written and not part of the chain yet: the tail that nothing seals."""
+    row = db.one("SELECT COUNT(*) AS n FROM audit_unlinked")
+    return int(row["n"]) if row else 0
+
+
+def link(db: Db) -> int:
+    """Link the oldest entries that wait for it into the chain; return how many. One at a time does this."""
+    rows = db.all("SELECT * FROM audit_unlinked ORDER BY id LIMIT :rows", rows=LINKED_AT_ONCE)
+    _seal(db, rows)
+    for row in rows:
+        db.execute("DELETE FROM audit_unlinked WHERE id = :id", id=row["id"])
+    return len(rows)
 
 
 def head(db: Db) -> tuple[int, str]:

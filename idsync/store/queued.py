@@ -58,6 +58,11 @@ class Queue:
             self._sort_one(self._came.get(timeout=seconds))
         return bool(self._urgent or self._others)
 
+    def is_empty(self) -> bool:
+        """Tell whether nothing waits now."""
+        self._sort()
+        return not self._urgent and not self._others
+
     def take(self, *, only_urgent: bool = False) -> Work | None:
         """Return the next piece of work, None when there is none now."""
         self._sort()

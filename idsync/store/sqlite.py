@@ -7,30 +7,30 @@ Why so: two connections that write or checkpoint at the same instant can lose co
 from __future__ import annotations
 
 import fcntl
-import importlib.resources
 import os
 import queue
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import quote
 
 import structlog
 from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
 
+from idsync.clock import Clock, new_id
 from idsync.errors import StoreBusy, StoreError
-from idsync.store.db import Db, Row
+from idsync.store.db import Db, Inspection, Row
 from idsync.store.queued import Queue, Work
+from idsync.store.scripts import scripts
 from idsync.store.upgrade import AFTER
+from idsync.store.writing import Writing
 
 log = structlog.get_logger(__name__)
-T = TypeVar("T")
 BATCH = 64
 """Most transactions that share one fsync."""
 WAL_LIMIT = 64 * 1024 * 1024
@@ -72,6 +72,8 @@ def path_of(url: str) -> Path:
 class SqliteDb:
     """One connection behind the `Db` protocol."""
 
+    shared = False
+
     def __init__(self, connection: sqlite3.Connection) -> None:
         connection.row_factory = sqlite3.Row
         self.connection = connection
@@ -87,6 +89,28 @@ class SqliteDb:
     def all(self, sql: str, /, **params: Any) -> Sequence[Row]:
         rows: Sequence[Row] = self.connection.execute(sql, params).fetchall()
         return rows
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Db]:
+        if self.connection.in_transaction:
+            yield self
+            return
+        self.execute("BEGIN")
+        try:
+            yield self
+        finally:
+            self.execute("COMMIT")
+
+    @contextmanager
+    def operation(self) -> Iterator[Db]:
+        self.execute("SAVEPOINT operation")
+        try:
+            yield self
+        except BaseException:
+            self.execute("ROLLBACK TO operation")
+            raise
+        finally:
+            self.execute("RELEASE operation")
 
     def after_commit(self, call: Callable[[], None]) -> None:
         self.hooks.append(call)
@@ -203,22 +227,24 @@ class FileLock:
             self._fd = None
 
 
-class SqliteStore:
+class SqliteStore(Writing):
     """The store of one process: a writer thread and read-only connections.
 
     `write` gives each piece of work a savepoint inside a shared `BEGIN IMMEDIATE`; its future resolves only after
     the commit has been synced to disk, so whoever waits may answer 2xx (promise 1).
     """
 
+    shared = False
+    leads = True
+
     def __init__(self, url: str, *, idle: float = IDLE) -> None:
-        self.path = path_of(url)
+        super().__init__()
+        self.name = new_id()
+        self.path: Path = path_of(url)
         self._idle = idle
         self._lock = FileLock(self.path)
-        self._queue = Queue()
-        self._thread: threading.Thread | None = None
         self._readers = threading.local()
         self._opened: list[_Reader] = []
-        self._guard = threading.Lock()
 
     # -- life ---------------------------------------------------------------------------------------------------
 
@@ -245,9 +271,7 @@ class SqliteStore:
                 raise
             msg = f"cannot open the store {self.path}: {error}"
             raise StoreError(msg) from error
-        self._queue = Queue()
-        self._thread = threading.Thread(target=self._work, args=(connection,), name="idsync-writer", daemon=True)
-        self._thread.start()
+        self._start(partial(self._work, connection))
 
     def _prepare_folder(self) -> None:
         folder = self.path.resolve().parent
@@ -265,12 +289,7 @@ class SqliteStore:
 
     def close(self) -> None:
         """Finish the writes already accepted, close every connection and give the lock back."""
-        with self._guard:
-            thread, self._thread = self._thread, None
-            if thread is not None:
-                self._queue.end()
-        if thread is not None:
-            thread.join()
+        self._finish()
         with self._guard:
             for reader in self._opened:
                 reader.close()
@@ -278,25 +297,17 @@ class SqliteStore:
         self._readers = threading.local()
         self._lock.release()
 
+    def take_turn(self, place: str) -> bool:
+        """Nobody else is there to take it."""
+        return True
+
+    def end_turn(self, place: str) -> None:
+        """There is nobody to give it to."""
+
+    def clock(self, own: Clock) -> Clock:
+        return own
+
     # -- use ----------------------------------------------------------------------------------------------------
-
-    def submit(self, run: Callable[[Db], T], *, urgent: bool = False) -> Future[T]:
-        """Queue a write; the future resolves after it is on disk, or with what `run` raised after it was undone.
-
-        What is `urgent` (a client waits for the answer) goes before other work, but never before more than
-        `HEAD_START` pieces of it: nothing waits for ever.
-        """
-        future: Future[T] = Future()
-        with self._guard:
-            if self._thread is None:
-                future.set_exception(StoreError("the store is closed"))
-            else:
-                self._queue.put(run, future, urgent=urgent)
-        return future
-
-    def write(self, run: Callable[[Db], T]) -> T:
-        """Write and wait. Not for an event loop."""
-        return self.submit(run).result()
 
     def reader(self) -> Db:
         """Return this thread's read-only connection, opening it on first use.
@@ -491,22 +502,17 @@ def _statements(script: str) -> Iterator[str]:
 
 
 def _migrations() -> Migrations:
-    """Register every SQL file of this release, in order; sqlite-utils keeps the record of what was applied."""
+    """Register every migration of this release, in order; sqlite-utils keeps the record of what was applied."""
     known = Migrations("idsync")
-    folder = importlib.resources.files("idsync.store") / "migrations"
-    for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
-        if entry.name.endswith(".sql"):
-            script = entry.read_text("utf-8")
+    for script in scripts():
 
-            name = entry.name.removesuffix(".sql")
+        def run(db: Database, text: str = script.text, name: str = script.name) -> None:
+            for statement in _statements(text):
+                db.conn.execute(statement)
+            if name in AFTER:
+                AFTER[name](SqliteDb(db.conn))
 
-            def run(db: Database, script: str = script, name: str = name) -> None:
-                for statement in _statements(script):
-                    db.conn.execute(statement)
-                if name in AFTER:
-                    AFTER[name](SqliteDb(db.conn))
-
-            known(name=name)(run)
+        known(name=script.name)(run)
     return known
 
 
@@ -587,12 +593,6 @@ def migrations_left(url: str) -> tuple[list[str], list[str]]:
         rows = connection.execute("SELECT name FROM _sqlite_migrations WHERE migration_set = 'idsync'").fetchall()
     done, known = {row[0] for row in rows}, {entry.name for entry in _migrations()._migrations}
     return sorted(known - done), sorted(done - known)
-
-
-@dataclass(frozen=True)
-class Inspection:
-    sound: bool
-    lines: tuple[str, ...]
 
 
 def inspect(url: str) -> Inspection:

@@ -17,9 +17,8 @@ from idsync.errors import GatewayError, StillAlive
 from idsync.gateway.client import Gateway
 from idsync.model import GatewayKey, Lane
 from idsync.store import exposure, facts, journal, ledger, people
-from idsync.store.db import Db
+from idsync.store.db import Db, Store
 from idsync.store.people import BlockedKey
-from idsync.store.sqlite import SqliteStore
 from idsync.teams.ending import end_keys
 from idsync.teams.extras import REMOVED, SEEN, WINDOW, Extra, House, kind_of, still_goes
 
@@ -31,9 +30,7 @@ log = structlog.get_logger(__name__)
 class Remover:
     """Takes extra members off teams; holds no state."""
 
-    def __init__(
-        self, store: SqliteStore, gateway: Gateway, clock: Clock, open_job: Callable[[Db, str, Lane], None]
-    ) -> None:
+    def __init__(self, store: Store, gateway: Gateway, clock: Clock, open_job: Callable[[Db, str, Lane], None]) -> None:
         """`open_job` has the engine look at somebody again, who gets back there what was blocked."""
         self._open_job = open_job
         self._store = store

@@ -22,8 +22,7 @@ from idsync.plan import WantedTeam
 from idsync.policy import protection
 from idsync.standing import Cause, People, note, shield_of
 from idsync.store import facts, ledger, people
-from idsync.store.db import Db
-from idsync.store.sqlite import SqliteStore
+from idsync.store.db import Db, Store
 from idsync.teams.ending import block_all, end_keys, still_there
 from idsync.teams.setting import APPLIED, known_teams
 
@@ -41,7 +40,7 @@ def begun(db: Db) -> dict[str, str]:
 class Retirement:
     """`teams` is what the configuration names; `standing` says who is protected, and what people keep without it."""
 
-    store: SqliteStore
+    store: Store
     gateway: Gateway
     clock: Clock
     standing: People

@@ -14,8 +14,7 @@ from idsync.gateway.client import Gateway
 from idsync.model import MANAGED, GatewayTeam
 from idsync.plan import METADATA, Change, WantedTeam, agreed, differences, ours_among
 from idsync.store import facts, journal
-from idsync.store.db import Db
-from idsync.store.sqlite import SqliteStore
+from idsync.store.db import Db, Store
 
 T = TypeVar("T")
 APPLIED = "applied:"
@@ -33,7 +32,7 @@ log = structlog.get_logger(__name__)
 class TeamSetter:
     """Carries out one change of a team at a time; holds no state."""
 
-    def __init__(self, store: SqliteStore, gateway: Gateway, clock: Clock, teams: Sequence[WantedTeam]) -> None:
+    def __init__(self, store: Store, gateway: Gateway, clock: Clock, teams: Sequence[WantedTeam]) -> None:
         self._store = store
         self._gateway = gateway
         self._clock = clock

@@ -15,8 +15,7 @@ from idsync.metrics import state_of
 from idsync.pulse import Beat, Pulse
 from idsync.status import source_view
 from idsync.store import canary, directory, facts, glance, jobs, ledger, tokens
-from idsync.store.db import Db
-from idsync.store.sqlite import SqliteStore
+from idsync.store.db import Db, Store
 
 State = Literal["ok", "degraded", "failed", "unknown"]
 ORDER: tuple[State, ...] = ("ok", "unknown", "degraded", "failed")
@@ -42,7 +41,7 @@ class Component:
     expires: str | None = None
 
 
-def health(store: SqliteStore, config: Config, pulse: Pulse, now: float) -> dict[str, Any]:
+def health(store: Store, config: Config, pulse: Pulse, now: float) -> dict[str, Any]:
     """Return what /health answers. Not for an event loop: it asks the writer for a turn."""
     db = store.reader()
     parts = list(components(store, db, config, pulse, now))
@@ -56,7 +55,7 @@ def health(store: SqliteStore, config: Config, pulse: Pulse, now: float) -> dict
     }
 
 
-def components(store: SqliteStore, db: Db, config: Config, pulse: Pulse, now: float) -> Iterator[Component]:
+def components(store: Store, db: Db, config: Config, pulse: Pulse, now: float) -> Iterator[Component]:
     yield _store(store)
     yield _engine(db, now)
     yield _gateway(pulse, now)
@@ -94,7 +93,7 @@ def sums(db: Db, now: float) -> dict[str, Any]:
 # -- one by one ---------------------------------------------------------------------------------------------------
 
 
-def _store(store: SqliteStore) -> Component:
+def _store(store: Store) -> Component:
     try:
         store.submit(lambda db: db.one("SELECT 1 AS one"), urgent=True).result(WRITER)
     except TooLate:

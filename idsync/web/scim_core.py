@@ -47,13 +47,13 @@ class Core:
 
     def read(self, incoming: Incoming) -> Reply:
         """Answer a request that changes nothing."""
-        with scim_rows.snapshot(self._store.reader()) as db:
+        with self._store.reader().snapshot() as db:
             return self._handled(db, incoming)
 
     def search(self, incoming: Incoming, call: Call, endpoint: str, *, by_body: bool) -> Reply:
         """Search one kind of resource: from rows where the database can do it alone."""
         core = self._description.service(strict=incoming.strict)
-        with scim_rows.snapshot(self._store.reader()) as db:
+        with self._store.reader().snapshot() as db:
             with core.provider:
                 types = core.searched_types(endpoint)
                 if by_body:

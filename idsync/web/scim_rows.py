@@ -5,8 +5,7 @@ Everything here gives the answer the core would give; what is not exactly one of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -84,16 +83,6 @@ class Memory:
         self._shelves.pop(source, None)
 
 
-@contextmanager
-def snapshot(db: Db) -> Iterator[Db]:
-    """Read several tables as of one instant."""
-    db.execute("BEGIN")
-    try:
-        yield db
-    finally:
-        db.execute("COMMIT")
-
-
 # -- reads -------------------------------------------------------------------------------------------------------
 
 
@@ -103,10 +92,10 @@ def read(db: Db, call: Call, memory: Memory) -> Reply | None:
     if not simple:
         return None
     shelf = memory.of(call.source)
-    with snapshot(db):
+    with db.snapshot() as then:
         if call.resource_id is not None:
-            return _get(db, call, keep, shelf)
-        return _list(db, call, keep, shelf)
+            return _get(then, call, keep, shelf)
+        return _list(then, call, keep, shelf)
 
 
 def is_long(db: Db, call: Call, memory: Memory) -> bool:

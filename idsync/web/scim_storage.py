@@ -168,7 +168,6 @@ class DirectoryStorage(ScimStorage):
         self.provider = provider
         self.raced = False
         self._submit = submit
-        self._depth = 0
         self._seen: dict[str, tuple[set[str], set[str]]] = {}
 
     # -- rows to models ------------------------------------------------------------------------------------------
@@ -380,17 +379,12 @@ class DirectoryStorage(ScimStorage):
     @contextmanager
     def operation(self) -> Iterator[None]:
         """Undo a failed operation of a bulk request without undoing its neighbours (RFC 7644 §3.7)."""
-        self._depth += 1
-        name = f"operation{self._depth}"
-        self.db.execute(f"SAVEPOINT {name}")
+        outside = self.db
         try:
-            yield
-        except BaseException:
-            self.db.execute(f"ROLLBACK TO {name}")
-            raise
+            with outside.operation() as self.db:
+                yield
         finally:
-            self.db.execute(f"RELEASE {name}")
-            self._depth -= 1
+            self.db = outside
 
 
 def _groups(groups: Sequence[tuple[str, str, bool]]) -> list[dict[str, Any]]:

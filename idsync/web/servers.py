@@ -19,7 +19,7 @@ from idsync.intake import Intake
 from idsync.metrics import Metrics
 from idsync.model import DRILL
 from idsync.scim.extensions import Extension
-from idsync.store.sqlite import SqliteStore
+from idsync.store.db import Store
 from idsync.traces import UNTRACED, Tracer
 from idsync.web.auth import Network, ScimSource, Tokens
 from idsync.web.health import health
@@ -31,7 +31,7 @@ from idsync.web.scim import ScimApp, ScimMount, scim_app
 def public_app(
     config: Config,
     *,
-    store: SqliteStore,
+    store: Store,
     intake: Intake,
     clock: Clock,
     metrics: Metrics,
@@ -70,7 +70,7 @@ def _ourselves(host: str) -> tuple[Network, ...]:
 def operations_app(
     config: Callable[[], Config],
     *,
-    store: SqliteStore,
+    store: Store,
     clock: Clock,
     metrics: Metrics,
     tokens: Tokens,

@@ -11,7 +11,7 @@ from pathlib import Path
 from support.settings import store_url, write_settings
 
 from idsync.store import facts
-from idsync.store.sqlite import SqliteStore
+from idsync.store.opening import store_of
 
 WORK = """
 import sys
@@ -46,7 +46,7 @@ def test_nothing_is_drawn_into_a_file(tmp_path: Path) -> None:
 def _half_way(folder: Path) -> Path:
     """Return a configuration whose store says that a listing is half way."""
     settings = write_settings(folder, "http://127.0.0.1:9")
-    store = SqliteStore(store_url(settings))
+    store = store_of(store_url(settings))
     store.open()
     said = {"what": "users", "done": 5000, "of": 10000}
     store.write(lambda db: facts.put(db, "progress:poll", said, 1.0))

@@ -32,7 +32,8 @@ from idsync.keys.keeper import Keeper
 from idsync.keys.making import Kept, Maker
 from idsync.sinks.base import Delivery, Sink
 from idsync.store import teamkeys
-from idsync.store.sqlite import SqliteStore, read_only
+from idsync.store.opening import store_of
+from idsync.store.sqlite import read_only
 from idsync.store.teamkeys import TeamKey
 
 ALIAS = "ds-prod"
@@ -185,7 +186,7 @@ class KeyScene:
         expires = "2099-01-01T00:00:00Z"
         key = self.gateway.key_of(None, "data", key_alias=ALIAS, expires=expires)
         self._file.write_text(key.raw)
-        store = SqliteStore(store_url(self._settings))
+        store = store_of(store_url(self._settings))
         store.open()
         known = TeamKey(ALIAS, "data", key.id, made_at=time.time() - 1000, delivered_at=time.time() - 1000)
         store.write(lambda db: teamkeys.put(db, known))

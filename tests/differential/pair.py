@@ -18,13 +18,16 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from support.endpoint import PREFIX, add_token
+from support.stores import url_of
 
 from idsync.clock import ManualClock
 from idsync.intake import Intake
 from idsync.policy import GroupSpec, Rule, Rules
 from idsync.scim import extensions
-from idsync.store.db import Db
-from idsync.store.sqlite import GUARDS, SqliteStore
+from idsync.store import tokens
+from idsync.store.db import Db, Store
+from idsync.store.opening import store_of
+from idsync.store.sqlite import GUARDS
 from idsync.web.auth import ScimSource
 from idsync.web.scim import ScimApp, scim_app
 
@@ -120,7 +123,7 @@ Tables = Mapping[str, Sequence[Mapping[str, Any]]]
 class Side:
     """One endpoint; `names` are by id, `ids` by name."""
 
-    store: SqliteStore
+    store: Store
     app: ScimApp
     names: dict[str, str] = field(default_factory=dict)
     ids: dict[str, str] = field(default_factory=dict)
@@ -295,7 +298,7 @@ class Pair:
 
 
 def endpoint(
-    store: SqliteStore, clock: Clock, *, short_cuts: bool, known: Sequence[extensions.Extension] = (EXTENSION,)
+    store: Store, clock: Clock, *, short_cuts: bool, known: Sequence[extensions.Extension] = (EXTENSION,)
 ) -> ScimApp:
     return scim_app(
         store=store,
@@ -309,12 +312,12 @@ def endpoint(
     )
 
 
-def _store(folder: Path) -> SqliteStore:
+def _store(folder: Path) -> Store:
     """Open a store; a new one gets a token for every source."""
-    store = SqliteStore(f"sqlite:///{folder / 'idsync.db'}")
-    new = not store.path.exists()
+    store = store_of(url_of(folder / "idsync.db"))
     store.open()
-    for source in SOURCES if new else ():
+    there = {token.name for token in tokens.live_tokens(store.reader())}
+    for source in [source for source in SOURCES if source not in there]:
         add_token(store, source, f"secret-of-{source}")
     return store
 

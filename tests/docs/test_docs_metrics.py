@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from support.stores import url_of
 
 from idsync.metrics import Metrics
-from idsync.store.sqlite import SqliteStore
+from idsync.store.opening import store_of
 
 from .docs_pages import ROOT, anchors, text_of
 
@@ -61,7 +62,7 @@ def test_every_expression_names_series_and_labels_that_exist() -> None:
 
 
 def test_the_page_lists_what_a_registry_shows(tmp_path: Path) -> None:
-    store = SqliteStore(f"sqlite:///{tmp_path / 'idsync.db'}")
+    store = store_of(url_of(tmp_path / "idsync.db"))
     store.open()
     try:
         shown = {

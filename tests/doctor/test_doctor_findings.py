@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from support.gateway import Gateway
 from support.settings import write_settings
+from support.stores import url_of
 
 from idsync import config
 from idsync.app import gateway_of
@@ -30,8 +31,8 @@ from idsync.errors import ConfigError
 from idsync.model import FENCE_FLAG
 from idsync.sandbox.server import Options, Sandbox
 from idsync.store import journal, ledger, tokens
-from idsync.store.db import Db
-from idsync.store.sqlite import SqliteStore
+from idsync.store.db import Db, Store
+from idsync.store.opening import store_of
 
 NOW = 1_800_000_000.0
 
@@ -50,8 +51,8 @@ def there(_sandbox: Sandbox) -> Gateway:
 
 
 @pytest.fixture
-def made(tmp_path: Path) -> Iterator[SqliteStore]:
-    running = SqliteStore(f"sqlite:///{tmp_path / 'idsync.db'}")
+def made(tmp_path: Path) -> Iterator[Store]:
+    running = store_of(url_of(tmp_path / "idsync.db"))
     running.open()
     yield running
     running.close()
@@ -80,7 +81,7 @@ def told(checks: list[Check], severity: str) -> list[str]:
     ],
 )
 def test_a_mode_that_is_too_wide_is_told_with_the_chmod(
-    tmp_path: Path, made: SqliteStore, name: str, mode: int, severity: str, says: str
+    tmp_path: Path, made: Store, name: str, mode: int, severity: str, says: str
 ) -> None:
     known, file = settings(tmp_path), tmp_path / name
     assert told(files.files(known, tmp_path / "config.toml"), "ok")
@@ -96,7 +97,7 @@ def test_a_mode_that_is_too_wide_is_told_with_the_chmod(
 def test_a_folder_in_which_others_may_exchange_a_secret_is_wrong(tmp_path: Path) -> None:
     folder = tmp_path / "secrets"
     folder.mkdir()
-    known = settings(folder, store={"url": f"sqlite:///{tmp_path / 'idsync.db'}"})
+    known = settings(folder, store={"url": url_of(tmp_path / "idsync.db")})
     folder.chmod(0o777)
     wrong = told(files.files(known, None), "wrong")
     assert len(wrong) == 2
@@ -143,10 +144,8 @@ def test_systemds_folder_of_credentials_may_stand_in_the_file(tmp_path: Path, fo
     ],
     ids=["newer", "older"],
 )
-def test_a_schema_of_another_release_is_told(
-    tmp_path: Path, made: SqliteStore, sql: str, severity: str, says: str
-) -> None:
-    url = f"sqlite:///{tmp_path / 'idsync.db'}"
+def test_a_schema_of_another_release_is_told(tmp_path: Path, made: Store, sql: str, severity: str, says: str) -> None:
+    url = url_of(tmp_path / "idsync.db")
     names = {check.name for check in store.store(url) if check.ok}
     assert names == {"sqlite", "store", "schema", "disk"}
     made.write(lambda db: db.execute(sql))
@@ -157,7 +156,7 @@ def test_a_schema_of_another_release_is_told(
 # -- the gateway ----------------------------------------------------------------------------------------------------
 
 
-def asked(known: Config, made: SqliteStore | None = None) -> list[Check]:
+def asked(known: Config, made: Store | None = None) -> list[Check]:
     async def run() -> list[Check]:
         async with gateway_of(known, SystemClock()) as client:
             return await gateway.gateway(known, client, made.reader() if made else None, SystemClock().now())
@@ -206,7 +205,7 @@ def came_back(db: Db, *, at: float) -> None:
     journal.append(db, at=at, actor="engine", action="departure.reasserted", subject="ada", detail={})
 
 
-def test_what_keeps_coming_back_is_told(tmp_path: Path, there: Gateway, made: SqliteStore) -> None:
+def test_what_keeps_coming_back_is_told(tmp_path: Path, there: Gateway, made: Store) -> None:
     known, now = settings(tmp_path, there.url), SystemClock().now()
     for at in (now - 8 * DAY, now - 2 * DAY, now - DAY, now):
         assert told(asked(known, made), "warning") == []
@@ -294,7 +293,7 @@ def test_a_certificate_in_a_file_is_judged(tmp_path: Path, days: float, severity
 # -- what waits -----------------------------------------------------------------------------------------------------
 
 
-def token(made: SqliteStore, id: str, age: float, used: float | None = None, kind: str = "source") -> None:
+def token(made: Store, id: str, age: float, used: float | None = None, kind: str = "source") -> None:
     at = NOW - age * DAY
     name = "okta" if kind == "source" else "ada"
     row: dict[str, Any] = {"id": id, "kind": kind, "name": name, "scope": "scim", "digest": id, "at": at}
@@ -315,7 +314,7 @@ LIVE: dict[str, tuple[list[tuple[str, float, float | None]], list[str]]] = {
 
 
 @pytest.mark.parametrize("case", LIVE)
-def test_tokens_are_judged_by_age_use_and_number(tmp_path: Path, made: SqliteStore, case: str) -> None:
+def test_tokens_are_judged_by_age_use_and_number(tmp_path: Path, made: Store, case: str) -> None:
     live, says = LIVE[case]
     for id, age, used in live:
         token(made, id, age, used)
@@ -329,7 +328,7 @@ ENDS = {"past@example.com": -2.0, "soon@example.com": 5.0, "later@example.com": 
 """In days from now."""
 
 
-def test_protections_that_end_and_holds_nobody_decides_are_told(tmp_path: Path, made: SqliteStore) -> None:
+def test_protections_that_end_and_holds_nobody_decides_are_told(tmp_path: Path, made: Store) -> None:
     days = {name: str(dt.datetime.fromtimestamp(NOW + off * DAY, dt.UTC).date()) for name, off in ENDS.items()}
     known = settings(
         tmp_path, protected=[{"match": name, "reason": "break-glass", "expires": day} for name, day in days.items()]

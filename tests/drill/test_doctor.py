@@ -11,11 +11,13 @@ import pytest
 from support.daemon import Done, idsync
 from support.gateway import Gateway
 from support.settings import ADMIN_KEY, write_settings
+from support.stores import url_of
 
 from idsync.gateway.client import GatewaySettings
 from idsync.sandbox.server import Options, Sandbox
 from idsync.store import facts, verdicts
-from idsync.store.sqlite import SqliteStore
+from idsync.store.db import Store
+from idsync.store.opening import store_of
 from idsync.store.verdicts import Fence, Window
 
 HOUR = 3600.0
@@ -40,9 +42,9 @@ def settings(tmp_path: Path, gateway: Gateway) -> Path:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[SqliteStore]:
+def store(tmp_path: Path) -> Iterator[Store]:
     """The store of a daemon that has been here; closed before the doctor is asked."""
-    made = SqliteStore(f"sqlite:///{tmp_path / 'idsync.db'}")
+    made = store_of(url_of(tmp_path / "idsync.db"))
     made.open()
     yield made
     made.close()
@@ -80,7 +82,7 @@ def test_before_the_first_start_it_says_what_is_assumed(settings: Path, gateway:
     ids=str,
 )
 def test_what_drills_have_shown_is_said_with_its_age(
-    settings: Path, gateway: Gateway, store: SqliteStore, fence: Fence, says: str
+    settings: Path, gateway: Gateway, store: Store, fence: Fence, says: str
 ) -> None:
     name, at = GatewaySettings(gateway.sandbox.url, "litellm").name, time.time() - 3 * HOUR
     store.write(lambda db: verdicts.put_fence(db, name, Fence(fence.verdict, fence.seconds, at)))
@@ -93,7 +95,7 @@ def test_what_drills_have_shown_is_said_with_its_age(
     assert "routero.cache_time (60 s) is shorter" in text
 
 
-def test_a_drill_that_failed_is_wrong(settings: Path, store: SqliteStore) -> None:
+def test_a_drill_that_failed_is_wrong(settings: Path, store: Store) -> None:
     now = time.time()
     last = {"at": now, "ok": False, "problems": ["it still takes a key"]}
     store.write(lambda db: facts.put(db, "drill:last", last, now))

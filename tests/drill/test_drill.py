@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 from support.settings import TOKEN
+from support.stores import url_of
 from support.waiting import until
 
 from idsync.store import facts, tokens
-from idsync.store.sqlite import SqliteStore
+from idsync.store.opening import store_of
 
 from .ground import Ground, ground
 
@@ -187,7 +188,7 @@ class TestThroughASource:
 def test_only_this_machine_may_push_as_the_drill(tmp_path: Path) -> None:
     """Whoever had the token of a drill that is under way could use it from nowhere else, as the proxy tells it."""
     token = "idsync_token-of-a-drill-that-somebody-has-got-hold-of"
-    store = SqliteStore(f"sqlite:///{tmp_path / 'idsync.db'}")
+    store = store_of(url_of(tmp_path / "idsync.db"))
     store.open()
     digest = hashlib.sha256(token.encode()).hexdigest()
     row: dict[str, Any] = {"id": "drill-1", "kind": "source", "name": "drill", "scope": "scim", "digest": digest}
@@ -285,7 +286,7 @@ class TestOnASchedule:
 
 
 def _age_the_last_drill(here: Ground, seconds: float) -> None:
-    store = SqliteStore(f"sqlite:///{here.folder / 'idsync.db'}")
+    store = store_of(url_of(here.folder / "idsync.db"))
     store.open()
     try:
         last = facts.get(store.reader(), "drill:last")

@@ -22,6 +22,7 @@ from support.directory import mail
 from support.gateway import Gateway
 from support.home import Home
 from support.settings import ADMIN_KEY, TOKEN, store_url, write_settings
+from support.stores import url_of
 
 from idsync.cli.main import cli
 from idsync.errors import UsageError
@@ -190,9 +191,7 @@ def test_what_cannot_be_asked_for(past: Past, words: list[str], said: str) -> No
 def copy_of(past: Past, folder: Path, *statements: str) -> Path:
     """Copy the store and change it behind idsync's back."""
     settings = folder / "config.toml"
-    settings.write_text(
-        past.settings.read_text().replace(store_url(past.settings), f"sqlite:///{folder / 'idsync.db'}")
-    )
+    settings.write_text(past.settings.read_text().replace(store_url(past.settings), url_of(folder / "idsync.db")))
     shutil.copy(past.settings.parent / "idsync.db", folder / "idsync.db")
     with sqlite3.connect(folder / "idsync.db") as connection:
         for name in ("audit_is_not_updated", "audit_is_not_deleted"):

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from support.stores import url_of
 
 from idsync.audit import line_of
 from idsync.cli.main import cli
 from idsync.errors import IdsyncError
 from idsync.store import journal
 from idsync.store.db import Db
-from idsync.store.sqlite import SqliteStore
+from idsync.store.opening import store_of
 
 DAY = 86400.0
 START = 1_767_225_600.0
@@ -49,7 +50,7 @@ class Export:
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Export:
     folder = tmp_path_factory.mktemp("export")
-    store = SqliteStore(f"sqlite:///{folder / 'idsync.db'}")
+    store = store_of(url_of(folder / "idsync.db"))
     store.open()
 
     def fill(db: Db) -> None:
@@ -120,7 +121,7 @@ def test_an_export_never_overwrites(exported: Export) -> None:
 
 
 def test_a_line_is_the_entry_as_it_was_sealed(exported: Export) -> None:
-    store = SqliteStore(f"sqlite:///{exported.folder / 'idsync.db'}")
+    store = store_of(url_of(exported.folder / "idsync.db"))
     store.open()
     try:
         assert [line_of(event) for event in journal.events(store.reader())] == exported.lines

@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from support.stores import url_of
+
 from idsync.app import rules_of
 from idsync.audit import AuditEvent, first_break
 from idsync.clock import ManualClock
@@ -18,8 +20,8 @@ from idsync.store import directory, jobs, journal, ledger, people
 from idsync.store.db import Db
 from idsync.store.jobs import Job
 from idsync.store.ledger import Departure, Hold, HoldItem
+from idsync.store.opening import store_of
 from idsync.store.people import Conflict
-from idsync.store.sqlite import SqliteStore
 
 T = TypeVar("T")
 CONFIG: Mapping[str, Any] = {
@@ -45,7 +47,7 @@ class World:
 
     def __init__(self, folder: Path, **tables: Any) -> None:
         self.clock = ManualClock()
-        self.store = SqliteStore(f"sqlite:///{folder / 'idsync.db'}")
+        self.store = store_of(url_of(folder / "idsync.db"))
         self.store.open()
         self.woken = 0
         self.configure(**tables)

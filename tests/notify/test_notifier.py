@@ -32,7 +32,8 @@ from idsync.store import facts, journal, ledger, people
 from idsync.store.db import Db
 from idsync.store.ledger import HoldItem
 from idsync.store.notices import Notice, put
-from idsync.store.sqlite import SqliteStore, read_only
+from idsync.store.opening import store_of
+from idsync.store.sqlite import read_only
 
 from .standins import Hook, certificate, hook
 
@@ -59,7 +60,7 @@ class Place:
 
     def again(self) -> None:
         self.close()
-        self.store = SqliteStore(store_url(self.settings))
+        self.store = store_of(store_url(self.settings))
         self.store.open()
         loaded = config.load(str(self.settings), {}).config
         self.notifier = Notifier(self.store, lambda: loaded, self.clock, lambda *what: self.counted.append(what))

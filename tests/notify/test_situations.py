@@ -6,14 +6,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from support.stores import url_of
 
 from idsync.model import DepartureState, Event, Evidence, Lane
 from idsync.notify.situations import DAY, Ending, Watched, situations
 from idsync.store import facts, jobs, journal, ledger, notices, people, teamkeys, tokens
-from idsync.store.db import Db
+from idsync.store.db import Db, Store
 from idsync.store.ledger import Departure, HoldItem
 from idsync.store.notices import Notice
-from idsync.store.sqlite import SqliteStore
+from idsync.store.opening import store_of
 
 NOW = 1_800_000_000.0
 CERTIFICATE = Ending("the certificate of source entra", NOW + 13 * DAY, "upload another")
@@ -22,14 +23,14 @@ LONG_UP = Watched({"okta-poll": 300.0}, {"okta-push": 7 * DAY}, NOW - 30 * DAY)
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[SqliteStore]:
-    found = SqliteStore(f"sqlite:///{tmp_path / 'idsync.db'}")
+def store(tmp_path: Path) -> Iterator[Store]:
+    found = store_of(url_of(tmp_path / "idsync.db"))
     found.open()
     yield found
     found.close()
 
 
-def told(store: SqliteStore, watched: Watched = LONG_UP, now: float = NOW) -> list[tuple[Event, str]]:
+def told(store: Store, watched: Watched = LONG_UP, now: float = NOW) -> list[tuple[Event, str]]:
     return [(one.event, one.summary) for one in situations(store.reader(), watched, now)]
 
 
@@ -165,25 +166,25 @@ UNTRUE: dict[str, Write] = {
 
 
 @pytest.fixture
-def fresh(store: SqliteStore) -> SqliteStore:
+def fresh(store: Store) -> Store:
     """A store in which polling goes well, so that a test sees its own alone."""
     store.write(polled(0, 60.0))
     return store
 
 
 @pytest.mark.parametrize(("make", "event", "summary"), TRUE.values(), ids=TRUE)
-def test_it_is_true(fresh: SqliteStore, make: Write, event: Event, summary: str) -> None:
+def test_it_is_true(fresh: Store, make: Write, event: Event, summary: str) -> None:
     fresh.write(make)
     assert told(fresh) == [(event, summary)]
 
 
 @pytest.mark.parametrize("make", UNTRUE.values(), ids=UNTRUE)
-def test_it_is_not(fresh: SqliteStore, make: Write) -> None:
+def test_it_is_not(fresh: Store, make: Write) -> None:
     fresh.write(make)
     assert told(fresh) == []
 
 
-def test_a_gateway_that_is_down_later_on_has_proven_nothing(fresh: SqliteStore) -> None:
+def test_a_gateway_that_is_down_later_on_has_proven_nothing(fresh: Store) -> None:
     fresh.write(still_alive)
     (one,) = situations(fresh.reader(), LONG_UP, NOW)
     fresh.write(lambda db: notices.put(db, Notice("ops", one.event, one.subject, one.summary, "", NOW, told_at=NOW)))
@@ -195,7 +196,7 @@ def test_a_gateway_that_is_down_later_on_has_proven_nothing(fresh: SqliteStore) 
     assert told(fresh) == []
 
 
-def test_nothing_is_late_right_after_a_start(fresh: SqliteStore) -> None:
+def test_nothing_is_late_right_after_a_start(fresh: Store) -> None:
     fresh.write(polled(0, 10_000.0))
     fresh.write(pushed(8 * DAY))
     assert told(fresh, Watched(LONG_UP.polled, LONG_UP.pushed, NOW - 60.0)) == []
@@ -203,13 +204,13 @@ def test_nothing_is_late_right_after_a_start(fresh: SqliteStore) -> None:
 
 @pytest.mark.parametrize(("now", "word"), [(NOW - 2 * DAY, None), (NOW, "ends"), (NOW + 14 * DAY, "has ended")])
 def test_a_credential_is_told_of_before_it_ends_and_until_it_is_replaced(
-    fresh: SqliteStore, now: float, word: str | None
+    fresh: Store, now: float, word: str | None
 ) -> None:
     said = [summary for _, summary in told(fresh, Watched({}, {}, now, [CERTIFICATE]), now)]
     assert said == ([f"{CERTIFICATE.what} {word} at 2027-01-28T08:00:00.000Z"] if word else [])
 
 
-def test_a_token_is_told_of_until_another_one_outlives_it(fresh: SqliteStore) -> None:
+def test_a_token_is_told_of_until_another_one_outlives_it(fresh: Store) -> None:
     def make(name: str, ends: float | None) -> None:
         told_of = {"kind": "source", "name": "okta-push", "scope": "scim", "digest": name, "at": 0.0}
         fresh.write(lambda db: tokens.put_token(db, id=name, **told_of, expires_at=ends))  # type: ignore[arg-type]
@@ -222,7 +223,7 @@ def test_a_token_is_told_of_until_another_one_outlives_it(fresh: SqliteStore) ->
     assert told(fresh) == []
 
 
-def test_entries_that_are_told_are_found_without_reading_the_trail(store: SqliteStore) -> None:
+def test_entries_that_are_told_are_found_without_reading_the_trail(store: Store) -> None:
     sql = (
         "EXPLAIN QUERY PLAN SELECT * FROM audit WHERE action IN ('departure.reasserted', 'spend.after_departure')"
         " AND at > :since ORDER BY at, seq"

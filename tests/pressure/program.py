@@ -14,8 +14,8 @@ from support.daemon import Daemon
 from support.endpoint import Client
 from support.settings import store_url, write_settings
 
-from idsync.store.db import Db
-from idsync.store.sqlite import SqliteStore, read_only
+from idsync.store.db import Db, Store
+from idsync.store.opening import read_only, store_of
 
 SOURCES = ("okta", "entra", "exact")
 """The last one is strict."""
@@ -37,9 +37,9 @@ def write_site(folder: Path, gateway: str) -> Path:
 
 
 @contextmanager
-def store_before(settings: Path) -> Iterator[SqliteStore]:
+def store_before(settings: Path) -> Iterator[Store]:
     """Open the store of a daemon that is not running yet."""
-    store = SqliteStore(store_url(settings))
+    store = store_of(store_url(settings))
     store.open()
     try:
         yield store

@@ -20,7 +20,7 @@ from support.gateway import Gateway
 from support.settings import TOKEN, write_settings
 from support.waiting import until
 
-from idsync.store.sqlite import SqliteStore
+from idsync.store.db import Store
 from idsync.web.auth import ScimSource
 
 from .crowd import CLIENTS, at_once
@@ -165,7 +165,7 @@ def hang_up(line: socket.socket, *, reset: bool) -> None:
 
 
 @contextlib.contextmanager
-def slow_disk(store: SqliteStore) -> Iterator[None]:
+def slow_disk(store: Store) -> Iterator[None]:
     """Nothing is written before the block ends."""
     ready = threading.Event()
     store.submit(lambda db: ready.wait(60), urgent=True)  # a change that comes later does not overtake it

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support.stores import url_of
 
 from idsync.store import pruning
 from idsync.store.db import Db
-from idsync.store.sqlite import SqliteStore
+from idsync.store.opening import store_of
 
 PERSON = "INSERT INTO persons VALUES ('p', 'leo', NULL, 1, NULL, 1, 1)"
 RECORD = (
@@ -54,7 +55,7 @@ AT_REST = {
     ids=[*OPEN, *AT_REST],
 )
 def test_what_is_open_is_kept(tmp_path: Path, statements: list[str], taken: int) -> None:
-    store = SqliteStore(f"sqlite:///{tmp_path / 'idsync.db'}")
+    store = store_of(url_of(tmp_path / "idsync.db"))
     store.open()
 
     def fill(db: Db) -> None:

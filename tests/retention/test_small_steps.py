@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from support.stores import url_of
 
 from idsync.audit import first_break
 from idsync.clock import SystemClock
@@ -19,8 +20,9 @@ from idsync.model import Call, DepartureState, Evidence
 from idsync.retention.pruner import Kept, Pruner
 from idsync.retention.trail import Trimming
 from idsync.store import facts, journal, ledger, people, pruning
-from idsync.store.db import Db
+from idsync.store.db import Db, Store
 from idsync.store.ledger import Departure
+from idsync.store.opening import store_of
 from idsync.store.sqlite import SqliteStore
 
 T = TypeVar("T")
@@ -82,19 +84,19 @@ def fill(db: Db) -> None:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[SqliteStore]:
-    made = SqliteStore(f"sqlite:///{tmp_path / 'idsync.db'}")
+def store(tmp_path: Path) -> Iterator[Store]:
+    made = store_of(url_of(tmp_path / "idsync.db"))
     made.open()
     made.write(fill)
     yield made
     made.close()
 
 
-def pruner(store: SqliteStore, kept: Kept = KEPT) -> Pruner:
+def pruner(store: Store, kept: Kept = KEPT) -> Pruner:
     return Pruner(store, SystemClock(), lambda: kept, Uncounted())
 
 
-def trimmed(store: SqliteStore) -> dict[str, Any]:
+def trimmed(store: Store) -> dict[str, Any]:
     """Take out all but the newest entries, as if a file had been proven."""
     row = store.reader().one("SELECT hash FROM audit WHERE seq = :seq", seq=ENTRIES)
     assert row is not None
@@ -112,7 +114,7 @@ def left(db: Db) -> dict[str, bool]:
     return {row["id"]: bool(row["there"]) for row in rows}
 
 
-def killed(store: SqliteStore, work: str) -> None:
+def killed(store: Store, work: str) -> None:
     """Do it in a process that is killed in the middle, and take the store over from it."""
     store.close()
     here = Path(__file__)
@@ -125,7 +127,7 @@ def killed(store: SqliteStore, work: str) -> None:
     store.open()
 
 
-def test_a_turn_that_is_killed_loses_nothing_and_is_finished(store: SqliteStore) -> None:
+def test_a_turn_that_is_killed_loses_nothing_and_is_finished(store: Store) -> None:
     killed(store, "asyncio.run(pruner(store).beat())")
     half = left(store.reader())
     assert 0 < sum(half.values()) < LEAVERS
@@ -140,7 +142,7 @@ def test_a_turn_that_is_killed_loses_nothing_and_is_finished(store: SqliteStore)
     assert [key["id"] for key in (departure.receipt or {})["keys"]] == ["k0"]
 
 
-def test_a_trail_half_taken_out_is_whole_and_the_next_beat_takes_the_rest(store: SqliteStore) -> None:
+def test_a_trail_half_taken_out_is_whole_and_the_next_beat_takes_the_rest(store: Store) -> None:
     killed(store, "trimmed(store)")
     db = store.reader()
     assert 0 < journal.left_to_take(db) < ENTRIES
@@ -150,7 +152,7 @@ def test_a_trail_half_taken_out_is_whole_and_the_next_beat_takes_the_rest(store:
     assert trimmed_again(store) == 0
 
 
-def trimmed_again(store: SqliteStore) -> int:
+def trimmed_again(store: Store) -> int:
     made = journal.checkpoint(store.reader())
     assert made is not None
     proven: dict[str, Any] = {"last": made.seq, "hash": made.hash, "entries": made.entries, "sha256": made.sha256}
@@ -158,7 +160,7 @@ def trimmed_again(store: SqliteStore) -> int:
     return taken
 
 
-def test_who_waits_for_an_answer_overtakes(store: SqliteStore) -> None:
+def test_who_waits_for_an_answer_overtakes(store: Store) -> None:
     """Each push that comes during a turn is on disk while most is still to be taken, and no commit takes many rows."""
     seen: list[int] = []
 

@@ -13,13 +13,15 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from support.settings import write_settings
+from support.stores import url_of
 
 from idsync.cli.main import cli
 from idsync.clock import SystemClock
 from idsync.errors import IdsyncError
 from idsync.store import journal, ledger
 from idsync.store.db import Db
-from idsync.store.sqlite import GUARDS, SqliteStore
+from idsync.store.opening import store_of
+from idsync.store.sqlite import GUARDS
 
 DAY = 86400.0
 START = 1_767_225_600.0
@@ -56,7 +58,7 @@ class Place:
         return told
 
     def write(self, work: Callable[[Db], Any]) -> None:
-        store = SqliteStore(f"sqlite:///{self.folder / 'idsync.db'}")
+        store = store_of(url_of(self.folder / "idsync.db"))
         store.open()
         store.write(work)
         store.close()

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from support.stores import url_of
 
 from idsync.app import sink_problems, sinks_of
 from idsync.clock import SystemClock
 from idsync.config import Config, Loaded, load, place_of, shown, start_problems
 from idsync.errors import ConfigError
 from idsync.metrics import Metrics
-from idsync.store.sqlite import SqliteStore
+from idsync.store.opening import store_of
 
 from .handed import deliver, problems, refused
 
@@ -135,7 +136,7 @@ def test_what_can_be_seen_without_asking_is_told_and_keeps_no_daemon_from_starti
 
 def test_deliveries_are_counted(tmp_path: Path) -> None:
     (tmp_path / "keys").mkdir(mode=0o700)
-    store = SqliteStore(f"sqlite:///{tmp_path / 'idsync.db'}")
+    store = store_of(url_of(tmp_path / "idsync.db"))
     store.open()
     metrics = Metrics(store.reader, SystemClock().now)
     found = config(tmp_path, f'kind = "file"\npath = "{tmp_path}/keys/{{team}}"')

@@ -15,8 +15,8 @@ from sqlite_utils import Database
 
 from idsync.audit import GENESIS, first_break
 from idsync.store import journal
-from idsync.store.db import Db
-from idsync.store.sqlite import GUARDS, SqliteDb, SqliteStore
+from idsync.store.db import Db, Store
+from idsync.store.sqlite import GUARDS, SqliteDb
 
 ENTRIES = 30
 COPY = "SELECT {}, at, actor, action, subject, detail, prev, hash FROM audit"
@@ -36,7 +36,7 @@ def fill(db: Db, count: int) -> None:
 
 
 @pytest.fixture
-def trail(store: SqliteStore, tmp_path: Path) -> Iterator[sqlite3.Connection]:
+def trail(store: Store, tmp_path: Path) -> Iterator[sqlite3.Connection]:
     """A whole trail in a store nobody holds, open for somebody with an editor."""
 
     store.write(lambda db: fill(db, ENTRIES))
@@ -113,7 +113,7 @@ def test_a_field_of_another_type_is_a_break_and_can_be_shown(trail: sqlite3.Conn
         "INSERT INTO audit SELECT * FROM audit WHERE seq = 30 ON CONFLICT (seq) DO UPDATE SET subject = 'eve'",
     ],
 )
-def test_whatever_would_rewrite_the_trail_is_refused(store: SqliteStore, tmp_path: Path, statement: str) -> None:
+def test_whatever_would_rewrite_the_trail_is_refused(store: Store, tmp_path: Path, statement: str) -> None:
     """Through the store's own writer, and for somebody beside it; appending goes on."""
     store.write(lambda db: fill(db, ENTRIES))
     before = list(journal.events(store.reader()))
@@ -127,7 +127,7 @@ def test_whatever_would_rewrite_the_trail_is_refused(store: SqliteStore, tmp_pat
     assert first_break(journal.events(store.reader())) is None
 
 
-def test_a_start_puts_back_what_was_taken_away_or_changed(store: SqliteStore, tmp_path: Path) -> None:
+def test_a_start_puts_back_what_was_taken_away_or_changed(store: Store, tmp_path: Path) -> None:
     store.write(lambda db: fill(db, ENTRIES))
     store.close()
     with closing(sqlite3.connect(tmp_path / "idsync.db")) as other:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from dataclasses import replace
 from functools import partial
 
@@ -10,9 +9,8 @@ import pytest
 
 from idsync.model import DepartureState, Evidence
 from idsync.store import ledger, people, tokens
-from idsync.store.db import Db
+from idsync.store.db import Db, Store
 from idsync.store.ledger import Departure, HoldItem
-from idsync.store.sqlite import SqliteStore
 
 NOW = 1000.0
 ADA = Departure(
@@ -32,12 +30,12 @@ ADA = Departure(
 )
 
 
-def put(store: SqliteStore, *departures: Departure) -> None:
+def put(store: Store, *departures: Departure) -> None:
     for departure in departures:
         store.write(partial(ledger.put_departure, departure=departure))
 
 
-def test_a_departure_comes_back_as_it_was_put(store: SqliteStore) -> None:
+def test_a_departure_comes_back_as_it_was_put(store: Store) -> None:
     whole = replace(
         ADA,
         fenced_at=NOW + 1,
@@ -56,9 +54,9 @@ def test_a_departure_comes_back_as_it_was_put(store: SqliteStore) -> None:
     assert ledger.departure(store.reader(), "d-1") == whole
 
 
-def test_a_person_has_one_open_departure(store: SqliteStore) -> None:
+def test_a_person_has_one_open_departure(store: Store) -> None:
     put(store, ADA)
-    with pytest.raises(sqlite3.IntegrityError):
+    with pytest.raises(Exception, match=r"(?i)unique"):
         put(store, replace(ADA, id="d-2"))
     put(store, replace(ADA, closed_at=NOW + 1), replace(ADA, id="d-2", accepted_at=NOW + 2))
     opened = ledger.open_departure(store.reader(), "p-1")
@@ -67,7 +65,7 @@ def test_a_person_has_one_open_departure(store: SqliteStore) -> None:
     assert [departure.id for departure in ledger.departures_of(store.reader(), "p-1")] == ["d-1", "d-2"]
 
 
-def test_who_left_when_the_request_came_and_when_it_was_accepted_never_change(store: SqliteStore) -> None:
+def test_who_left_when_the_request_came_and_when_it_was_accepted_never_change(store: Store) -> None:
     put(store, ADA, replace(ADA, label="eve", person_id="p-9", received_at=0.0, accepted_at=0.0))
     found = ledger.departure(store.reader(), "d-1")
     assert found is not None
@@ -75,7 +73,7 @@ def test_who_left_when_the_request_came_and_when_it_was_accepted_never_change(st
 
 
 def test_pushed_departures_are_counted_by_source_and_time_and_only_of_people_with_something_to_lose(
-    store: SqliteStore,
+    store: Store,
 ) -> None:
     def person(name: str, account: str | None) -> str:
         return store.write(lambda db: people.new_person(db, name, NOW, account_id=account))
@@ -94,7 +92,7 @@ def test_pushed_departures_are_counted_by_source_and_time_and_only_of_people_wit
     assert ledger.pushed_since(store.reader(), "okta", NOW - 600) == 2
 
 
-def test_access_that_has_not_ended_and_deletions_not_proven_by_now_count_as_unverified(store: SqliteStore) -> None:
+def test_access_that_has_not_ended_and_deletions_not_proven_by_now_count_as_unverified(store: Store) -> None:
     mass, _ = store.write(lambda db: ledger.join_hold(db, "push:okta", "many", NOW))
     admin, _ = store.write(lambda db: ledger.join_hold(db, "last_admin:p-7", "the last admin", NOW))
     put(
@@ -118,7 +116,7 @@ def test_access_that_has_not_ended_and_deletions_not_proven_by_now_count_as_unve
     assert ledger.unverified(store.reader(), NOW) == 4, "whatever waits, access does not"
 
 
-def test_the_time_to_revoke_leaves_out_what_waited_on_purpose(store: SqliteStore) -> None:
+def test_the_time_to_revoke_leaves_out_what_waited_on_purpose(store: Store) -> None:
     put(
         store,
         replace(ADA, verified_at=NOW + 2),
@@ -134,12 +132,12 @@ def test_the_time_to_revoke_leaves_out_what_waited_on_purpose(store: SqliteStore
 # -- holds --------------------------------------------------------------------------------------------------------
 
 
-def join(store: SqliteStore, kind: str) -> tuple[str, bool]:
+def join(store: Store, kind: str) -> tuple[str, bool]:
     hold, is_new = store.write(lambda db: ledger.join_hold(db, kind, f"reason of {kind}", NOW))
     return hold.id, is_new
 
 
-def test_an_open_hold_of_a_kind_is_joined_and_a_decided_one_is_not(store: SqliteStore) -> None:
+def test_an_open_hold_of_a_kind_is_joined_and_a_decided_one_is_not(store: Store) -> None:
     first, is_new = join(store, "push:okta")
     assert is_new
     assert join(store, "push:okta") == (first, False)
@@ -151,7 +149,7 @@ def test_an_open_hold_of_a_kind_is_joined_and_a_decided_one_is_not(store: Sqlite
 
 
 @pytest.mark.parametrize(("decision", "still"), [(None, True), ("rejected", True), ("approved", False)])
-def test_deletion_waits_until_a_hold_is_approved(store: SqliteStore, decision: str | None, still: bool) -> None:
+def test_deletion_waits_until_a_hold_is_approved(store: Store, decision: str | None, still: bool) -> None:
     hold, _ = join(store, "push:okta")
     if decision is not None:
         store.write(lambda db: ledger.decide_hold(db, hold, decision, "ada", NOW))
@@ -160,7 +158,7 @@ def test_deletion_waits_until_a_hold_is_approved(store: SqliteStore, decision: s
     assert not ledger.hold_is_open(store.reader(), "unknown")
 
 
-def test_a_decision_is_made_once(store: SqliteStore) -> None:
+def test_a_decision_is_made_once(store: Store) -> None:
     hold, _ = join(store, "push:okta")
     store.write(lambda db: ledger.decide_hold(db, hold, "rejected", "ada", NOW))
     store.write(lambda db: ledger.decide_hold(db, hold, "approved", "eve", NOW + 1))
@@ -194,7 +192,7 @@ def test_the_checksum_does_not_depend_on_the_holds_id() -> None:
     assert ledger.checksum([ITEM]) == ledger.checksum([replace(ITEM, hold_id="other")])
 
 
-def test_who_came_back_is_dropped_from_open_holds_and_stays_in_decided_ones(store: SqliteStore) -> None:
+def test_who_came_back_is_dropped_from_open_holds_and_stays_in_decided_ones(store: Store) -> None:
     decided, _ = join(store, "push:okta")
 
     def fill(db: Db, hold: str) -> None:
@@ -213,20 +211,20 @@ def test_who_came_back_is_dropped_from_open_holds_and_stays_in_decided_ones(stor
 # -- beside the ledger --------------------------------------------------------------------------------------------
 
 
-def test_an_account_is_one_persons(store: SqliteStore) -> None:
+def test_an_account_is_one_persons(store: Store) -> None:
     store.write(lambda db: people.new_person(db, "ada", NOW, account_id="acc-1"))
-    with pytest.raises(sqlite3.IntegrityError):
+    with pytest.raises(Exception, match=r"(?i)unique"):
         store.write(lambda db: people.new_person(db, "eve", NOW, account_id="acc-1"))
 
 
-def test_a_key_that_is_doomed_once_is_doomed_for_good(store: SqliteStore) -> None:
+def test_a_key_that_is_doomed_once_is_doomed_for_good(store: Store) -> None:
     key = people.BlockedKey("k", "p-1", "acc-1", None, doomed=True)
     store.write(lambda db: people.note_blocked(db, key, NOW))
     store.write(lambda db: people.note_blocked(db, replace(key, doomed=False), NOW))
     assert people.blocked_keys(store.reader(), "p-1") == [key]
 
 
-def test_a_conflict_is_open_once_and_can_come_again_after_it_was_settled(store: SqliteStore) -> None:
+def test_a_conflict_is_open_once_and_can_come_again_after_it_was_settled(store: Store) -> None:
     def note(db: Db) -> bool:
         return people.open_conflict(db, "account", "p-1", "two accounts", "idsync link", NOW)
 
@@ -237,12 +235,12 @@ def test_a_conflict_is_open_once_and_can_come_again_after_it_was_settled(store: 
     assert store.write(note)
 
 
-def test_a_generation_only_rises(store: SqliteStore) -> None:
+def test_a_generation_only_rises(store: Store) -> None:
     person = store.write(lambda db: people.new_person(db, "ada", NOW))
     assert [store.write(lambda db: people.bump_generation(db, person)) for _ in range(3)] == [1, 2, 3]
 
 
-def test_a_token_is_revoked_once_and_then_dead(store: SqliteStore) -> None:
+def test_a_token_is_revoked_once_and_then_dead(store: Store) -> None:
     store.write(lambda db: tokens.put_token(db, id="t", kind="source", name="okta", scope="scim", digest="d", at=NOW))
     assert [token.id for token in tokens.live_tokens(store.reader())] == ["t"]
     assert store.write(lambda db: tokens.revoke_token(db, "t", NOW))

@@ -13,8 +13,7 @@ from urllib.parse import urlsplit
 from idsync.intake import Intake
 from idsync.model import Group, GroupFacts, Origin, User, UserFacts
 from idsync.store import directory
-from idsync.store.db import Db
-from idsync.store.sqlite import SqliteStore
+from idsync.store.db import Db, Store
 from support.settings import SOURCE, TOKEN
 
 T = TypeVar("T")
@@ -29,7 +28,7 @@ def mail(login: str) -> str:
 class Directory:
     """Edits through `intake`, each in a transaction of its own, as the SCIM endpoint makes them."""
 
-    def __init__(self, store: SqliteStore, intake: Intake, source: str = SOURCE) -> None:
+    def __init__(self, store: Store, intake: Intake, source: str = SOURCE) -> None:
         self._store = store
         self._intake = intake
         self.source = source

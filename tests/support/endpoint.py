@@ -21,9 +21,11 @@ from idsync.intake import Intake
 from idsync.policy import Rules
 from idsync.scim.extensions import Extension
 from idsync.store import tokens
-from idsync.store.sqlite import SqliteStore
+from idsync.store.db import Store
+from idsync.store.opening import store_of
 from idsync.web.auth import ScimSource
 from idsync.web.scim import ScimApp, ScimMount, scim_app
+from support.stores import url_of
 
 PREFIX = "/scim/v2"
 USER = "urn:ietf:params:scim:schemas:core:2.0:User"
@@ -129,7 +131,7 @@ class Served:
     """A running endpoint: `clients` by source, `counted` what the metrics were told."""
 
     port: int
-    store: SqliteStore
+    store: Store
     app: ScimApp
     clients: dict[str, Client]
     counted: list[tuple[str, str, int, float]] = field(default_factory=list)
@@ -143,7 +145,7 @@ def digest(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
-def add_token(store: SqliteStore, source: str, secret: str, kind: str = "source") -> None:
+def add_token(store: Store, source: str, secret: str, kind: str = "source") -> None:
     """Make a token the way `idsync token new` does."""
     name = f"token-{secret}"
     store.write(
@@ -161,7 +163,7 @@ def build(
     extensions: Sequence[Extension] = (),
 ) -> Served:
     """Open a store with a token for every source and build the endpoint over it; nothing listens yet."""
-    store = SqliteStore(f"sqlite:///{folder / 'idsync.db'}")
+    store = store_of(url_of(folder / "idsync.db"))
     store.open()
     for name in sources:
         add_token(store, name, f"secret-of-{name}")

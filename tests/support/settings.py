@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from support.stores import url_of
+
 ADMIN_KEY = "sk-admin-1234"
 TOKEN = "idsync_token-of-the-test-source-0123456789"
 SOURCE = "okta"
@@ -24,7 +26,7 @@ def write_settings(folder: Path, gateway: str, **changed: Any) -> Path:
         (folder / secret).chmod(0o600)
     tree: Tree = {
         "server": {"port": 0, "ops_port": 0},
-        "store": {"url": f"sqlite:///{folder / 'idsync.db'}"},
+        "store": {"url": url_of(folder / "idsync.db")},
         "routero": {
             "base_url": gateway,
             "admin_key_file": str(folder / "admin.key"),
@@ -44,7 +46,7 @@ def write_settings(folder: Path, gateway: str, **changed: Any) -> Path:
 
 def store_url(settings: Path) -> str:
     """Return the address of the store beside this configuration."""
-    return f"sqlite:///{settings.parent / 'idsync.db'}"
+    return url_of(settings.parent / "idsync.db")
 
 
 def toml(tree: Tree) -> str:

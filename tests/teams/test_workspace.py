@@ -9,6 +9,7 @@ import pytest
 from cli.site import run as idsync
 from support.fixtures import both_dialects
 from support.gateway import Gateway
+from support.stores import url_of
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "workspace.toml"
 GUIDE: dict[str, dict[str, Any]] = {
@@ -27,7 +28,7 @@ def environ(tmp_path: Path, gateway: Gateway, dialect: str) -> dict[str, str]:
         "IDSYNC_ROUTERO__BASE_URL": gateway.url,
         "IDSYNC_ROUTERO__ADMIN_KEY_FILE": str(key),
         "IDSYNC_ROUTERO__DIALECT": dialect,
-        "IDSYNC_STORE__URL": f"sqlite:///{tmp_path / 'idsync.db'}",
+        "IDSYNC_STORE__URL": url_of(tmp_path / "idsync.db"),
     }
 
 

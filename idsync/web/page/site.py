@@ -28,7 +28,7 @@ from starlette.routing import Route
 from idsync.clock import Clock
 from idsync.config import Config
 from idsync.errors import HeldByGuard, IdsyncError, IncompleteSource, NotFound, StoreError
-from idsync.store.sqlite import SqliteStore
+from idsync.store.db import Store
 from idsync.web.auth import Tokens
 from idsync.web.limits import Gone, TooLarge, TooSlow, read_body
 from idsync.web.page import departures, doors, holds, lists, overview, parts
@@ -75,7 +75,7 @@ class StatusPage:
     def __init__(
         self,
         *,
-        store: SqliteStore,
+        store: Store,
         clock: Clock,
         tokens: Tokens,
         config: Callable[[], Config],

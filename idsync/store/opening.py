@@ -1,0 +1,59 @@
+"""Stores by their address: `sqlite:///` is a file of one process, `postgresql://` a database that many share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
+
+from idsync.errors import StoreError
+from idsync.store import sqlite
+from idsync.store.address import Address, is_shared
+from idsync.store.db import Db, Store
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+MISSING = "store.url is a PostgreSQL address, for which psycopg is not installed; pip install 'idsync[postgres]'"
+
+
+def _postgres() -> ModuleType:
+    try:
+        from idsync.store import postgres
+    except ImportError as error:
+        raise StoreError(MISSING) from error
+    return postgres
+
+
+def store_of(url: str, *, password: Callable[[], str] | None = None, role: str = "all") -> Store:
+    """Return the store of an address, not opened yet.
+
+    Raises:
+        StoreError: the address is of no kind that is known, or what it needs is not installed.
+    """
+    if is_shared(url):
+        made: Store = _postgres().PostgresStore(url, password=password, role=role)
+        return made
+    return sqlite.SqliteStore(url)
+
+
+def read_only(url: str, password: Callable[[], str] | None = None) -> AbstractContextManager[Db]:
+    """Open a store that daemons may be using, for reading.
+
+    Raises:
+        StoreError: there is no store yet, or it cannot be read.
+    """
+    if is_shared(url):
+        opened: AbstractContextManager[Db] = _postgres().read_only(url, password)
+        return opened
+    return sqlite.read_only(url)
+
+
+def exists(url: str) -> bool:
+    """Tell whether there is a store; of a shared one it is assumed."""
+    return is_shared(url) or sqlite.path_of(url).exists()
+
+
+def shown(url: str) -> str:
+    """Return an address as it may be printed."""
+    return str(Address(url)) if is_shared(url) else url
