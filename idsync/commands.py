@@ -166,7 +166,7 @@ class Commands:
             await self._renew_exposed()
         else:
             await self._wait_for(banned["person"], wait)
-        return self._revoked(banned)
+        return self._revoked(banned, received_at)
 
     async def _whom(self, user: str) -> tuple[Person | None, GatewayUser | None]:
         """Find whom a name means: a person of a source, else an account of the gateway."""
@@ -229,13 +229,15 @@ class Commands:
         job = jobs.get(self.store.reader(), person_id)
         return departure is None or (departure.verified_at is not None and (job is None or job.waiting))
 
-    def _revoked(self, banned: dict[str, Any]) -> dict[str, Any]:
+    def _revoked(self, banned: dict[str, Any], received_at: float) -> dict[str, Any]:
+        """Return how it stands. `had_left`: the departure is an earlier one, whose times are not those of this command."""
         departure = ledger.open_departure(self.store.reader(), banned["person"])
         job = jobs.get(self.store.reader(), banned["person"])
         pending = job is not None and not job.waiting
         error = job.last_error if job is not None and pending else None
         return {
             **banned,
+            "had_left": departure is not None and departure.received_at < received_at,
             "pending": pending,
             "error": error,
             "departure": departure_view(self.store.reader(), departure) if departure is not None else None,

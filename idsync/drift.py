@@ -20,13 +20,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from idsync.engine.admins import MASTER
+from idsync.engine.admins import MASTER, people_on
 from idsync.model import GATEWAY, MANAGED, GatewayKey, GatewayTeam, GivenRole
 from idsync.plan import Gatewayscape, WantedTeam, differences
 from idsync.policy import ADMIN_ROLES, TEAM_ADMIN, Rules, role_to_set
 from idsync.store import exposure, facts, people, roles
 from idsync.store.db import Db
 from idsync.store.exposure import Exposed
+from idsync.words import count, setting
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ def _accounts(scape: Gatewayscape, known: Accounted) -> Iterator[Drift]:
     for user in scape.users.values():
         if user.user_id not in known.accounts and user.user_id != MASTER:
             keys = scape.keys.get(user.user_id, ())
-            detail = f"{user.email or 'no e-mail'}, {user.role or 'no role'}, {len(keys)} key(s)"
+            detail = f"{user.email or 'no e-mail'}, {user.role or 'no role'}, {count(len(keys), 'key')}"
             yield Drift(
                 "account",
                 user.user_id,
@@ -158,7 +159,7 @@ def _teams(scape: Gatewayscape, wanted: Sequence[WantedTeam], known: Accounted) 
     for team in scape.teams:
         configured = ids.get(team.team_id)
         if configured is None:
-            detail = f"{len(team.members)} member(s); not in the configuration"
+            detail = f"{count(people_on(team), 'member')}; not in the configuration"
             remedy = f"idsync teams retire {team.team_id}" if team.team_id in left_over else ""
             yield Drift("team", team.alias or team.team_id, detail, None, remedy)
             continue
@@ -180,7 +181,7 @@ def _teams(scape: Gatewayscape, wanted: Sequence[WantedTeam], known: Accounted) 
 def _settings(configured: WantedTeam, team: GatewayTeam) -> Iterator[Drift]:
     left = "configure it so, or change it back at the gateway"
     for name, shown in differences(configured, team).items():
-        detail = f"{name} is {shown!r}, and {configured.settings[name]!r} in the configuration"
+        detail = f"{name} is {setting(shown)} here, {setting(configured.settings[name])} in the configuration"
         remedy = "idsync reconcile puts it back" if configured.drift == "restore" else left
         yield Drift("team setting", configured.alias, detail, None, remedy)
     if team.blocked:

@@ -25,6 +25,7 @@ from typing import Any, Literal
 
 from idsync.model import MANAGED, GatewayKey, GatewayTeam, GatewayUser, GivenRole, Standing
 from idsync.policy import ORG_ADMIN, role_to_set, team_role_to_set
+from idsync.words import setting
 
 METADATA = "metadata."
 """What the name of a team's setting begins with when it is a key of the metadata."""
@@ -268,7 +269,7 @@ def _plan_team(
     if not candidates:
         fields = {"team_id": team.team_id, **team.settings}
         why = "; ".join(
-            ["the configuration names it", *(f"{name}: {value!r}" for name, value in team.settings.items())]
+            ["the configuration names it", *(f"{name}: {setting(value)}" for name, value in team.settings.items())]
         )
         return [Change("team.create", team.alias, team.team_id, why, fields=fields)]
     if len(candidates) > 1:
@@ -305,7 +306,9 @@ def _update(team: WantedTeam, found: GatewayTeam, applied: Mapping[str, Any]) ->
         ("team.drift", theirs, "there, here"),
     ):
         if names:
-            told = (f"{name}: {differing[name]!r} {between} {team.settings[name]!r}" for name in sorted(names))
+            told = (
+                f"{name}: {setting(differing[name])} {between} {setting(team.settings[name])}" for name in sorted(names)
+            )
             why = "; ".join(told)
             fields = {name: value for name, value in team.settings.items() if name in names}
             changes.append(Change(kind, team.alias, found.team_id, why, fields=fields))

@@ -109,7 +109,8 @@ class Changes:
     """What a source says has changed since a cursor: users seen anew, groups read again in full, ids to look up.
 
     Whoever is not named has not changed. `look_up` names users of whom only a look by id can tell. `cursor` is stored
-    after all of it was taken in, never before; `more`: ask again at once.
+    after all of it was taken in, never before; `more`: ask again at once; `unsaid`: events tell that more has changed
+    than they name, so `changes` should be asked for now.
     """
 
     source: str
@@ -119,6 +120,7 @@ class Changes:
     look_up: frozenset[str] = frozenset()
     cursor: str = ""
     more: bool = False
+    unsaid: bool = False
 
 
 class Parts(Protocol):

@@ -38,6 +38,7 @@ from idsync.web.scim import BODY_SECONDS
 from idsync.web.scim_core import MAX_WORK
 from idsync.web.scim_storage import SCAN
 from idsync.web.servers import HEAD, HEAD_SECONDS
+from idsync.words import duration
 
 ROOT = Path(__file__).resolve().parent.parent
 MADE = "<!-- Written by tools/reference.py; change the code or config.example.toml, then run it again. -->"
@@ -193,13 +194,6 @@ def written(field: FieldInfo, value: Any) -> str:
     if kind_of(field.annotation, field.metadata) == "duration":
         return f"`{toml(duration(value))}`"
     return f"`{toml(value)}`"
-
-
-def duration(seconds: float) -> str:
-    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
-        if seconds > length and seconds % length == 0:
-            return f"{seconds / length:.0f}{unit}"
-    return f"{seconds:g}s"
 
 
 def toml(value: Any) -> str:

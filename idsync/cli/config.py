@@ -10,6 +10,7 @@ import click
 
 from idsync.cli.client import JSON, asking_the_gateway, from_the_store, loaded, say, settings, show, table
 from idsync.errors import ConfigError, UsageError
+from idsync.words import count
 
 if TYPE_CHECKING:
     from idsync.config import Config
@@ -96,7 +97,7 @@ def import_(ctx: click.Context, output: Path | None, as_json: bool) -> int:
         show(asdict(what))
     elif output is not None:
         _write(output, toml(what))
-        say(f"{output}: {len(what.teams)} team(s), {len(what.roles)} role(s)", err=True)
+        say(f"{output}: {count(len(what.teams), 'team')}, {count(len(what.roles), 'role')}", err=True)
     else:
         for line in toml(what).splitlines():
             say(line)

@@ -50,15 +50,18 @@ def _keep(folder: Path) -> int:
     from idsync.demo.stage import staged
 
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
-    with staged(folder, dialect="litellm", fence=True, ports=(8080, 9090, 4000)) as stage:
+    with staged(folder, dialect="litellm", fence=True, ports=(8080, 9090, 4000), cache_ttl=2.0) as stage:
         token = stage.tokens["okta"]
+        operator = stage.idsync("token", "new", "--operator", "you", "--scope", "approve", "--expires", "1d")
         click.echo(f"SCIM      {stage.scim_url}   (source okta)")
         click.echo(f"token     {token}")
         click.echo(f"gateway   {stage.sandbox.url}   (stand-in, 3 replicas; its log: {stage.sandbox.url}/_sandbox/log)")
+        click.echo(f"page      {stage.ops_url}/   (the status page; paste the operator token into its form)")
+        click.echo(f"operator  {operator}")
         click.echo(f"metrics   {stage.ops_url}/metrics")
         click.echo(f"commands  {sys.argv[0]} -c {folder}/config.toml status")
         click.echo(
-            f"a drill   {sys.argv[0]} -c {folder}/config.toml drill   (about a minute: the stand-in's cache time)"
+            f"a drill   {sys.argv[0]} -c {folder}/config.toml drill   (some seconds: a deleted key lives 2 s here)"
         )
         click.echo("")
         click.echo("try:")

@@ -8,6 +8,7 @@ import click
 
 from idsync.cli.client import JSON, reading, say, settings, show
 from idsync.errors import NotFound
+from idsync.words import count
 
 
 @click.command()
@@ -48,16 +49,15 @@ def _print(view: dict[str, Any], *, with_receipt: bool) -> None:
     if not with_receipt:
         return
     say(f"    cause: {view['cause']}; gateway account {view['gateway_user_id'] or 'none'}; fence {view['fence']}")
-    for stage, at in view["stages"].items():
-        say(f"    {stage:9} {at}")
+    for stage, at in sorted(view["stages"].items(), key=lambda reached: reached[1]):
+        _line(stage.replace("_", " "), at)
     receipt = view["receipt"]
     for what, how in sorted(receipt.get("features", {}).items()):
-        say(f"    gateway   {what}: {how}")
+        _line("gateway", f"{what}: {how}")
     for look in receipt.get("read_backs", []):
-        say(
-            f"    read back {look['at']}  {look['verdict']}: {look['keys_listed']} key(s) listed,"
-            f" {look['keys_asked_by_id']} asked by id, {look['teams']} team(s), fence {'yes' if look['fenced'] else 'no'}"
-        )
+        seen = f"{count(look['keys_listed'], 'key')} listed, {look['keys_asked_by_id']} asked by id"
+        also = f"{count(look['teams'], 'team')}, fence {'yes' if look['fenced'] else 'no'}"
+        _line("read back", f"{look['at']}  {look['verdict']}: {seen}, {also}")
     for key in receipt.get("keys", []):
         say(f"    key gone: {key['alias'] or key['name'] or key['id']} (team {key['team_id'] or '-'})")
     for team in receipt.get("teams", []):
@@ -80,3 +80,7 @@ def _print(view: dict[str, Any], *, with_receipt: bool) -> None:
         say(f"    another account with their e-mail: {account}")
     for sentence in receipt.get("left_standing", []):
         say(f"    left standing: {sentence}")
+
+
+def _line(what: str, told: str) -> None:
+    say(f"    {what:12}  {told}")

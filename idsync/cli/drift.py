@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from idsync.cli.client import JSON, asking_the_gateway, from_the_store, say, settings, show, table
+from idsync.words import count, to_the_second
 
 if TYPE_CHECKING:
     from idsync.config import Config
@@ -21,16 +22,21 @@ if TYPE_CHECKING:
 @JSON
 @click.pass_context
 def drift(ctx: click.Context, as_json: bool) -> int:
-    """What the gateway has that no source accounts for; needs only the gateway, and changes nothing."""
+    """What the gateway has that no source accounts for, or that is not as configured.
+
+    Needs only the gateway, and changes nothing.
+    """
     found = _drift(settings(ctx))
     if as_json:
         show([asdict(one) for one in found])
     elif found:
-        rows = [(one.kind, one.what, one.detail, one.last_used_at or "-", one.remedy) for one in found]
+        rows = [
+            (one.kind, one.what, one.detail, to_the_second(one.last_used_at or "-"), one.remedy or "-") for one in found
+        ]
         table(rows, ("WHAT", "NAME", "DETAIL", "LAST USED", "WHAT TO DO"))
-        say(f"{len(found)} thing(s) that nobody accounts for")
+        say(f"{count(len(found), 'difference')}: accounted for by no source, or not as configured")
     else:
-        say("nothing: sources account for all the gateway has")
+        say("nothing: sources account for all the gateway has, and its teams are as configured")
     return 3 if found else 0
 
 

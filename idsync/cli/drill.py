@@ -8,6 +8,7 @@ import click
 
 from idsync.cli.client import JSON, ask, say, settings, show, table, who
 from idsync.errors import UsageError
+from idsync.words import at_most
 
 
 @click.command()
@@ -48,20 +49,20 @@ def _print(result: dict[str, Any]) -> None:
         )
         for entry in result["replicas"]
     ]
-    say("how long each replica went on taking a key, by what was done:")
-    table(rows, ("SOMEBODY LEFT", "ONLY FENCED", "ONLY DELETED", "REPLICA"))
-    if not result["replicas_told_apart"]:
-        say("routero.replica_urls is empty: processes behind that address were not told apart")
+    apart = result["replicas_told_apart"]
+    say(f"how long {'each replica' if apart else 'the gateway'} went on taking a key, by what was done:")
+    table(rows, ("SOMEBODY LEFT", "ONLY FENCED", "ONLY DELETED", "REPLICA" if apart else "ADDRESS"))
+    if not apart:
+        say("routero.replica_urls is empty: one address was tried, and which processes are behind it is not known")
     if result["refused_seconds"] is not None:
-        say(
-            f"the last refusal came {_in_seconds(result['refused_seconds'])} after the push (source {result['source']})"
-        )
-    if result["verified_seconds"] is not None:
-        say(f"the departure was verified {_in_seconds(result['verified_seconds'])} after it")
+        verified = result["verified_seconds"]
+        then = "" if verified is None else f", the departure verified after {_in_seconds(verified)}"
+        refused = f"the last refusal after {_in_seconds(result['refused_seconds'])}"
+        say(f"counted from the push (source {result['source']}): {refused}{then}")
     if result["fence"]["verdict"] is not None:
         say(f"fence: {result['fence']['verdict']}")
     if result["cache_window_seconds"] is not None:
-        say(f"a deleted key may live up to {_in_seconds(result['cache_window_seconds'])} here")
+        say(f"a deleted key may live up to {at_most(result['cache_window_seconds'])} here")
     for problem in result["problems"]:
         say(f"FAILED {problem['what']}")
 

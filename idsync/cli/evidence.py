@@ -12,6 +12,7 @@ import click
 
 from idsync.cli.client import loaded, reading, say, show
 from idsync.errors import IdsyncError, UsageError
+from idsync.words import count
 
 if TYPE_CHECKING:
     from idsync.evidence.pack import Pack
@@ -113,9 +114,11 @@ def _put(file: Path, raw: bytes) -> None:
 
 
 def _tell(pack: Pack, output: Path) -> None:
-    count, audit = pack.summary["population"], pack.summary["audit"]
-    say(f"{output}: {count['leavers']} leaver(s), {count['suspensions']} suspension(s), {count['verified']} verified")
-    for what, number in count["exceptions"].items():
+    people, audit = pack.summary["population"], pack.summary["audit"]
+    say(
+        f"{output}: {count(people['leavers'], 'leaver')}, {count(people['suspensions'], 'suspension')}, {people['verified']} verified"
+    )
+    for what, number in people["exceptions"].items():
         say(f"  exception {what}: {number}")
     if pack.chain.whole:
         say(f"audit trail whole: {audit['entries']} entries, head {audit['head']}")

@@ -41,6 +41,7 @@ def _print(found: dict[str, Any]) -> None:
     )
     for reason in found["because"]:
         say(f"  {reason['what']}: {reason['why']}")
+    verb = "gives" if found["standing"] == "present" else "would give"
     for record in found["records"]:
         gone = ", deleted" if record["deleted"] else ""
         unused = "" if record["configured"] else " (not in the configuration any more: does not count)"
@@ -48,7 +49,7 @@ def _print(found: dict[str, Any]) -> None:
             f"record of {record['source']}{unused}: {record['user_name']} {record['says']}{gone}, as of {record['as_of']}"
         )
         for group in record["groups"]:
-            say(f"  in {group['group']}: gives {', '.join(group['gives']) or 'nothing'}")
+            say(f"  in {group['group']}: {verb} {', '.join(group['gives']) or 'nothing'}")
         for ended in record["ended"]:
             say(f"  not in {ended['group']} since {ended['at']}")
     for team in found["teams"]:

@@ -8,6 +8,7 @@ import click
 
 from idsync.cli.client import JSON, ask, reading, say, settings, show, who
 from idsync.errors import NotFound
+from idsync.words import count
 
 
 @click.group()
@@ -25,7 +26,9 @@ def list_(ctx: click.Context, as_json: bool) -> int:
         show(views)
         return 0
     for view in views:
-        say(f"{view['id']}  {len(view['people'])} person(s)  checksum {view['checksum']}  {view['reason']}")
+        say(
+            f"{view['id']}  {count(len(view['people']), 'person', 'people')}  checksum {view['checksum']}  {view['reason']}"
+        )
     if not views:
         say("no open holds")
     return 0
@@ -66,7 +69,7 @@ def show_(ctx: click.Context, hold_id: str, as_json: bool) -> int:
 def approve(ctx: click.Context, hold_id: str, checksum: str) -> int:
     """Let go what a hold keeps back, exactly as it was shown."""
     result = ask(settings(ctx), "holds.approve", hold_id=hold_id, checksum=checksum, by=who())
-    say(f"approved; {result['released']} item(s) released")
+    say(f"approved; {count(result['released'], 'item')} released")
     return 0
 
 
@@ -76,5 +79,5 @@ def approve(ctx: click.Context, hold_id: str, checksum: str) -> int:
 def reject(ctx: click.Context, hold_id: str) -> int:
     """Keep for good what a hold keeps back."""
     result = ask(settings(ctx), "holds.reject", hold_id=hold_id, by=who())
-    say(f"rejected; {result['kept']} item(s) stay as they are")
+    say(f"rejected; {count(result['kept'], 'item stays as it is', 'items stay as they are')}")
     return 0

@@ -10,6 +10,7 @@ import click
 
 from idsync.cli.client import JSON, ask, reading, say, settings, show, table, who
 from idsync.errors import ConfigError, NotFound, UsageError
+from idsync.words import duration, to_the_second
 
 if TYPE_CHECKING:
     from idsync.config import Config
@@ -89,8 +90,8 @@ def _listed_row(row: dict[str, Any]) -> tuple[str, ...]:
         row["team"] or "-",
         row["owner"] or "-",
         "-" if created is None else ago(max(0.0, SystemClock().now() - created)),
-        row["last_used"] or "never, or not told",
-        row["expires"] or ("never" if row["key_id"] else "-"),
+        to_the_second(row["last_used"] or "never, or not told"),
+        to_the_second(row["expires"] or "") or ("never" if row["key_id"] else "-"),
         "-" if row["spend"] is None else f"{row['spend']:.4f}",
         row["rotation"] or "not kept by idsync",
     )
@@ -154,7 +155,7 @@ def _seconds(text: str) -> float:
 
 
 def _until(made: dict[str, Any]) -> str:
-    return f"until {made['expires']}" if made["expires"] else "for ever"
+    return f"until {to_the_second(made['expires'])}" if made["expires"] else "for ever"
 
 
 # -- rotate -----------------------------------------------------------------------------------------------------------
@@ -181,7 +182,11 @@ def rotate(ctx: click.Context, alias: str, compromised: bool, dry_run: bool, as_
         said = "is delivered, but" if done["rotated"] else "is not rotated, the old one works on:"
         say(f"key {alias} {said} {done['error']}")
     else:
-        ends = f"the old one ends at {done['old_ends'][0]}" if done["old_ends"] else "the old one is read back as gone"
+        ends = (
+            f"the old one ends at {to_the_second(done['old_ends'][0])}"
+            if done["old_ends"]
+            else "the old one is read back as gone"
+        )
         say(f"key {alias} is rotated: {done['key_id']} is delivered, {ends}")
     if dry_run:
         return 3
@@ -190,7 +195,7 @@ def rotate(ctx: click.Context, alias: str, compromised: bool, dry_run: bool, as_
 
 def _print_plan(config: Config, done: dict[str, Any], compromised: bool) -> None:
     (team, key), *_ = [(team, key) for team in config.teams for key in team.keys if key.alias == done["alias"]]
-    grace = "at once" if compromised or not key.grace else f"after {key.grace:g} s"
+    grace = "at once" if compromised or not key.grace else f"after {duration(key.grace)}"
     say(f"would make a key for team {team.alias}, deliver it to sink {key.sink}, and end {done['key_id']} {grace}")
     for change in done["changes"]:
         say(f"due anyhow: {change['why']}")
@@ -240,11 +245,11 @@ def _exposed_row(view: dict[str, Any]) -> tuple[str, ...]:
     spend = "-" if view["spend"] is None else f"{view['spend']:.4f}"
     return (
         view["user"],
-        ("" if view["departure"] else MOVED) + view["departed"],
+        ("" if view["departure"] else MOVED) + to_the_second(view["departed"]),
         view["alias"] or view["name"] or view["key_id"],
         view["team"] or "-",
         view["why"],
-        view["last_used"] or "never, or not told",
+        to_the_second(view["last_used"] or "never, or not told"),
         spend,
         view["rotation"],
     )

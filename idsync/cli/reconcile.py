@@ -9,6 +9,7 @@ import click
 from idsync.cli.client import JSON, ask, say, settings, show
 from idsync.cli.progress import shown
 from idsync.errors import UsageError
+from idsync.words import count, to_the_second
 
 WORDS = {
     "person.fence": "fence",
@@ -74,8 +75,10 @@ def _print(result: dict[str, Any], dry_run: bool) -> None:
     else:
         people = {change["person_id"] for change in changes if change["person_id"]}
         verb = "would be made" if dry_run else "found and handed to the engine"
-        count = sum(change["kind"] != "team.drift" for change in changes)
-        say(f"{count} change(s) {verb}, {len(people)} person(s) concerned; checksum {result['checksum']}")
+        made = sum(change["kind"] != "team.drift" for change in changes)
+        say(
+            f"{count(made, 'change')} {verb}, {count(len(people), 'person', 'people')} concerned; checksum {result['checksum']}"
+        )
     _print_teams(result)
     for alias, why in result["failed"].items():
         say(f"failed: {alias if alias.startswith('[') else f'team {alias}'}: {why}")
@@ -86,7 +89,7 @@ def _print(result: dict[str, Any], dry_run: bool) -> None:
     for job in result["unfinished"]:
         say(f"unfinished: person {job['person']}: {job['error']} (tried {job['attempts']} times; tried again)")
     if result["open_holds"]:
-        say(f"{result['open_holds']} hold(s) wait for a person: idsync holds list")
+        say(f"{count(result['open_holds'], 'hold waits', 'holds wait')} for a person: idsync holds list")
 
 
 def _print_teams(result: dict[str, Any]) -> None:
@@ -94,9 +97,9 @@ def _print_teams(result: dict[str, Any]) -> None:
     for alias, team_id in result["adopted"].items():
         say(f"note: team {alias} ({team_id}) is taken over as it is")
     judged = result["removals"]
-    for alias, count in result["extra_members"].items():
+    for alias, number in result["extra_members"].items():
         if not any(extra["team"] == alias for extra in judged):
-            say(f"note: team {alias} has {count} member(s) that no source put there; left alone")
+            say(f"note: team {alias} has {count(number, 'member')} that no source put there; left alone")
     for extra in judged:
         if extra["verdict"] != "goes":
             say(
@@ -118,7 +121,7 @@ def _print_poll(poll: dict[str, Any], dry_run: bool) -> None:
             + (f": {loss['reason']}" if loss["reason"] else "")
         )
         for key in loss.get("keys", ()):
-            used = key["last_used_at"] or "never used"
+            used = to_the_second(key["last_used_at"] or "never used")
             say(f"{'':10}   key {key['alias'] or key['name'] or '?'}, last use {used}")
     for user, group in poll["joins"]:
         say(f"{'would join' if dry_run else 'joined':10} {user}  {group}  ({name})")
@@ -129,7 +132,8 @@ def _print_poll(poll: dict[str, Any], dry_run: bool) -> None:
     if poll["frozen"]:
         say(f"frozen: nothing of {name} was written; idsync thaw --reason TEXT")
     say(
-        f"{name}: {poll['listed']} people listed, {len(poll['losses'])} loss(es), {len(poll['joins'])} membership(s) new"
+        f"{name}: {count(poll['listed'], 'person', 'people')} listed, {count(len(poll['losses']), 'loss', 'losses')},"
+        f" {count(len(poll['joins']), 'new membership')}"
     )
 
 

@@ -9,6 +9,7 @@ import click
 
 from idsync.cli.client import JSON, ask, say, settings, show, who
 from idsync.errors import UsageError
+from idsync.words import count, to_the_second
 
 
 @click.command()
@@ -68,8 +69,8 @@ def _print_radius(radius: dict[str, Any]) -> None:
         say(f"  not touched: account {account} with their e-mail, linked to nobody")
     sums = radius["sums"]
     say(
-        f"  ends: {_many(sums['keys'], 'key')} of {_many(sums['accounts'], 'account')}, spend {sums['spend']:.4f},"
-        f" {_many(sums['teams'], 'team membership')}"
+        f"  ends: {count(sums['keys'], 'key')} of {count(sums['accounts'], 'account')}, spend {sums['spend']:.4f},"
+        f" {count(sums['teams'], 'team membership')}"
     )
     say(f"  deletion: {radius['deletion_waits'] or 'at once'}")
     for key in radius["reported"]:
@@ -90,13 +91,9 @@ def _print_account(account: dict[str, Any], keys: list[dict[str, Any]]) -> None:
 
 
 def _key(key: dict[str, Any]) -> str:
-    used = key["last_used"] or "never, or not told"
+    used = to_the_second(key["last_used"] or "never, or not told")
     spend = "not told" if key["spend"] is None else f"{key['spend']:.4f}"
     return f"{key['alias'] or key['name'] or key['key_id']}  team {key['team'] or '-'}  last used {used}  spend {spend}"
-
-
-def _many(count: int, what: str) -> str:
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def _print(result: dict[str, Any]) -> None:
@@ -106,7 +103,11 @@ def _print(result: dict[str, Any]) -> None:
         say(f"{result['user']}: banned; {why} (--wait SECONDS waits for the receipt)")
         return
     say(f"{result['user']}: banned; departure {departure.get('state', 'unknown')}")
-    if departure.get("time_to_revoke_seconds") is not None:
+    if result["had_left"]:
+        verified = departure["stages"].get("verified")
+        proof = f"verified at {to_the_second(verified)}" if verified else "not verified yet"
+        say(f"  had left before, at {to_the_second(departure['stages']['received'])}: {proof}; looked at once more now")
+    elif departure.get("time_to_revoke_seconds") is not None:
         say(f"  verified {departure['time_to_revoke_seconds']:.3f} s after it was asked for")
     if departure.get("problem"):
         say(f"  not further yet: {departure['problem']}")

@@ -13,6 +13,7 @@ import click
 
 from idsync.cli.client import JSON, reading, say, settings, show, table
 from idsync.errors import ConfigError, NotFound, UsageError
+from idsync.words import count
 
 if TYPE_CHECKING:
     from idsync.config import Config
@@ -258,5 +259,9 @@ def _alarms(found: Found | None) -> list[str]:
     if found.problem is not None:
         lines.append(f"after departures: not everybody could be asked about: {found.problem}")
     elif not found.after:
-        lines.append(f"after departures: nothing spent by {found.looked_at} leaver(s)")
+        lines.append(
+            f"after departures: {count(found.looked_at, 'leaver')} looked at, nothing spent"
+            if found.looked_at
+            else "after departures: no leaver to look at"
+        )
     return [*lines, *(f"note: not told, so watched only in part: {what}" for what in found.untold)]

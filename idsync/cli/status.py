@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from idsync.cli.client import JSON, ago, reading, say, settings, show
+from idsync.words import count, to_the_second
 
 KEYS_TOLD = {
     "expiring": "to be rotated",
@@ -39,7 +40,7 @@ def _print_source(source: dict[str, Any]) -> None:
     age = source["age_seconds"]
     if "polled" not in source:
         seen = f"last change {ago(age)} ago" if age is not None else "nothing yet"
-        say(f"source {source['name']}: {seen}, {source['live_tokens']} live token(s)")
+        say(f"source {source['name']}: {seen}, {count(source['live_tokens'], 'live token')}")
         return
     full = source["full_age_seconds"]
     listed = f"everybody listed {ago(full)} ago" if full is not None else "never listed in full"
@@ -48,7 +49,7 @@ def _print_source(source: dict[str, Any]) -> None:
     if source["under_way"]:
         say(f"  a listing is under way: {source['under_way']}")
     if source["errors"]:
-        say(f"  INCOMPLETE {source['errors']} time(s) in a row: {source['problem']}; nobody is removed by it")
+        say(f"  INCOMPLETE {count(source['errors'], 'time')} in a row: {source['problem']}; nobody is removed by it")
 
 
 def _print_keys(keys: dict[str, Any]) -> None:
@@ -57,7 +58,7 @@ def _print_keys(keys: dict[str, Any]) -> None:
     more = [f"{keys[name]} {what}" for name, what in KEYS_TOLD.items() if keys[name]]
     say(f"keys of teams: {', '.join([str(keys['managed']), *more])}; idsync keys list")
     for key in keys["failing"]:
-        tries = f"{key['attempts']} failed tries since {key['since']}, again at {key['next_try']}"
+        tries = f"{count(key['attempts'], 'failed try', 'failed tries')} since {to_the_second(key['since'] or '?')}, again at {to_the_second(key['next_try'] or '?')}"
         say(
             f"KEY {key['alias']} of team {key['team']} is not renewed: {key['error']} ({tries}); the one before works on"
         )
@@ -71,13 +72,17 @@ def _print(view: dict[str, Any]) -> None:
             f"FROZEN by {view['frozen']['by']}: {view['frozen']['reason']}; polled departures and grants wait: idsync thaw"
         )
     beat = view["last_pass"]
-    say(f"last pass: {ago(beat['age_seconds'])} ago, {beat['changes']} change(s)" if beat else "last pass: none yet")
+    say(
+        f"last pass: {ago(beat['age_seconds'])} ago, {count(beat['changes'], 'change')}"
+        if beat
+        else "last pass: none yet"
+    )
     revoke = view["time_to_revoke"]
     if revoke["count"]:
-        counted = f"{revoke['count']} since {revoke['since']}"
+        counted = f"{count(revoke['count'], 'departure')} since {to_the_second(revoke['since'])}"
         say(f"time to revoke: p50 {revoke['p50']:.3f} s, p99 {revoke['p99']:.3f} s ({counted})")
     else:
-        say(f"time to revoke: no departures since {revoke['since']}")
+        say(f"time to revoke: no departures since {to_the_second(revoke['since'])}")
     say(f"departures not yet verified: {view['unverified_departures']}")
     known = view["exposed_keys"]
     if known["keys"]:
@@ -85,25 +90,33 @@ def _print(view: dict[str, Any]) -> None:
         say(f"keys that leavers may know: {known['keys']}{wanted}; idsync keys exposed")
     spent = view["spend_after_departure"]
     if spent["people"]:
-        say(f"ALARM {spent['people']} person(s) spent {spent['spend']:.4f} after their access had ended; idsync spend")
+        say(
+            f"ALARM {count(spent['people'], 'person', 'people')} spent {spent['spend']:.4f} after their access had ended; idsync spend"
+        )
     for what in spent["not_told"]:
         say(f"note: spend after a departure is watched only in part: {what}")
     _print_keys(view["keys"])
     kept = view["retention"]
     if kept["audit_first_entry"] not in (None, 1):
         say(
-            f"audit trail: from entry {kept['audit_first_entry']} of {kept['audit_since']}; before that it was exported"
+            f"audit trail: from entry {kept['audit_first_entry']} of {to_the_second(kept['audit_since'])}; before that it was exported"
         )
     for job in view["jobs"]:
         why = f": {job['error']}" if job["error"] else ""
-        say(f"job {job['user']}: {job['lane']}, {job['state']}, {job['attempts']} failed tries{why}")
+        say(
+            f"job {job['user']}: {job['lane']}, {job['state']}, {count(job['attempts'], 'failed try', 'failed tries')}{why}"
+        )
     for hold in view["holds"]:
-        say(f"HOLD {hold['id']}: {hold['reason']} ({hold['people']} person(s)); idsync holds show {hold['id']}")
+        say(
+            f"HOLD {hold['id']}: {hold['reason']} ({count(hold['people'], 'person', 'people')}); idsync holds show {hold['id']}"
+        )
     for refused in view["refused"]:
-        say(f"note: the gateway refuses {refused['what']} (asked at {refused['at']}, and once a day): {refused['why']}")
+        say(
+            f"note: the gateway refuses {refused['what']} (asked at {to_the_second(refused['at'])}, and once a day): {refused['why']}"
+        )
     for one in view["undelivered_notifications"]:
         failing = f"; failing for {ago(one['failing_seconds'])}: {one['error']}" if one["error"] else ""
-        say(f"NOT TOLD {one['receiver']}: {one['waiting']} notice(s) undelivered{failing}")
+        say(f"NOT TOLD {one['receiver']}: {count(one['waiting'], 'notice')} undelivered{failing}")
     for protection in view["expired_protections"]:
         say(f"note: {protection}")
     for conflict in view["conflicts"]:

@@ -10,6 +10,7 @@ import click
 
 from idsync.cli.client import JSON, ask, asking_the_gateway, from_the_store, say, settings, show, table, who
 from idsync.errors import UsageError
+from idsync.words import count, to_the_second
 
 if TYPE_CHECKING:
     from idsync.teams.listing import TeamRow
@@ -111,9 +112,13 @@ def retire(
     if as_json:
         show(result)
     else:
-        say(f"team {result['team']} is gone with {result['keys']} key(s); {result['members']} member(s) had it")
+        say(
+            f"team {result['team']} is gone with {count(result['keys'], 'key')}; {count(result['members'], 'member')} had it"
+        )
         if result["held"]:
-            say(f"{result['held']} person(s) have no other team; what else they have waits: idsync holds list")
+            say(
+                f"{count(result['held'], 'person has', 'people have')} no other team; what else they have waits: idsync holds list"
+            )
     return 0
 
 
@@ -126,12 +131,14 @@ def _print(view: dict[str, Any]) -> None:
     for why in view["protected"]:
         say(f"  PROTECTED: {why}")
     for key in view["keys"]:
-        used = key["last_used"] or "never, or not told"
+        used = to_the_second(key["last_used"] or "never, or not told")
         spent = "not told" if key["spend"] is None else f"{key['spend']:.4f}"
         name = key["alias"] or key["name"] or key["key_id"]
         say(f"  key {name}  owner {key['owner'] or 'nobody'}  last used {used}  spend {spent}")
     for member in view["members"]:
         say(f"  member {member['email'] or member['user_id'] or '?'}  {member['role'] or '-'}")
     if view["without_another_team"]:
-        say(f"  {view['without_another_team']} person(s) have no other team: what else they have becomes a hold")
-    say(f"  ends: {len(view['keys'])} key(s), {len(view['members'])} membership(s), the team")
+        say(
+            f"  {count(view['without_another_team'], 'person has', 'people have')} no other team: what else they have becomes a hold"
+        )
+    say(f"  ends: {count(len(view['keys']), 'key')}, {count(len(view['members']), 'membership')}, the team")

@@ -10,6 +10,7 @@ import click
 
 from idsync.cli.client import JSON, reading, say, settings, show
 from idsync.errors import ConfigError, NotFound
+from idsync.words import count
 
 if TYPE_CHECKING:
     from idsync.config import Config
@@ -61,4 +62,4 @@ def _print(findings: list[Finding]) -> None:
         if finding.waiting:
             say(f"       {finding.waiting}")
     alive = sum(1 for finding in findings if finding.alive)
-    say(f"{len(findings)} departure(s) asked about at the gateway, {alive} with something alive")
+    say(f"{count(len(findings), 'departure')} asked about at the gateway, {alive} with something alive")

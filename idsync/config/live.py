@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from idsync.config.loading import entry_name
@@ -17,9 +18,28 @@ def restart_tables() -> tuple[str, ...]:
 
 
 def differing(one: Config, other: Config) -> list[str]:
-    """Return the paths of the keys in which two configurations differ, sorted; entries of lists by their name."""
+    """Return the paths of the keys in which two configurations differ, sorted; entries of lists by their name.
+
+    Of an entry that only one of them has, its own path alone: `teams.ops`, not each key of it.
+    """
     ours, theirs = dict(_leaves(one.model_dump(), "")), dict(_leaves(other.model_dump(), ""))
-    return sorted(path for path in ours.keys() | theirs.keys() if ours.get(path) != theirs.get(path))
+    paths = {path for path in ours.keys() | theirs.keys() if ours.get(path) != theirs.get(path)}
+    entries = set(_entries(one.model_dump(), "")) ^ set(_entries(other.model_dump(), ""))
+    inside = {path for path in paths | entries for entry in entries if path.startswith(f"{entry}.")}
+    lists = {entry.rpartition(".")[0] for entry in entries}  # of a list that was or is empty: a leaf of its own
+    return sorted((paths | entries) - inside - lists)
+
+
+def _entries(tree: Any, path: str) -> Iterator[str]:
+    """Yield the paths of the entries of lists."""
+    if isinstance(tree, dict):
+        for key, value in tree.items():
+            yield from _entries(value, f"{path}.{key}" if path else key)
+    elif isinstance(tree, (list, tuple)) and tree and all(isinstance(entry, dict) for entry in tree):
+        for index, entry in enumerate(tree):
+            here = f"{path}.{entry_name(path, entry) or index}"
+            yield here
+            yield from _entries(entry, here)
 
 
 def _leaves(tree: Any, path: str) -> list[tuple[str, Any]]:

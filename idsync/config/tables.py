@@ -5,10 +5,11 @@ from __future__ import annotations
 import datetime as dt
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, SecretStr
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, PlainSerializer, SecretStr
 
 from idsync.clock import parse_duration
 from idsync.model import Event
+from idsync.words import duration
 
 
 def _seconds(value: Any) -> Any:
@@ -19,8 +20,10 @@ def _seconds_or_never(value: Any) -> Any:
     return 0.0 if value == "" else _seconds(value)
 
 
-Seconds = Annotated[float, BeforeValidator(_seconds), Field(ge=0, allow_inf_nan=False)]
-SecondsOrNever = Annotated[float, BeforeValidator(_seconds_or_never), Field(ge=0, allow_inf_nan=False)]
+_ForPeople = PlainSerializer(duration, when_used="json")
+"""`idsync config show` says a length of time as the file does."""
+Seconds = Annotated[float, BeforeValidator(_seconds), Field(ge=0, allow_inf_nan=False), _ForPeople]
+SecondsOrNever = Annotated[float, BeforeValidator(_seconds_or_never), Field(ge=0, allow_inf_nan=False), _ForPeople]
 """Empty, or nothing at all: never."""
 Network = Annotated[str, Field(min_length=1)]
 NonEmpty = Annotated[str, Field(min_length=1)]

@@ -142,13 +142,16 @@ def until(what: str, look: Callable[[], T | None], seconds: float = DEADLINE) ->
 
 
 @contextlib.contextmanager
-def staged(folder: Path, *, dialect: str, fence: bool, ports: tuple[int, int, int] = (0, 0, 0)) -> Iterator[Stage]:
+def staged(
+    folder: Path, *, dialect: str, fence: bool, ports: tuple[int, int, int] = (0, 0, 0), cache_ttl: float = 60.0
+) -> Iterator[Stage]:
     """Start gateway and daemon, wait until the daemon has set the teams up, and stop both in the end.
 
-    `ports` are those wished for: SCIM, operations, gateway; a taken one, or 0, becomes any free one.
+    `ports` are those wished for: SCIM, operations, gateway; a taken one, or 0, becomes any free one. `cache_ttl` is for
+    how many seconds the gateway honours a deleted key; `routero.cache_time` of the daemon stays 2 s.
     """
     port, ops_port, gateway_port = map(_free_port, ports)
-    options = Options(dialect=dialect, replicas=3, cache_ttl=60.0, fence=fence, port=gateway_port)
+    options = Options(dialect=dialect, replicas=3, cache_ttl=cache_ttl, fence=fence, port=gateway_port)
     with Sandbox(options) as sandbox:
         _write(folder, "admin.key", options.admin_key)
         where = {"gateway": sandbox.url, "replicas": json.dumps(sandbox.replica_urls)}

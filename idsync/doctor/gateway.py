@@ -48,8 +48,7 @@ def _answers(config: Config, found: Mapping[str, Any]) -> Iterator[Check]:
     yield Check("gateway", accepted, f"{where}: {says}", {"admin_key": found["admin_key"]}, remedy)
     if not accepted:
         return
-    verbs = ", ".join(f"{name} {verb}" for name, verb in sorted(found["verbs"].items()) if verb != "GET")
-    yield Check("verbs", None, verbs, {"verbs": found["verbs"]})
+    yield Check("verbs", None, _verbs(found["verbs"]), {"verbs": found["verbs"]})
     if not found["openapi"]:
         yield Check("endpoints", None, "the gateway does not describe itself (/openapi.json); each is found out in use")
         return
@@ -58,6 +57,16 @@ def _answers(config: Config, found: Mapping[str, Any]) -> Iterator[Check]:
     lost = bool(NEEDED & set(missing))
     remedy = "without these nobody can be revoked: is this the management API, and its dialect right?" if lost else ""
     yield Check("endpoints", not lost if lost or not missing else None, says, {"missing": missing}, remedy)
+
+
+def _verbs(verbs: Mapping[str, str]) -> str:
+    """Name the operations that are not a GET or a POST, by verb: most are, and `--json` has all."""
+    others = sorted(set(verbs.values()) - {"GET", "POST"})
+    named = [f"{verb} for {', '.join(sorted(name for name in verbs if verbs[name] == verb))}" for verb in others]
+    plain = sum(verb == "POST" for verb in verbs.values())
+    return "; ".join(
+        [*named, f"POST for the {plain} other writing calls" if named else f"POST for all {plain} writing calls"]
+    )
 
 
 async def _replica(config: Config, url: str) -> Check:

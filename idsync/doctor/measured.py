@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -12,6 +11,7 @@ from idsync.doctor.check import Check, ago
 from idsync.store import facts, refusals, verdicts
 from idsync.store.db import Db
 from idsync.store.verdicts import Fence, Window
+from idsync.words import at_most, duration
 
 
 def measured(db: Db | None, config: Config, name: str, now: float) -> list[Check]:
@@ -36,27 +36,33 @@ def _fence(fence: Fence | None, now: float) -> Check:
         return Check("fence", None, says, {"verdict": "assumed"})
     more = {"verdict": fence.verdict, "seconds": fence.seconds, "at": rfc3339(fence.at)}
     if fence.verdict == "proven":
-        says = f"proven {ago(now - fence.at)}: every replica refused after {fence.seconds or 0:.2f} s"
+        says = f"proven {ago(now - fence.at)}: {_asked(fence.replicas)} refused after {at_most(fence.seconds or 0.0)}"
     else:
         says = f"unsupported, seen {ago(now - fence.at)}: blocking and deleting do the work; keys that are not listed live on"
     return Check("fence", None, says, more)
 
 
+def _asked(replicas: int) -> str:
+    """Name what a drill has tried its keys at."""
+    if not replicas:
+        return "the gateway's address (which processes are behind it is not known: routero.replica_urls is empty)"
+    return "the one replica" if replicas == 1 else f"each of {replicas} replicas"
+
+
 def _window(window: Window | None, config: Config, now: float) -> Check:
     if window is None:
         assumed = config.routero.cache_time
-        says = f"not measured; {assumed:g} s assumed (routero.cache_time): run idsync drill"
+        says = f"not measured; {duration(assumed)} assumed (routero.cache_time): run idsync drill"
         return Check("cache", None, says, {"measured": False, "seconds": assumed})
-    where = f"measured {ago(now - window.at)} on {window.replicas} replica(s)"
+    where = f"measured {ago(now - window.at)} at {_asked(window.replicas)}"
     short = window.seconds > config.routero.cache_time
-    warning = f"; routero.cache_time ({config.routero.cache_time:g} s) is shorter" if short else ""
+    warning = f"; routero.cache_time ({duration(config.routero.cache_time)}) is shorter" if short else ""
     more = {"measured": True, "seconds": window.seconds, "replicas": window.replicas, "at": rfc3339(window.at)}
-    at_most = math.ceil(window.seconds * 10) / 10
-    return Check("cache", None, f"a deleted key may live up to {at_most:g} s here ({where}){warning}", more)
+    return Check("cache", None, f"a deleted key may live up to {at_most(window.seconds)} here ({where}){warning}", more)
 
 
 def _last(last: Mapping[str, Any] | None, config: Config, now: float) -> Check:
-    planned = "every " + f"{config.drill.every:g} s" if config.drill.every else "only by hand (drill.every is empty)"
+    planned = f"every {duration(config.drill.every)}" if config.drill.every else "only by hand (drill.every is empty)"
     if last is None:
         return Check("drill", None, f"none yet; {planned}")
     more = {"at": rfc3339(last["at"]), "problems": last["problems"]}

@@ -12,14 +12,11 @@ import io
 import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from urllib.parse import urlsplit
 
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import pkcs12
-
+from idsync import certificates
 from idsync.clock import Clock
-from idsync.config import Config, GraphSource, SecretFile
+from idsync.config import Config
 from idsync.doctor.check import DAY, Check
 from idsync.errors import ConfigError
 from idsync.outbound import trust
@@ -30,6 +27,8 @@ SKEW = 5.0
 """Seconds by which two clocks may differ; a Date header has whole ones."""
 FAR = 60.0
 """Seconds from which signed requests and delays are wrong."""
+CA_REMEDY = "put the authority's new certificate into the file"
+LEAF_REMEDY = "make a new one, upload its public part to the application, then exchange the file"
 SOON = 21 * DAY
 """Seconds before its end at which a certificate is told."""
 
@@ -148,36 +147,10 @@ def expiry(name: str, what: str, ends_at: float, now: float, remedy: str) -> Che
 
 
 def _files(config: Config, now: float) -> Iterator[Check]:
-    if config.http.ca_file:
-        remedy = "put the authority's new certificate into the file"
-        yield from _certificates("http.ca_file", config.http.ca_file, None, now, remedy)
-    for graph in config.sources.graph:
-        if graph.certificate_file:
-            remedy = "make a new one, upload its public part to the application, then exchange the file"
-            path = f"sources.graph.{graph.name}.certificate_file"
-            yield from _certificates(path, graph.certificate_file, graph, now, remedy)
-
-
-def _certificates(path: str, file: str, graph: GraphSource | None, now: float, remedy: str) -> Iterator[Check]:
-    """Judge a file by the certificate in it that ends first."""
-    try:
-        found = _read(file, graph)
-    except (OSError, ValueError, ConfigError):
-        yield Check("certificate", False, f"{path}: holds no certificate that can be read", {}, remedy)
-        return
-    ends = min(one.not_valid_after_utc.timestamp() for one in found)
-    yield expiry("certificate", f"{path}: the certificate", ends, now, remedy)
-
-
-def _read(file: str, graph: GraphSource | None) -> list[x509.Certificate]:
-    data = Path(file).read_bytes()
-    if graph is None:
-        return x509.load_pem_x509_certificates(data)
-    if Path(file).suffix.lower() not in (".pfx", ".p12"):
-        return x509.load_pem_x509_certificates(data)[:1]  # the leaf: what is behind it is not what Entra compares
-    passphrase = graph.certificate_passphrase_file
-    secret = SecretFile(passphrase)().encode() if passphrase else None
-    _, leaf, _ = pkcs12.load_key_and_certificates(data, secret)
-    if leaf is None:
-        raise ValueError(file)
-    return [leaf]
+    for one in certificates.named(config):
+        remedy = CA_REMEDY if one.source is None else LEAF_REMEDY
+        if one.ends_at is None:
+            says = f"{one.setting}: holds no certificate that can be read"
+            yield Check("certificate", False, says, {}, remedy)
+        else:
+            yield expiry("certificate", f"{one.setting}: the certificate", one.ends_at, now, remedy)

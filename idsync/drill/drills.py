@@ -203,9 +203,10 @@ class Drills:
 
     def _record(self, db: Db, report: Report) -> None:
         """Keep what was measured; what was not keeps what an earlier drill has shown."""
-        now, name, replicas = self._tools.clock.now(), self._tools.gateway.name, len(self._tools.place.replicas)
+        now, name, place = self._tools.clock.now(), self._tools.gateway.name, self._tools.place
+        replicas = len(place.replicas) if place.told_apart else 0
         if report.verdict is not None:
-            verdicts.put_fence(db, name, Fence(report.verdict, report.fence.seconds, now))
+            verdicts.put_fence(db, name, Fence(report.verdict, report.fence.seconds, now, replicas))
         if report.deletion.seconds is not None:
             verdicts.put_window(db, name, Window(report.deletion.seconds, replicas, now))
         before: Any = facts.get(db, "drill:last") or {}
@@ -213,5 +214,5 @@ class Drills:
         last = {"at": now, "ok": report.ok, "succeeded_at": succeeded_at, **report.outcome}
         facts.put(db, "drill:last", last, now)
         actor = "idsync" if report.by == SCHEDULE else f"cli/{report.by}"
-        detail = {"ok": report.ok, "replicas": replicas, **report.outcome}
+        detail = {"ok": report.ok, "replicas": len(place.replicas), **report.outcome}
         journal.append(db, at=now, actor=actor, action="drill.done", subject=DRILL, detail=detail)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from idsync.engine.desk import Desk
-from idsync.model import GATEWAY, DepartureState, GatewayUser, GivenRole
+from idsync.model import GATEWAY, DepartureState, GatewayTeam, GatewayUser, GivenRole
 from idsync.store import journal, ledger, people, roles
 from idsync.store.db import Db
 from idsync.store.ledger import Departure, HoldItem
@@ -14,6 +14,11 @@ from idsync.store.ledger import Departure, HoldItem
 ADMIN = "proxy_admin"
 MASTER = "default_user_id"
 """The user row that stands for the gateway's own master key; nobody is behind it (LiteLLM 1.108.0, observed)."""
+
+
+def people_on(team: GatewayTeam) -> int:
+    """Count the members of a team without the master key's row, which is on every team that key has made."""
+    return sum(member.user_id != MASTER for member in team.members)
 
 
 async def takes_the_last_admin(desk: Desk, departure: Departure, users: Sequence[GatewayUser | None]) -> bool:

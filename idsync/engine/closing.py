@@ -108,13 +108,18 @@ def _times(case: Case, sights: Sequence[Sight], now: float) -> dict[str, float |
 
 
 def _fence(case: Case, sights: Sequence[Sight]) -> str:
-    """Say how far the fence may be relied on: what a drill has shown of this gateway, if one has lately."""
+    """Say how far the fence may be relied on: what a drill has shown of this gateway, if one has lately.
+
+    What was verified keeps what was known then: a later drill proves nothing about it, but may show it wrong.
+    """
     if not any(sight.user for sight in sights):
         known = case.departure.fence if case.put_outside(sight.account_id for sight in sights) else None
         return known or "none"
-    if case.fence == "unsupported":
-        return case.fence
-    return verdicts.fence_verdict(case.desk.db, case.desk.gateway.name, case.desk.clock.now())
+    shown = verdicts.fence_verdict(case.desk.db, case.desk.gateway.name, case.desk.clock.now())
+    if "unsupported" in (case.fence, shown):
+        return "unsupported"
+    known = case.departure.fence if case.departure.verified_at is not None and not case.again else None
+    return shown if known in (None, "none") else known
 
 
 def _cache_time(case: Case) -> float:

@@ -41,6 +41,7 @@ from idsync.store.db import Db
 from idsync.store.ledger import Departure
 from idsync.store.people import BlockedKey
 from idsync.traces import Departing
+from idsync.words import count
 
 ROUNDS = 3
 """How often one run repeats what did not hold before it gives the job back for a later try."""
@@ -349,7 +350,7 @@ class _Leaver:
     async def _invited(self, sights: Sequence[Sight], identity: Identity) -> str | None:
         ids = [sight.account_id for sight in sights]
         pending = await belongings.invitations_of(self.desk.gateway, ids, identity.emails)
-        return f"{len(pending)} pending invitation(s)" if pending else None
+        return count(len(pending), "pending invitation") if pending else None
 
     async def _alive_by_id(self) -> str | None:
         """Ask for each key that is gone by its id: listings hide some, and a deletion echoes what it was asked."""
@@ -366,7 +367,7 @@ class _Leaver:
         self.hidden = {key.id for key in found}
         if found:
             self.case.came_back_after_proof("key")
-        return f"{len(found)} key(s) by id" if found else None
+        return f"{count(len(found), 'key')} by id" if found else None
 
     async def _access_ended(self, sights: Sequence[Sight]) -> Outcome:
         """Prove that access has ended, where deletion waits or is not wanted."""
@@ -375,7 +376,7 @@ class _Leaver:
         open_keys = [key for sight in fresh for key in sight.keys if not key.blocked]
         unfenced = not (fenced or self.case.fence == "unsupported")
         if (open_keys and (self.case.blocks or not fenced or self._is_fence_known_useless())) or unfenced:
-            raise StillAlive(f"{self.person.label} is not fenced and blocked yet ({len(open_keys)} key(s) open)")
+            raise StillAlive(f"{self.person.label} is not fenced and blocked yet ({count(len(open_keys), 'key')} open)")
         await self._refuse_in_doubt(fresh)
         await self._take_roles(fresh)
         held = ledger.hold_is_open(self.desk.db, self.departure.hold_id)

@@ -12,6 +12,7 @@ from idsync.engine.desk import every
 from idsync.errors import AdminKeyRefused, GatewayError, Throttled, Transient, Unsupported
 from idsync.gateway.client import Gateway
 from idsync.model import GatewayKey, GatewayUser
+from idsync.words import count
 
 log = structlog.get_logger(__name__)
 
@@ -103,9 +104,9 @@ def alive(sights: Sequence[Sight], *, fences: bool) -> str | None:
     """
     for sight in sights:
         if sight.keys:
-            return f"{len(sight.keys)} key(s)"
+            return count(len(sight.keys), "key")
         if sight.teams:
-            return f"{len(sight.teams)} team membership(s)"
+            return count(len(sight.teams), "team membership")
         if fences and not sight.fenced:
             return "the account without its fence"
     return None

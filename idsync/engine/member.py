@@ -23,6 +23,7 @@ from idsync.model import DepartureState, GatewayKey, GatewayUser, Person
 from idsync.store import journal, ledger, people
 from idsync.store.db import Db
 from idsync.store.people import BlockedKey, Grant
+from idsync.words import count
 
 LAST_ADMIN_PAUSE = 900.0
 """Seconds until it is looked again whether somebody else is an admin by now."""
@@ -211,7 +212,7 @@ class _Member:
         open_keys = [key for key in await self._keys_in(user, team_id) if not key.blocked]
         if open_keys and supported:
             raise StillAlive(
-                f"the gateway still shows {len(open_keys)} open key(s) of {self.person.label} in {team_id}"
+                f"the gateway still shows {count(len(open_keys), 'open key')} of {self.person.label} in {team_id}"
             )
 
     def _held(self, grant: Grant) -> bool:
@@ -241,7 +242,7 @@ class _Member:
         await self.desk.gateway.delete_keys(key_ids)
         left = await self._living(key_ids)
         if left:
-            raise StillAlive(f"the gateway still shows {len(left)} deleted key(s) of {self.person.label}")
+            raise StillAlive(f"the gateway still shows {count(len(left), 'deleted key')} of {self.person.label}")
         self.desk.telemetry.verification("gone")
         self.gone += key_ids
 

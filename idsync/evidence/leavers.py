@@ -11,6 +11,7 @@ from idsync.model import DepartureState
 from idsync.store import exposure, ledger
 from idsync.store.db import Db
 from idsync.store.ledger import Departure, Hold
+from idsync.words import count
 
 COLUMNS = {
     "departure": "id of the departure in idsync",
@@ -32,7 +33,8 @@ COLUMNS = {
     "state": "accepted, fenced, blocked, deleted, verified, settled; held, parked, cancelled",
     "seconds_to_access_end": "told_at to access_ended_at",
     "seconds_to_verified": "told_at to verified_at",
-    "fence": "proven: a drill has seen the gateway refuse a fenced key; assumed; unsupported; none: no account",
+    "fence": "as known at verified_at. proven: a drill had seen the gateway refuse a fenced key; assumed: none had yet; "
+    "unsupported; none: no account",
     "keys_ended": "keys that were deleted (or blocked, where that is the policy)",
     "teams_left": "teams they were taken out of",
     "organizations_left": "organizations they were taken out of",
@@ -115,11 +117,17 @@ def _exceptions(db: Db, one: Departure, by: Judged) -> Iterator[tuple[str, str]]
     if one.fence == "unsupported":
         yield "fence_unsupported", "the gateway has no fence: keys it does not list are not ended by it"
     if again := by.came_back.get(one.id, 0):
-        yield "came_back", f"{again} time(s) something of theirs had come back and was ended again"
+        yield "came_back", f"{count(again, 'time')} something of theirs had come back and was ended again"
     if others := receipt.get("other_accounts"):
-        yield "other_accounts", f"{len(others)} other account(s) with their e-mail: {', '.join(map(str, others))}"
+        yield (
+            "other_accounts",
+            f"{count(len(others), 'other account')} with their e-mail: {', '.join(map(str, others))}",
+        )
     if known := len(exposure.listed(db, one.person_id)) if one.closed_at is None else 0:
-        yield "keys_known", f"{known} key(s) they may know work on: idsync keys exposed"
+        yield (
+            "keys_known",
+            f"{count(known, 'key')} they may know {'works' if known == 1 else 'work'} on: idsync keys exposed",
+        )
 
 
 def _slow(one: Departure, by: Judged) -> Iterator[tuple[str, str]]:
@@ -152,7 +160,7 @@ def _read_back(receipt: Mapping[str, Any]) -> str | None:
     if not looks:
         return None
     last = looks[-1]
-    return f"{last['at']} {last['verdict']}: {last['keys_listed']} key(s), {last['teams']} team(s) listed"
+    return f"{last['at']} {last['verdict']}: {count(last['keys_listed'], 'key')}, {count(last['teams'], 'team')} listed"
 
 
 def _time(at: float | None) -> str | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from idsync.evidence.pack import Pack
 from idsync.evidence.sheets import Sheet, text
+from idsync.words import count
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; margin: 2rem auto; max-width: 75rem; padding: 0 1rem }
@@ -61,7 +62,9 @@ def _verdict(pack: Pack) -> str:
     chain = f"The audit trail is whole: {said}."
     if not pack.chain.whole:
         chain = f"The audit trail is BROKEN at entry {audit['breaks_at']}: what is below cannot be relied on. {said}."
-    left = f" {pack.unproven} departure(s) are not proven to have ended." if pack.unproven else ""
+    left = (
+        f" {count(pack.unproven, 'departure is', 'departures are')} not proven to have ended." if pack.unproven else ""
+    )
     kind = "good" if pack.chain.whole and not pack.unproven else "bad"
     return f'<p class="{kind}">{chain}{left}</p>'
 

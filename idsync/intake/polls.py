@@ -18,6 +18,7 @@ from idsync.standing import Cause, note
 from idsync.store import directory, ledger, people, polled
 from idsync.store.db import Db
 from idsync.store.polled import HeldLoss
+from idsync.words import count
 
 DENIALS = frozenset({Observation.INACTIVE, Observation.SUSPENDED, Observation.ABSENT})
 """What ends access when a source says it of somebody."""
@@ -38,7 +39,9 @@ class Loss:
     @property
     def why(self) -> str:
         return (
-            self.user.why if self.user.observation in DENIALS else f"not in {len(self.ended)} mapped group(s) any more"
+            self.user.why
+            if self.user.observation in DENIALS
+            else f"not in {count(len(self.ended), 'mapped group')} any more"
         )
 
     def as_json(self) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from idsync.clock import epoch_of
 from idsync.model import GatewayKey
 from idsync.plan import Change, in_order
 from idsync.store.teamkeys import Ending, TeamKey
+from idsync.words import setting
 
 MAKING = frozenset({"key.make", "key.rotate"})
 """Changes after which there is a new secret."""
@@ -101,7 +102,10 @@ def plan_key(sight: Sight, now: float) -> list[Change]:
     differing = _differing(sight, known, sight.shown)
     if not differing:
         return []
-    why = "; ".join(f"{name}: {getattr(sight.shown, name)!r} -> {value!r}" for name, value in sorted(differing.items()))
+    why = "; ".join(
+        f"{name}: {setting(getattr(sight.shown, name))} -> {setting(value)}"
+        for name, value in sorted(differing.items())
+    )
     return [_about(wanted, "key.update", why, differing)]
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
+from idsync.certificates import named
 from idsync.config import Config
 from idsync.notify.situations import Ending
 
@@ -11,18 +10,9 @@ UPLOAD = "upload a new certificate to the app registration, and put it into the 
 
 
 def endings_of(config: Config) -> list[Ending]:
-    """Read the certificates of Entra sources; one that cannot be read is told by the source itself, which fails."""
-    named = [(source.name, source.certificate_file) for source in config.sources.graph if source.certificate_file]
-    ends = [(name, _ends(Path(file))) for name, file in named]
-    return [Ending(f"the certificate of source {name}", at, UPLOAD) for name, at in ends if at is not None]
-
-
-def _ends(file: Path) -> float | None:
-    from cryptography import x509
-
-    try:
-        return min(
-            found.not_valid_after_utc.timestamp() for found in x509.load_pem_x509_certificates(file.read_bytes())
-        )
-    except (OSError, ValueError):
-        return None  # a PFX has a passphrase, and is opened where it is used
+    """Return when those of Entra sources end; one that cannot be read is told by the source itself, which fails."""
+    return [
+        Ending(f"the certificate of source {one.source}", one.ends_at, UPLOAD)
+        for one in named(config)
+        if one.source is not None and one.ends_at is not None
+    ]

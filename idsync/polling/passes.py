@@ -196,7 +196,7 @@ class Poller:
 
     async def _events(self, source: PolledSource) -> Outcome:
         cursor = facts.get(self._store.reader(), f"polled_events:{source.name}") or ""
-        more, outcome = True, Outcome(source.name, "events", self._clock.now())
+        more, unsaid, outcome = True, False, Outcome(source.name, "events", self._clock.now())
         while more and not outcome.frozen:
             try:
                 changes = await source.events(cursor)
@@ -204,12 +204,12 @@ class Poller:
                 log.warning("source.cursor_lost", source=source.name, note="listing everybody anew")
                 return await self._full(source, False)
             outcome = _joined(outcome, await self._take(source, changes, "events", ()))
-            cursor, more = changes.cursor, changes.more
+            cursor, more, unsaid = changes.cursor, changes.more, unsaid or changes.unsaid
             if not outcome.frozen:
                 await self._write(
                     partial(_put_fact, name=f"polled_events:{source.name}", value=cursor, at=self._clock.now())
                 )
-        return outcome
+        return _joined(outcome, await self._recent(source)) if unsaid and not outcome.frozen else outcome
 
     async def _measured(self, name: str, kind: str, poll: Callable[[], Any], dry_run: bool = False) -> Outcome:
         """Run a poll; note when it last succeeded, or how often in a row it has not and why."""

@@ -5,26 +5,36 @@ Used by the `then` of a fault rule and by `POST /_sandbox/act`. Other replicas h
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
+from idsync.sandbox.asked import fitting
 from idsync.sandbox.objects import Key
+from idsync.sandbox.seeding import KEY, TEAM
 from idsync.sandbox.usage import book
 from idsync.sandbox.world import World
 
 JSON = dict[str, Any]
+T = TypeVar("T")
 
 
 def perform(world: World, act: JSON) -> JSON:
     """`act` is {name: arguments}. Raises ValueError for an unknown name or missing thing."""
-    unknown = set(act) - set(ACTS)
-    if unknown:
-        raise ValueError(f"unknown act: {sorted(unknown)}")
-    try:
-        return {name: ACTS[name](world, dict(given)) for name, given in act.items()}
-    except KeyError as missing:
-        raise ValueError(f"no such thing: {missing}") from None
+    example = '{"unblock": {"user_id": "u-ann"}}'
+    act = fitting(f"act (written like {example})", act, ACTS)
+    return {name: ACTS[name](world, _arguments(name, given)) for name, given in act.items()}
+
+
+def _arguments(name: str, given: Any) -> JSON:
+    takes, needs = ARGUMENTS[name]
+    return fitting(name, given, takes, needs)
+
+
+def _there(kind: str, things: Mapping[str, T], name: str) -> T:
+    if name not in things:
+        raise ValueError(f"there is no {kind} {name!r}")
+    return things[name]
 
 
 def _generate_key(world: World, given: JSON) -> JSON:
@@ -33,7 +43,7 @@ def _generate_key(world: World, given: JSON) -> JSON:
 
 
 def _member_add(world: World, given: JSON) -> JSON:
-    team = world.state.teams[given["team_id"]]
+    team = _there("team", world.state.teams, given["team_id"])
     if team.member(given["user_id"]) is None:
         world.join(team, given["user_id"], given.get("role", "user"))
     return {"team_id": team.team_id, "members": len(team.members)}
@@ -49,20 +59,20 @@ def _unblock(world: World, given: JSON) -> JSON:
 def _keys(world: World, given: JSON) -> list[Key]:
     if "user_id" in given:
         return world.state.keys_of_user(given["user_id"])
-    return [world.state.keys[given["key"]]]
+    if "key" not in given:
+        raise ValueError("unblock needs user_id, or the id of a key")
+    return [_there("key", world.state.keys, given["key"])]
 
 
 def _set_metadata(world: World, given: JSON) -> JSON:
-    user = world.state.users[given["user_id"]]
+    user = _there("user", world.state.users, given["user_id"])
     world.set_metadata(user, given["metadata"], 0)
     return {"user_id": user.user_id}
 
 
 def _set_team(world: World, given: JSON) -> JSON:
-    team = world.state.teams[given.pop("team_id")]
+    team = _there("team", world.state.teams, given.pop("team_id"))
     for name, value in given.items():
-        if not hasattr(team, name):
-            raise ValueError(f"a team has no {name}")
         setattr(team, name, value)
     return {"team_id": team.team_id}
 
@@ -77,7 +87,7 @@ def _accept_invitation(world: World, given: JSON) -> JSON:
 
 def _book_spend(world: World, given: JSON) -> JSON:
     """A key is used, or its use is booked, whether it should be dead or not. `at`: when the request began (now)."""
-    key = world.state.keys.get(given["key"]) or world.state.archive[given["key"]]
+    key = world.state.keys.get(given["key"]) or _there("key", world.state.archive, given["key"])
     at = datetime.fromisoformat(given["at"]) if "at" in given else None
     use = book(world, key, given.get("model", "gpt-5-mini"), float(given["spend"]), at)
     if key.deleted_at and given.get("in_archive"):
@@ -94,3 +104,13 @@ ACTS: dict[str, Callable[[World, JSON], JSON]] = {
     "accept_invitation": _accept_invitation,
     "book_spend": _book_spend,
 }
+ARGUMENTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "generate_key": (KEY, ()),
+    "member_add": (("team_id", "user_id", "role"), ("team_id", "user_id")),
+    "unblock": (("user_id", "key"), ()),
+    "set_metadata": (("user_id", "metadata"), ("user_id", "metadata")),
+    "set_team": (("team_id", *TEAM), ("team_id",)),
+    "accept_invitation": (("user_id",), ("user_id",)),
+    "book_spend": (("key", "spend", "at", "model", "in_archive"), ("key", "spend")),
+}
+"""What each act takes, and what it needs."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import wraps
@@ -13,6 +12,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from idsync.sandbox import acts
+from idsync.sandbox.asked import body_of
 from idsync.sandbox.faults import Rule
 from idsync.sandbox.gateway import Gateway
 from idsync.sandbox.objects import invitation_row, key_row, team_row, user_row
@@ -44,9 +44,8 @@ def routes(gateway: Gateway) -> list[Route]:
 def _endpoint(gateway: Gateway, hook: Hook) -> Any:
     @wraps(hook)
     async def endpoint(request: Request) -> JSONResponse:
-        raw = await request.body()
         try:
-            return JSONResponse(hook(gateway, json.loads(raw) if raw else None, request))
+            return JSONResponse(hook(gateway, body_of(await request.body()), request))
         except ValueError as problem:
             return JSONResponse({"error": str(problem)}, 400)
 

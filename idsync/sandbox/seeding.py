@@ -2,31 +2,46 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
+from idsync.sandbox.asked import fitting, rows
 from idsync.sandbox.clock import parse_duration
+from idsync.sandbox.objects import Key, Team, User
 from idsync.sandbox.world import World, expiry
 
 JSON = dict[str, Any]
 SECTIONS = ("users", "teams", "members", "keys", "usage")
 
 
+def _settable(kind: type[Any], *but: str) -> tuple[str, ...]:
+    """Return the names of what a seed may set: what the sandbox sets itself is left out."""
+    return tuple(one.name for one in fields(kind) if one.name not in but)
+
+
+USER = (*_settable(User, "created_at", "updated_at"), "organization_id", "auto_create_key", "send_invite_email")
+TEAM = _settable(Team, "team_id", "created_at", "updated_at", "members")
+KEY = _settable(Key, "token", "digest", "key_name", "created_at", "updated_at")
+
+
 def seed(world: World, given: JSON) -> JSON:
     """Returns the raw keys, which are shown nowhere else. Raises ValueError for what does not fit."""
-    unknown = set(given) - set(SECTIONS)
-    if unknown:
-        raise ValueError(f"unknown in a seed: {sorted(unknown)}")
-    try:
-        for row in given.get("teams", []):
-            _team(world, dict(row))
-        for row in given.get("users", []):
-            _user(world, dict(row))
-        for row in given.get("members", []):
-            world.join(world.state.teams[row["team_id"]], row["user_id"], row.get("role", "user"))
-        world.state.usage.extend({"requests": 1, "model": "gpt-5-mini", **r} for r in given.get("usage", []))
-        return {"keys": [_key(world, dict(row)) for row in given.get("keys", [])]}
-    except (KeyError, TypeError) as problem:
-        raise ValueError(f"cannot seed: {problem}") from None
+    given = fitting("a seed", given, SECTIONS)
+    listed = {name: rows(name, given.get(name, [])) for name in SECTIONS}
+    for row in listed["teams"]:
+        _team(world, fitting("a team", row, ("team_id", *TEAM)))
+    for row in listed["users"]:
+        _user(world, fitting("a user", row, USER))
+    for row in listed["members"]:
+        _member(world, fitting("a member", row, ("team_id", "user_id", "role"), ("team_id", "user_id")))
+    world.state.usage.extend({"requests": 1, "model": "gpt-5-mini", **row} for row in listed["usage"])
+    return {"keys": [_key(world, fitting("a key", row, ("key", "duration", *KEY))) for row in listed["keys"]]}
+
+
+def _member(world: World, row: JSON) -> None:
+    if row["team_id"] not in world.state.teams:
+        raise ValueError(f"there is no team {row['team_id']!r}; name it under teams, in this seed or before")
+    world.join(world.state.teams[row["team_id"]], row["user_id"], row.get("role", "user"))
 
 
 def _team(world: World, row: JSON) -> None:
@@ -43,7 +58,7 @@ def _user(world: World, row: JSON) -> None:
     teams = row.pop("teams", [])
     user = world.make_user(row.pop("user_id", None), row.pop("user_email", None), **row)
     for team_id in teams:
-        world.state.add_member(world.state.teams[team_id], user)
+        _member(world, {"team_id": team_id, "user_id": user.user_id})
     if user.pending:
         world.invite(user, next(iter(user.organizations), None))
 

@@ -29,6 +29,7 @@ from idsync.store.queued import Queue, Work
 from idsync.store.scripts import scripts
 from idsync.store.upgrade import AFTER
 from idsync.store.writing import Writing
+from idsync.words import count
 
 log = structlog.get_logger(__name__)
 BATCH = 64
@@ -604,7 +605,7 @@ def inspect(url: str) -> Inspection:
     with _reader(url) as connection:
         verdict = [row[0] for row in connection.execute("PRAGMA integrity_check(20)")]
         tables = Database(connection).tables
-        counts = [f"{table.name}: {table.count} row(s)" for table in tables if not table.name.startswith("_")]
+        counts = [f"{table.name}: {count(table.count, 'row')}" for table in tables if not table.name.startswith("_")]
         fixed = sqlite3.sqlite_version_info >= (3, 51, 3)
         version = f"SQLite {sqlite3.sqlite_version}" + (
             "" if fixed else " (has the WAL-reset bug; one writer avoids it)"

@@ -19,16 +19,23 @@ COUNTS = 30 * 86400.0
 
 @dataclass(frozen=True)
 class Fence:
-    """`seconds` from the fence, and nothing else, to the last replica's refusal; None: some replica never refused."""
+    """`seconds` from the fence, and nothing else, to the last replica's refusal; None: some replica never refused.
+
+    `replicas` were asked, each by itself; 0: one address, or not noted, so nothing is said of processes behind it.
+    """
 
     verdict: Verdict
     seconds: float | None
     at: float
+    replicas: int = 0
 
 
 @dataclass(frozen=True)
 class Window:
-    """How long a key that was only deleted may go on working, and on how many replicas that was measured."""
+    """How long a key that was only deleted may go on working, and on how many replicas that was measured.
+
+    0 replicas: at one address, which did not tell the processes behind it apart.
+    """
 
     seconds: float
     replicas: int
@@ -36,7 +43,7 @@ class Window:
 
 
 def put_fence(db: Db, gateway: str, fence: Fence) -> None:
-    value = {"verdict": fence.verdict, "seconds": fence.seconds, "at": fence.at}
+    value = {"verdict": fence.verdict, "seconds": fence.seconds, "at": fence.at, "replicas": fence.replicas}
     facts.put(db, f"gateway:{gateway}:fence", value, fence.at)
 
 

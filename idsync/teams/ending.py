@@ -9,6 +9,7 @@ from idsync.engine.looking import living
 from idsync.errors import StillAlive, Unsupported
 from idsync.gateway.client import Gateway
 from idsync.model import GatewayKey
+from idsync.words import count
 
 ROUNDS = 3
 """How often keys that were made meanwhile are ended too."""
@@ -33,7 +34,7 @@ async def end_keys(gateway: Gateway, find: Callable[[], Awaitable[list[GatewayKe
         await gateway.delete_keys(ids)
         left = await still_there(gateway, ids)
         if left:
-            raise StillAlive(f"the gateway still shows {left} deleted key(s)")
+            raise StillAlive(f"the gateway still shows {count(left, 'deleted key')}")
         ended += ids
     if await find():
         raise StillAlive("new keys appear as fast as they are deleted")

@@ -14,7 +14,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from idsync.config import BUDGET_DURATION
+from idsync.engine.admins import people_on
 from idsync.model import MANAGED, GatewayTeam, GatewayUser
+from idsync.words import count
 
 GIVEN_BY_GROUPS = frozenset({"internal_user", "internal_user_viewer"})
 EXACT = 2**53
@@ -62,14 +64,14 @@ def found(
         written.append(_team(team, namesakes[team.alias], taken))
         taken.add(written[-1].settings["alias"])
     counts = Counter(user.role for user in users if user.role)
-    new_roles = [(role, count) for role, count in sorted(counts.items()) if role not in roles]
+    new_roles = [(role, number) for role, number in sorted(counts.items()) if role not in roles]
     plain = tuple(one for one in new_roles if one[0] in GIVEN_BY_GROUPS)
     return Found(tuple(written), plain, tuple(one for one in new_roles if one not in plain), tuple(left_out))
 
 
 def _team(team: GatewayTeam, namesakes: int, taken: Collection[str]) -> FoundTeam:
     name = team.alias if team.alias and _writable(team.alias) else team.team_id
-    said = [f"{len(team.members)} member(s) at the gateway"]
+    said = [f"{count(people_on(team), 'member')} at the gateway"]
     if namesakes > 1 and team.alias:
         said.append(f"the gateway has {namesakes} teams of this alias: told apart by their ids")
     if name in taken or (namesakes > 1 and team.alias):
@@ -128,10 +130,12 @@ def _writable(text: str) -> bool:
 def toml(what: Found) -> str:
     """Write it as TOML."""
     blocks = [_table("teams", team.settings, team.said) for team in what.teams]
-    for role, count in what.roles:
-        said = (f"{count} account(s) at the gateway have it",)
+    for role, number in what.roles:
+        said = (f"{count(number, 'account')} at the gateway {'has' if number == 1 else 'have'} it",)
         blocks.append(_table("roles", {"role": role, "groups": []}, said))
-    blocks += [f"# {_comment(role)}: {count} account(s); given by hand, and left alone" for role, count in what.others]
+    blocks += [
+        f"# {_comment(role)}: {count(number, 'account')}; given by hand, and left alone" for role, number in what.others
+    ]
     return "\n\n".join(blocks) + "\n" if blocks else ""
 
 

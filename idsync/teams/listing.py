@@ -17,13 +17,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from idsync.engine.admins import people_on
 from idsync.model import MANAGED, GatewayTeam
 from idsync.plan import WantedTeam, differences, ours_among, plan_teams
 
 
 @dataclass(frozen=True)
 class TeamRow:
-    """One team. `differs` names settings that are not as configured; `why` says what keeps a refused one."""
+    """One team. `members` leaves the gateway's own admin out, who is on every team their key has made. `differs` names settings that are not as configured; `why` says what keeps a refused one."""
 
     team: str
     team_id: str | None
@@ -90,7 +91,7 @@ def _row(team: GatewayTeam, alias: str, state: str, differs: tuple[str, ...] = (
         alias,
         team.team_id,
         state,
-        len(team.members),
+        people_on(team),
         team.spend,
         team.max_budget,
         team.budget_duration,

@@ -16,6 +16,7 @@ from idsync.pulse import Beat, Pulse
 from idsync.status import source_view
 from idsync.store import canary, directory, facts, glance, jobs, ledger, tokens
 from idsync.store.db import Db, Store
+from idsync.words import count, duration
 
 State = Literal["ok", "degraded", "failed", "unknown"]
 ORDER: tuple[State, ...] = ("ok", "unknown", "degraded", "failed")
@@ -106,7 +107,7 @@ def _store(store: Store) -> Component:
 def _engine(db: Db, now: float) -> Component:
     found = glance.counted_jobs(db)
     age = None if found.oldest_at is None else round(now - found.oldest_at, 1)
-    told = f"{found.due} job(s) to do, {found.failing} of them failing, {found.waiting} waiting on purpose"
+    told = f"{count(found.due, 'job')} to do, {found.failing} of them failing, {found.waiting} waiting on purpose"
     if found.alive:
         return Component("engine", "failed", f"{told}; {found.alive} ended with a credential that still works", age)
     late = age is not None and age > SLOW_JOB
@@ -135,7 +136,9 @@ def _source(db: Db, config: Config, name: str, now: float) -> Component:
         told = "has pushed nothing yet" if age is None else "pushes"
         return Component(part, "unknown" if age is None else "ok", told, seen)
     if view["errors"]:
-        return Component(part, "degraded", f"incomplete {view['errors']} time(s) in a row: {view['problem']}", seen)
+        return Component(
+            part, "degraded", f"incomplete {count(view['errors'], 'time')} in a row: {view['problem']}", seen
+        )
     if age is None:
         return Component(part, "unknown", "not polled yet")
     pace = next(source.every for source in config.sources.every if source.name == name)
@@ -154,8 +157,8 @@ def _chain(pulse: Pulse, now: float) -> Component:
 def _beat(beat: Beat, now: float) -> Component:
     age = None if beat.ended_at is None else round(now - beat.ended_at, 1)
     if beat.is_late(now):
-        return Component(f"beat:{beat.name}", "degraded", f"late: due every {beat.pace():g} s", age)
-    return Component(f"beat:{beat.name}", "unknown" if age is None else "ok", f"every {beat.pace():g} s", age)
+        return Component(f"beat:{beat.name}", "degraded", f"late: due every {duration(beat.pace())}", age)
+    return Component(f"beat:{beat.name}", "unknown" if age is None else "ok", f"every {duration(beat.pace())}", age)
 
 
 def _drills(db: Db, config: Config, now: float) -> Component:

@@ -45,9 +45,14 @@ def _file(opened: Opener, entry: dict[str, str]) -> dict[str, str]:
     return {key: str(opened._folder / value) for key, value in entry.items() if key.endswith("_file")}
 
 
-def crew(gateway: Gateway, home: Home) -> dict[str, Any]:
+def accounts(gateway: Gateway) -> dict[str, Any]:
+    """Leo and Ann have accounts before anybody tells idsync of them: else it would make some of its own."""
+    return {login: gateway.account(login) for login in ("leo", "ann")}
+
+
+def crew(gateway: Gateway, home: Home, seeded: dict[str, Any] | None = None) -> dict[str, Any]:
     """Give Leo and Ann keys after the first poll has brought everybody in."""
-    people = {login: gateway.account(login) for login in ("leo", "ann")}
+    people = seeded or accounts(gateway)
     home.poll("poll")
     home.wait_until_quiet()
     for holder in people.values():
@@ -314,9 +319,10 @@ def both(gateway: Gateway, opened: Opener, okta: Polled) -> tuple[Home, Any]:
     """Leo and Ann are pushed and polled alike."""
     home = start(opened, okta, pushes=True, policy={"group_loss_delete_after": "0s"})
     home.directory.source = "push"
-    for login in ("leo", "ann"):
+    seeded = accounts(gateway)
+    for login in seeded:
         home.directory.hire(login, "Data")
-    people = crew(gateway, home)
+    people = crew(gateway, home, seeded)
     assert len(directory.users_of_person_any(home.db, home.person("leo").id)) == 2, "one person, two records"
     return home, people["leo"]
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
+from idsync.sandbox.asked import done, fitting, rows
 from idsync.sandbox.graph.state import Group, ServicePrincipal, Tenant, User
 
 JSON = dict[str, Any]
@@ -24,11 +26,12 @@ class Acts:
         self._tenant = tenant
 
     def perform(self, given: JSON) -> JSON:
-        name = str(given.pop("do", ""))
-        act = None if name.startswith("_") or name == "perform" else getattr(self, name, None)
-        if act is None:
-            raise ValueError(f"no act {name!r}")
-        result: JSON = act(**given)
+        name = given.pop("do", None)
+        acts = [one for one in vars(type(self)) if not one.startswith("_") and one != "perform"]
+        if name not in acts:
+            given_name = "an act needs its name" if name is None else f"there is no act {name!r}"
+            raise ValueError(f'{given_name}; write it like {{"do": "disable", ...}}: {", ".join(acts)}')
+        result: JSON = done(name, getattr(self, name), given)
         return result
 
     # users
@@ -46,7 +49,7 @@ class Acts:
         found = self._tenant.user(user)
         if upn := fields.pop("userPrincipalName", None):
             self._tenant.rename_user(found, upn)
-        for name, value in fields.items():
+        for name, value in fitting("a user", fields, PROPERTIES).items():
             setattr(found, PROPERTIES[name], value)
             self._tenant.touch(found, name)
         return {"id": found.id}
@@ -139,7 +142,7 @@ def made_user(tenant: Tenant, upn: str, **fields: Any) -> User:
     user = User(
         fields.pop("id", None) or tenant.new_id(), upn, upn, name, fields.pop("createdDateTime", tenant.stamp())
     )
-    for prop, value in fields.items():
+    for prop, value in fitting("a user beside userPrincipalName and id", fields, PROPERTIES).items():
         setattr(user, PROPERTIES[prop], value)
     return user
 
@@ -147,33 +150,33 @@ def made_user(tenant: Tenant, upn: str, **fields: Any) -> User:
 def made_group(tenant: Tenant, name: str, **fields: Any) -> Group:
     group = Group(fields.pop("id", None) or tenant.new_id(), name, tenant.stamp())
     group.description, group.visibility = fields.pop("description", None), fields.pop("visibility", None)
-    if fields:
-        raise ValueError(f"unknown in a group: {sorted(fields)}")
+    fitting("a group beside displayName, members, id, description and visibility", fields, ())
     return group
 
 
 def seed(tenant: Tenant, given: JSON) -> JSON:
     """Return the ids by userPrincipalName and displayName. Raises ValueError for what does not fit."""
-    if unknown := set(given) - set(SECTIONS):
-        raise ValueError(f"unknown in a seed: {sorted(unknown)}")
+    given = fitting("a seed", given, SECTIONS)
     made: JSON = {"users": {}, "groups": {}, "servicePrincipals": {}}
-    for row in given.get("users", []):
-        rest = {name: value for name, value in row.items() if name != "userPrincipalName"}
-        user = tenant.add_user(made_user(tenant, row["userPrincipalName"], **rest))
+    for row in rows("users", given.get("users", [])):
+        row = fitting("a user", row, ("userPrincipalName", "id", "createdDateTime", *PROPERTIES), ["userPrincipalName"])
+        user = tenant.add_user(made_user(tenant, row.pop("userPrincipalName"), **row))
         made["users"][user.upn] = user.id
     rosters = []
-    for row in given.get("groups", []):
-        rest = {name: value for name, value in row.items() if name not in ("displayName", "members")}
-        group = tenant.add_group(made_group(tenant, row["displayName"], **rest))
+    for row in rows("groups", given.get("groups", [])):
+        row = fitting("a group", row, ("displayName", "members", "id", "description", "visibility"), ["displayName"])
+        members = row.pop("members", [])
+        group = tenant.add_group(made_group(tenant, row.pop("displayName"), **row))
         made["groups"][group.name] = group.id
-        rosters.append((group, row.get("members", [])))
+        rosters.append((group, members))
     for group, members in rosters:  # a group may be a member of a later one
         for ref in members:
             tenant.join(group, tenant.member(ref))
-    for row in given.get("servicePrincipals", []):
-        made["servicePrincipals"][row["displayName"]] = _principal(tenant, **row).id
+    for row in rows("servicePrincipals", given.get("servicePrincipals", [])):
+        principal = done("a service principal", partial(_principal, tenant), row)
+        made["servicePrincipals"][principal.name] = principal.id
     if many := given.get("many"):
-        _many(tenant, made, **many)
+        done("many", partial(_many, tenant, made), many)
     return made
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from idsync.sandbox.asked import body_of, fitting, rows
 from idsync.sandbox.idp.faults import IdpRule
 from idsync.sandbox.idp.service import Service
 
@@ -37,11 +37,12 @@ def routes(name: str, service: Service) -> list[Route]:
 
 def _endpoint(service: Service, hook: Hook) -> Any:
     async def endpoint(request: Request) -> JSONResponse:
-        raw = await request.body()
         try:
-            return JSONResponse(hook(service, json.loads(raw) if raw else None, request))
-        except (ValueError, KeyError, TypeError) as problem:
+            return JSONResponse(hook(service, body_of(await request.body()), request))
+        except ValueError as problem:
             return JSONResponse({"error": f"{problem}"}, 400)
+        except (KeyError, TypeError, AttributeError) as problem:
+            return JSONResponse({"error": f"this does not fit together: {problem}"}, 400)
 
     return endpoint
 
@@ -49,7 +50,7 @@ def _endpoint(service: Service, hook: Hook) -> Any:
 def _act(service: Service, body: Any, _: Request) -> JSON:
     """One act, or several: {"acts": [...]}."""
     given = body.get("acts", [body]) if isinstance(body, dict) else body
-    results = [service.act(dict(act)) for act in given]
+    results = [service.act(fitting("an act", act, act)) for act in rows("acts", given)]
     return {"results": results}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from idsync.sandbox.asked import done, fitting
 from idsync.sandbox.okta.state import App, Assignment, Group, Org, User, of_app, of_app_user, of_group, of_user
 
 JSON = dict[str, Any]
@@ -18,11 +19,12 @@ class Acts:
         self._keeps_groups = keeps_groups  # of people who are deactivated
 
     def perform(self, given: JSON) -> JSON:
-        name = str(given.pop("do", ""))
-        act = None if name.startswith("_") or name == "perform" else getattr(self, name, None)
-        if act is None:
-            raise ValueError(f"no act {name!r}")
-        result: JSON = act(**given)
+        name = given.pop("do", None)
+        acts = [one for one in vars(type(self)) if not one.startswith("_") and one != "perform"]
+        if name not in acts:
+            given_name = "an act needs its name" if name is None else f"there is no act {name!r}"
+            raise ValueError(f'{given_name}; write it like {{"do": "suspend", ...}}: {", ".join(acts)}')
+        result: JSON = done(name, getattr(self, name), given)
         return result
 
     # users
@@ -293,10 +295,9 @@ def made_user(org: Org, login: str, status: str = "ACTIVE", **fields: Any) -> Us
 
 def made_group(org: Org, name: str, **fields: Any) -> Group:
     now = org.now()
+    fields = fitting("a group beside its name", fields, ("id", "type", "description"))
     kind, description = fields.pop("type", "OKTA_GROUP"), fields.pop("description", None)
     group = Group(fields.pop("id", None) or org.new_id("00g"), name, now, now, now, kind, description)
-    if fields:
-        raise ValueError(f"unknown in a group: {sorted(fields)}")
     if not org.groups.add(group.id, group):
         raise ValueError(f"group {group.id} is there already")
     return group

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
+from idsync.sandbox.asked import done, fitting, rows
 from idsync.sandbox.okta.acts import assign_group, made_group, made_user
 from idsync.sandbox.okta.state import App, Org
 
@@ -13,22 +15,23 @@ SECTIONS = ("users", "groups", "apps", "many")
 
 def seed(org: Org, given: JSON) -> JSON:
     """Return the ids by login, name and label. No events are written. Raises ValueError for what does not fit."""
-    if unknown := set(given) - set(SECTIONS):
-        raise ValueError(f"unknown in a seed: {sorted(unknown)}")
+    given = fitting("a seed", given, SECTIONS)
     made: JSON = {"users": {}, "groups": {}, "apps": {}}
-    for row in given.get("users", []):
-        user = org.add_user(made_user(org, **row))
+    for row in rows("users", given.get("users", [])):
+        user = org.add_user(done("a user", partial(made_user, org), row))
         made["users"][user.login] = user.id
-    for row in given.get("groups", []):
-        members = row.get("members", [])
-        group = made_group(org, **{name: value for name, value in row.items() if name != "members"})
+    for row in rows("groups", given.get("groups", [])):
+        row = fitting("a group", row, ("name", "members", "id", "type", "description"), ["name"])
+        members = row.pop("members", [])
+        group = made_group(org, **row)
         for ref in members:
             org.join(group, org.user(ref))
         made["groups"][group.name] = group.id
-    for row in given.get("apps", []):
-        made["apps"][row["label"]] = _app(org, **row).id
+    for row in rows("apps", given.get("apps", [])):
+        app = done("an app", partial(_app, org), row)
+        made["apps"][app.label] = app.id
     if many := given.get("many"):
-        _many(org, made, **many)
+        done("many", partial(_many, org, made), many)
     return made
 
 

@@ -77,4 +77,6 @@ class Wire:
                 headers={"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "idsync"},
                 skip_auto_headers=["Content-Type"],
             )
+            # aiohttp would send a GET again by itself, unseen by what counts and paces requests.
+            self._session._retry_connection = False
         return self._session

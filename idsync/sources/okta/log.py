@@ -7,6 +7,7 @@ group.user_membership.add, .remove of a group that matters            | the user
 group.application_assignment.*, group.lifecycle.delete of such a one  | the group, read again in full
 application.user_membership.* of our app                              | the user, by id, with the assignment
 application.lifecycle.deactivate, .delete of our app                  | the app: while it is not active, nothing goes on
+system.import.complete                                                | all that has changed since the last poll, at once
 anything else (a log-out, a lock, ...), or an outcome but SUCCESS     | nothing
 
 A polling query has no end: every page, also an empty one, links to the next. A page shorter than its limit ends a
@@ -56,10 +57,12 @@ ASSIGNMENT_EVENTS = frozenset(
     }
 )
 APP_EVENTS = frozenset({"application.lifecycle.deactivate", "application.lifecycle.delete"})
+IMPORT_EVENTS = frozenset({"system.import.complete"})
+"""Of people whom an import makes, changes or deactivates there are no events of their own."""
 
 FILTER = " or ".join(
     f'eventType eq "{kind}"'
-    for kind in sorted(USER_EVENTS | MEMBER_EVENTS | GROUP_EVENTS | ASSIGNMENT_EVENTS | APP_EVENTS)
+    for kind in sorted(USER_EVENTS | MEMBER_EVENTS | GROUP_EVENTS | ASSIGNMENT_EVENTS | APP_EVENTS | IMPORT_EVENTS)
 )
 KEPT = 256
 """How many uuids a cursor remembers: what is older is looked at once more, which costs a request and harms nothing."""
@@ -77,6 +80,7 @@ class Round:
     users: set[str] = field(default_factory=set)
     groups: set[str] = field(default_factory=set)
     app: bool = False
+    imported: bool = False
 
     def take(self, events: Iterable[Any], what: str) -> None:
         """Take in a page.
@@ -106,6 +110,8 @@ class Round:
             self.groups |= {group for group in groups if group in self.matter}
         elif kind in APP_EVENTS and ours:
             self.app = True
+        elif kind in IMPORT_EVENTS:
+            self.imported = True
 
 
 def _targets(event: dict[str, Any], sort: str) -> set[str]:

@@ -168,7 +168,8 @@ class OktaSource:
         users: dict[str, Seen] = {}
         groups = await self._read_again(await self._reader.rows_of(found.groups), users)
         after = LogCursor(address, tuple(found.known), sent)
-        return Changes(self.name, sent, users, groups, frozenset(found.users), after.written(), more)
+        looks = frozenset(found.users)
+        return Changes(self.name, sent, users, groups, looks, after.written(), more, unsaid=found.imported)
 
     async def _log_page(self, address: str, found: Round, *, stored: bool) -> tuple[str, bool]:
         """Read one page; return where the next one is, and whether there is more now."""

@@ -16,7 +16,8 @@ from idsync.web.page import lists
 from idsync.web.page.draw import STAGES, Step, dots, said, steps, timeline
 from idsync.web.page.frame import Draw, Look, Page, badge, bullets, empty, pager, pairs, section, table
 from idsync.web.page.html import Child, Markup, many, named, tag
-from idsync.web.page.words import ago, count, length, moment
+from idsync.web.page.words import ago, length, moment
+from idsync.words import count
 
 KINDS = {
     "settled": "good",

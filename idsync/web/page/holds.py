@@ -11,7 +11,8 @@ from idsync.store.glance import PAGE, Held, Kept
 from idsync.store.ledger import Hold
 from idsync.web.page.frame import Draw, Look, Page, badge, banner, empty, pager, pairs, secret, section, table
 from idsync.web.page.html import Markup, many, named, tag
-from idsync.web.page.words import count, moment
+from idsync.web.page.words import moment
+from idsync.words import count
 
 WORDS = {"approve": "Approve", "reject": "Reject"}
 MEANING = {

@@ -10,7 +10,8 @@ from idsync.store.glance import PAGE, Known, Open, Work
 from idsync.store.spend import After
 from idsync.web.page.frame import Look, Page, badge, empty, pager, table
 from idsync.web.page.html import Markup, many, named, tag
-from idsync.web.page.words import ago, count, length, moment, money
+from idsync.web.page.words import ago, length, moment, money
+from idsync.words import count
 
 WHY = {
     "shared": "nobody's own key of a team they were in",

@@ -16,7 +16,8 @@ from idsync.web.page import departures, holds, lists
 from idsync.web.page.draw import ENDS, histogram
 from idsync.web.page.frame import Look, Page, badge, banner, bullets, empty, pairs, section, table
 from idsync.web.page.html import Child, Markup, many, named, tag
-from idsync.web.page.words import ago, count, length, money
+from idsync.web.page.words import ago, length, money
+from idsync.words import count
 
 FEW = 8
 """Entries of a list on the first page."""
@@ -200,7 +201,7 @@ def _source(look: Look, name: str) -> tuple[Child, ...]:
     told += [f"listing now: {view['under_way']}"] if view["under_way"] else []
     if view["errors"]:
         told.append(f"{view['problem']}; nobody is removed by it")
-        return (named(name), badge("bad", f"incomplete {view['errors']} time(s)"), heard, named("; ".join(told)))
+        return (named(name), badge("bad", f"incomplete {count(view['errors'], 'time')}"), heard, named("; ".join(told)))
     pace = next(source.every for source in look.config.sources.every if source.name == name)
     stale = age is not None and age > STALE * pace + 60
     state = (

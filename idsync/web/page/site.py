@@ -34,7 +34,7 @@ from idsync.web.limits import Gone, TooLarge, TooSlow, read_body
 from idsync.web.page import departures, doors, holds, lists, overview, parts
 from idsync.web.page.frame import Draw, Look, framed
 from idsync.web.page.html import Markup, document
-from idsync.web.page.session import Attempts, Session, Sessions, cookie, cookie_of, is_from_here
+from idsync.web.page.session import Attempts, Session, Sessions, cookie, cookie_name, cookie_of, is_from_here
 
 T = TypeVar("T")
 Run = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
@@ -157,10 +157,10 @@ class StatusPage:
     def _closed(self, request: Request, problem: str = "", status: int = 401, wait: float = 0.0) -> Response:
         """Return the door: what to do to get in, and nothing of what is inside."""
         if not self._tokens.any_of(OPERATOR):
-            return _answer(doors.no_token(), 401, {"WWW-Authenticate": 'Bearer realm="idsync"'})
+            return _answer(doors.no_token(), 401, _challenge(request))
         wanted = request.url.path + (f"?{request.url.query}" if request.url.query else "")
         wanted = wanted if request.method == "GET" else "/"
-        more = {"Retry-After": f"{wait:.0f}"} if wait else {"WWW-Authenticate": 'Bearer realm="idsync"'}
+        more = {"Retry-After": f"{wait:.0f}"} if wait else _challenge(request)
         return _answer(doors.log_in(_path_of_ours(wanted), problem), status, more)
 
     def _asset(self, name: str, kind: str) -> Callable[[Request], Awaitable[Response]]:
@@ -252,6 +252,12 @@ class StatusPage:
 
 def _answer(page: Markup, status: int, headers: Mapping[str, str] | None = None) -> Response:
     return Response(document(page), status, {**SAFE, **(headers or {})}, "text/html; charset=utf-8")
+
+
+def _challenge(request: Request) -> dict[str, str]:
+    """Say that the form gets in, and no header: a 401 has to name a way (RFC 9110 15.5.2; draft-broyer-http-cookie-auth)."""
+    name = cookie_name(_host(request))
+    return {"WWW-Authenticate": f'Cookie realm="idsync", form-action="/login", cookie-name="{name}"'}
 
 
 def _host(request: Request) -> str:

@@ -38,10 +38,5 @@ def moment(at: float, now: float | None = None) -> Markup:
     )
 
 
-def count(number: int, one: str, several: str | None = None) -> str:
-    """Say a number of things: 1 person, 2 people."""
-    return f"{number:,} {one if number == 1 else several or one + 's'}"
-
-
 def money(amount: float | None) -> str:
     return "not told" if amount is None else f"{amount:,.2f}"
