@@ -147,6 +147,8 @@ def test_secrets_may_come_from_the_environment_and_are_masked_wherever_they_are_
     assert rows["routero.admin_key"] == ("***", "environment IDSYNC_ROUTERO__ADMIN_KEY")
     token = ("***", "environment IDSYNC_SCIM__SOURCES__OKTA_PUSH__TOKEN")
     assert rows["scim.sources.okta-push.token"] == token
+    times = ("scim.sources.okta-push.stale_after", "routero.cache_time", "policy.disabled_delete_after", "drill.every")
+    assert [rows[key][0] for key in times] == ["7d", "60s", "0s", ""], "as a file would say it"
     assert not any("secret" in text for text in (str(rows), repr(loaded.config), str(loaded.config)))
 
 

@@ -104,7 +104,7 @@ def test_only_what_differs_is_updated_and_the_reason_shows_old_and_new() -> None
     wanted = replace(WANTED, budget_duration="1mo", soft_budget=50.0)
     [change] = plan_teams([wanted], [team(max_budget=100.0, budget_duration="7d")], {"data": "data"})
     assert change.fields == {"budget_duration": "1mo", "soft_budget": 50.0}
-    assert change.why == "budget_duration: '7d' -> '1mo'; soft_budget: None -> 50.0"
+    assert change.why == "budget_duration: 7d -> 1mo; soft_budget: not set -> 50"
 
 
 def test_the_order_of_models_means_nothing() -> None:

@@ -27,6 +27,8 @@ def sandbox(port: int, dialect: str, replicas: int, cache_ttl: float, no_fence: 
     def ready(running: Sandbox) -> None:
         url = running.url
         click.echo(f"sandbox ({dialect}, {replicas} replicas) at {url}  admin key {options.admin_key}")
+        if replicas > 1:
+            click.echo(f"  replicas, each by itself: {url}/replica/0 to {url}/replica/{replicas - 1}")
         click.echo(f"okta at {running.okta_url}  SSWS token {okta.TOKEN}")
         click.echo(f"graph at {running.graph_url}  authority {running.entra_url}/{graph.TENANT}")
         click.echo(f"  client id {graph.CLIENT}  client secret {graph.SECRET}")

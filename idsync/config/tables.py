@@ -20,10 +20,15 @@ def _seconds_or_never(value: Any) -> Any:
     return 0.0 if value == "" else _seconds(value)
 
 
+def _written_or_never(seconds: float) -> str:
+    return duration(seconds) if seconds else ""
+
+
 _ForPeople = PlainSerializer(duration, when_used="json")
+_OrNever = PlainSerializer(_written_or_never, when_used="json")
 """`idsync config show` says a length of time as the file does."""
 Seconds = Annotated[float, BeforeValidator(_seconds), Field(ge=0, allow_inf_nan=False), _ForPeople]
-SecondsOrNever = Annotated[float, BeforeValidator(_seconds_or_never), Field(ge=0, allow_inf_nan=False), _ForPeople]
+SecondsOrNever = Annotated[float, BeforeValidator(_seconds_or_never), Field(ge=0, allow_inf_nan=False), _OrNever]
 """Empty, or nothing at all: never."""
 Network = Annotated[str, Field(min_length=1)]
 NonEmpty = Annotated[str, Field(min_length=1)]

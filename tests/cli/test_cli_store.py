@@ -119,7 +119,7 @@ def test_a_hold_is_approved_with_the_checksum_it_was_shown_with_and_no_other(ser
     assert (wrong.returncode, wrong.stdout) == (4, "")
     assert f"has changed since checksum {'0' * 16} was shown" in wrong.stderr
     right = served.run("holds", "approve", hold["id"], "--checksum", hold["checksum"])
-    assert (right.returncode, right.stdout) == (0, "approved; 1 item(s) released\n")
+    assert (right.returncode, right.stdout) == (0, "approved; 1 item released\n")
     assert served.json("holds", "list") == []
 
 
@@ -183,7 +183,7 @@ def test_check_counts_rows_and_a_damaged_store_is_exit_1(site: Site) -> None:
     done = site.run("db", "check")
     assert done.returncode == 0
     assert "integrity: ok\n" in done.stdout
-    assert "departures: 2 row(s)\n" in done.stdout
+    assert "departures: 2 rows\n" in done.stdout
     with site.store.open("r+b") as file:
         file.seek(8192)
         file.write(b"\xa5" * (site.store.stat().st_size - 8192))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,11 @@ def test_before_the_first_start_it_says_what_is_assumed(settings: Path, gateway:
 @pytest.mark.parametrize(
     ("fence", "says"),
     [
-        (Fence("proven", 0.04, 0.0), "proven 3 h ago: every replica refused after 0.04 s"),
+        (Fence("proven", 0.04, 0.0, 3), "proven 3 h ago: each of 3 replicas refused after 0.1 s"),
+        (
+            Fence("proven", 0.04, 0.0),
+            "proven 3 h ago: the gateway's address (which processes are behind it is not known",
+        ),
         (Fence("unsupported", None, 0.0), "unsupported, seen 3 h ago"),
     ],
     ids=str,
@@ -85,13 +90,13 @@ def test_what_drills_have_shown_is_said_with_its_age(
     settings: Path, gateway: Gateway, store: Store, fence: Fence, says: str
 ) -> None:
     name, at = GatewaySettings(gateway.sandbox.url, "litellm").name, time.time() - 3 * HOUR
-    store.write(lambda db: verdicts.put_fence(db, name, Fence(fence.verdict, fence.seconds, at)))
+    store.write(lambda db: verdicts.put_fence(db, name, replace(fence, at=at)))
     store.write(lambda db: verdicts.put_window(db, name, Window(61.23, 3, at)))
     done, found = examine(settings)
     assert (done.code, found["fence"]["verdict"], found["cache"]["seconds"]) == (0, fence.verdict, 61.23)
     assert found["fence"]["says"].startswith(says)
     text = idsync(settings, "doctor").out
-    assert "a deleted key may live up to 61.3 s here (measured 3 h ago on 3 replica(s))" in text
+    assert "a deleted key may live up to 61.3 s here (measured 3 h ago at each of 3 replicas)" in text
     assert "routero.cache_time (60 s) is shorter" in text
 
 

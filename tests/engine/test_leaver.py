@@ -49,7 +49,7 @@ def test_the_receipt_names_what_is_gone_and_every_call(gateway: Gateway, opened:
     assert made == len(calls)
     shown = idsync(opened.settings, "departures", "leo@corp.example")
     assert all(
-        line in shown.out for line in ("/key/delete", "gateway   block: used", "gone: 0 key(s) listed, 3 asked by id")
+        line in shown.out for line in ("/key/delete", "gateway       block: used", "gone: 0 keys listed, 3 asked by id")
     )
     assert receipt["evidence"] == "scim_delete" or receipt["evidence"] == "scim_inactive"
     times = [departure.accepted_at, departure.fenced_at, departure.blocked_at, departure.deleted_at]

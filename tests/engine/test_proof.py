@@ -112,13 +112,20 @@ def test_a_key_that_only_its_id_still_finds_is_ended_by_the_second_look(gateway:
     assert gateway.calls("/key/delete", before)
 
 
-def test_looking_again_at_what_is_settled_says_nothing_new(gateway: Gateway, opened: Opener) -> None:
+@pytest.mark.parametrize(("shown", "fence"), [("proven", "assumed"), ("unsupported", "unsupported")])
+def test_looking_again_at_what_is_settled_says_nothing_new(
+    gateway: Gateway, opened: Opener, shown: verdicts.Verdict, fence: str
+) -> None:
+    """What a drill shows afterwards proves nothing of what was verified before it, but may show it wrong."""
     home, _ = settled(gateway, opened)
+    name, now = home.core.gateway.name, time.time()
+    home.write(lambda db: verdicts.put_fence(db, name, verdicts.Fence(shown, 0.1, now)))
     before = home.departure("leo")
     home.write(lambda db: home.core.intake.people.open_job(db, before.person_id, Lane.REVOKE))
     home.wait_until_quiet()
     after = home.departure("leo")
     assert (after.state, after.settled_at, after.settle_at) == (before.state, before.settled_at, None)
+    assert (before.fence, after.fence) == ("assumed", fence)
     assert len(told(home, "departure.settled")) == 1
 
 
@@ -153,7 +160,7 @@ def test_a_fence_a_drill_has_seen_ignored_stands_for_no_block(
     departure = home.departure("leo")
     assert gateway.answers(company.leo.keys) == {200}
     assert (departure.verified_at, departure.access_ended_at) == (None, None)
-    assert "3 key(s) open" in str(departure.problem)
+    assert "3 keys open" in str(departure.problem)
 
 
 # -- who they are at the gateway -----------------------------------------------------------------------------------------
@@ -343,7 +350,7 @@ def test_a_roster_of_null_proves_no_leaver_gone(gateway: Gateway, opened: Opener
     home.directory.leave("leo")
     until(lambda: home.failed_job("leo") or home.departure("leo").verified_at, "something comes of it")
     assert home.departure("leo").verified_at is None
-    assert "2 team membership(s)" in str(home.departure("leo").problem)
+    assert "2 team memberships" in str(home.departure("leo").problem)
     company.assert_leo_goes_after_all(home)
 
 

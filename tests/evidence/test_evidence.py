@@ -98,7 +98,7 @@ def test_everybody_who_left_is_in_it_with_the_times_the_ledger_has(past: Past, t
             assert row[f"{stage}_at"] == stages.get(stage)
     leo = next(row for row in told["leavers"] if row["user"] == mail("leo"))
     assert (leo["gateway_user_id"], leo["keys_ended"], leo["teams_left"]) == (past.account, 1, 1)
-    assert " gone: 0 key(s), 0 team(s) listed" in leo["read_back"]
+    assert " gone: 0 keys, 0 teams listed" in leo["read_back"]
 
 
 def test_what_deserves_a_look_is_named(told: dict[str, Any]) -> None:

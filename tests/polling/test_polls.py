@@ -159,6 +159,20 @@ def test_a_listing_without_them_removes_nobody_who_is_there(gateway: Gateway, op
     assert ledger.departures(home.db) == []
 
 
+def test_an_import_that_the_log_tells_of_is_polled_for_at_once(gateway: Gateway, opened: Opener, okta: Polled) -> None:
+    home = start(opened, okta)
+    leo = crew(gateway, home)["leo"]
+    okta.become("leo", Observation.INACTIVE)
+    okta.told.clear()  # no event of his own
+    home.poll("poll", "events")
+    gateway.assert_at_work(leo, "data", "web")
+    okta.imported = True
+    outcome = home.poll("poll", "events")
+    home.wait_until_quiet()
+    assert [loss.user for loss in outcome.losses] == [mail("leo")]
+    gateway.assert_gone(leo)
+
+
 @pytest.mark.parametrize("error", [IncompleteSource, SourceUnreachable, SourceRefused])
 def test_a_source_that_fails_removes_nobody_and_says_so(
     gateway: Gateway, opened: Opener, okta: Polled, error: type[IncompleteSource]

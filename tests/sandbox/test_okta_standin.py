@@ -658,9 +658,14 @@ def test_a_rule_that_is_none_is_refused(okta: Okta, rule: Row) -> None:
 @pytest.mark.parametrize(
     ("hook", "body", "said"),
     [
-        ("act", {"do": "vanish"}, "no act 'vanish'"),
+        ("act", {"do": "suspend", "login": "ann"}, "suspend does not take 'login'; it takes user"),
+        ("act", {"do": "suspend"}, "suspend needs user; it takes user"),
+        ("act", {"acts": {"do": "suspend"}}, "acts is a list of objects: [{...}, {...}]"),
         ("act", {"do": "suspend", "user": "nobody"}, "no user nobody"),
-        ("seed", {"people": []}, "unknown in a seed: ['people']"),
+        ("seed", {"people": []}, "a seed does not take 'people'; it takes users, groups, apps, many"),
+        ("seed", {"users": [{"user_id": "ann"}]}, "a user needs login; it takes login, status, user_id"),
+        ("seed", {"groups": [{"members": []}]}, "a group needs name; it takes name, members, id, type, description"),
+        ("seed", {"apps": [{"name": "a"}]}, "an app does not take 'name'; it takes label, id, users, groups"),
         ("options", {"limit": 3}, "unknown options: limit"),
         ("options", {"limits": 3}, "limits cannot be 3"),
     ],
@@ -668,6 +673,14 @@ def test_a_rule_that_is_none_is_refused(okta: Okta, rule: Row) -> None:
 def test_a_hook_says_what_is_wrong(okta: Okta, hook: str, body: Row, said: str) -> None:
     answer = okta.post(f"/_sandbox/okta/{hook}", body)
     assert (answer.status, answer.body) == (400, {"error": said})
+
+
+def test_an_act_that_is_none_is_answered_with_those_there_are(okta: Okta) -> None:
+    answer = okta.post("/_sandbox/okta/act", {"do": "vanish"})
+    assert answer.status == 400
+    assert answer.body["error"].startswith(
+        'there is no act \'vanish\'; write it like {"do": "suspend", ...}: create_user'
+    )
 
 
 def test_its_clock_is_a_day_off(okta: Okta) -> None:

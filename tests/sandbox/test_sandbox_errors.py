@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from .client import Client
@@ -98,3 +100,30 @@ def test_a_rotated_admin_key(api: Client) -> None:
         assert api.get("/key/list", key="sk-admin-next").status == 200
     finally:
         api.hook("options", {"admin_key": "sk-admin-1234"})
+
+
+@pytest.mark.parametrize(
+    ("hook", "body", "said"),
+    [
+        ("seed", b"{", "the body is no JSON"),
+        ("seed", {"users": {"user_id": "ann"}}, "users is a list of objects"),
+        ("seed", {"users": [{"login": "ann"}]}, "a user does not take 'login'; it takes user_id, user_email, "),
+        ("seed", {"members": [{"team_id": "nowhere", "user_id": "ann"}]}, "there is no team 'nowhere'; name it under"),
+        ("seed", {"users": [{"user_id": "bo", "teams": ["nowhere"]}]}, "there is no team 'nowhere'"),
+        (
+            "seed",
+            {"keys": [{"owner": "ann"}]},
+            "a key does not take 'owner'; it takes key, duration, key_alias, user_id",
+        ),
+        ("act", {"do": "generate_key"}, "does not take 'do'; it takes generate_key, member_add, unblock, "),
+        ("act", {"generate_key": {"login": "ann"}}, "generate_key does not take 'login'; it takes key_alias, "),
+        ("act", {"unblock": {}}, "unblock needs user_id, or the id of a key"),
+        ("act", {"unblock": {"key": "no"}}, "there is no key 'no'"),
+        ("act", {"set_team": {"team_id": "no"}}, "there is no team 'no'"),
+        ("act", {"book_spend": {"key": "no"}}, "book_spend needs spend; it takes key, spend, at, model, in_archive"),
+    ],
+)
+def test_a_hook_says_what_it_takes(either: Client, hook: str, body: Any, said: str) -> None:
+    answer = either.post(f"/_sandbox/{hook}", body)
+    assert answer.status == 400
+    assert said in answer.body["error"]

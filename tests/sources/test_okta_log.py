@@ -38,6 +38,16 @@ def test_events_of_a_user(org: Org, event: str) -> None:
     assert (found.users, found.groups) == ({}, {})
 
 
+def test_of_an_import_it_is_known_only_that_it_was(org: Org) -> None:
+    cursor = start(org)
+    org.act("log", event="system.import.complete", result="FAILURE")
+    assert not more(org, cursor).unsaid
+    org.act("import_users", deactivate=["ann@example.com"])
+    found = more(org, cursor)
+    assert (found.unsaid, found.look_up) == (True, frozenset())
+    assert not more(org, found.cursor).unsaid, "it is told once"
+
+
 def test_memberships_and_assignments(org: Org) -> None:
     cursor = start(org, app_id=org.app)
     org.act("join", group="ml", user="cyd")

@@ -30,6 +30,8 @@ class Polled:
         """When the requests of the next listing were sent (now, if None)."""
         self.changed: set[str] = set()
         self.told: set[str] = set()
+        self.imported = False
+        """The log tells of an import, of which it says no more."""
         self.forgotten = False
 
     # -- what happens there -------------------------------------------------------------------------------------------
@@ -84,7 +86,8 @@ class Polled:
     async def events(self, cursor: str) -> Changes:
         self._fail()
         told, self.told = (frozenset(self.told), set()) if cursor else (frozenset[str](), self.told)
-        return Changes(self.name, self._now(), look_up=told, cursor="read")
+        imported, self.imported = self.imported, False
+        return Changes(self.name, self._now(), look_up=told, cursor="read", unsaid=imported)
 
     async def look_up(self, external_id: str, groups: Collection[str]) -> Look:
         self._fail()
