@@ -35,17 +35,22 @@ def rows(what: str, given: Any) -> list[Any]:
     return given
 
 
-def fitting(what: str, given: Any, takes: Collection[str], needs: Collection[str] = ()) -> JSON:
+def fitting(
+    what: str, given: Any, takes: Collection[str], needs: Collection[str] = (), *, anything: bool = False
+) -> JSON:
     """Return a copy of what was given, when it is an object with no other names than these, and all it needs.
+
+    `anything`: other names are welcome.
 
     Raises:
         ValueError: it is not.
     """
-    names = ", ".join(takes) or "nothing"
+    names = ", ".join([*takes, *(["any other attribute"] if anything else [])]) or "nothing"
     if not isinstance(given, dict):
         msg = f"{what} is an object; it takes {names}"
         raise ValueError(msg)
-    if unknown := sorted(set(given) - set(takes)):
+    unknown = [] if anything else sorted(set(given) - set(takes))
+    if unknown:
         msg = f"{what} does not take {', '.join(map(repr, unknown))}; it takes {names}"
         raise ValueError(msg)
     if missing := [name for name in needs if name not in given]:
@@ -62,6 +67,5 @@ def done(what: str, act: Callable[..., Any], given: Any) -> Any:
     """
     parameters = inspect.signature(act).parameters.values()
     named = [one.name for one in parameters if one.kind is not one.VAR_KEYWORD]
-    takes = [*named, *given] if len(named) < len(parameters) and isinstance(given, dict) else named
     needs = [one.name for one in parameters if one.kind is not one.VAR_KEYWORD and one.default is one.empty]
-    return act(**fitting(what, given, takes, needs))
+    return act(**fitting(what, given, named, needs, anything=len(named) < len(parameters)))

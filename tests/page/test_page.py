@@ -48,8 +48,10 @@ def test_without_a_token_nobody_gets_in_and_each_answer_says_what_to_do(scene: S
     for path in (*PATHS, scene.path):
         seen = nobody.get(path)
         assert (seen.status, seen.says("Log in")) == (401, True)
+        assert seen.headers["www-authenticate"].startswith('Cookie realm="idsync", form-action="/login"')
         assert not [name for name in NAMES if name in seen.text]
-    assert nobody.get("/health").status == 401
+    health = nobody.get("/health")
+    assert (health.status, health.headers["www-authenticate"]) == (401, 'Bearer realm="idsync"')
 
 
 def test_only_an_operators_token_logs_in_and_nothing_of_it_stays_behind(scene: Scene) -> None:

@@ -663,7 +663,7 @@ def test_a_rule_that_is_none_is_refused(okta: Okta, rule: Row) -> None:
         ("act", {"acts": {"do": "suspend"}}, "acts is a list of objects: [{...}, {...}]"),
         ("act", {"do": "suspend", "user": "nobody"}, "no user nobody"),
         ("seed", {"people": []}, "a seed does not take 'people'; it takes users, groups, apps, many"),
-        ("seed", {"users": [{"user_id": "ann"}]}, "a user needs login; it takes login, status, user_id"),
+        ("seed", {"users": [{"user_id": "ann"}]}, "a user needs login; it takes login, status, any other attribute"),
         ("seed", {"groups": [{"members": []}]}, "a group needs name; it takes name, members, id, type, description"),
         ("seed", {"apps": [{"name": "a"}]}, "an app does not take 'name'; it takes label, id, users, groups"),
         ("options", {"limit": 3}, "unknown options: limit"),
