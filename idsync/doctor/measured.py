@@ -36,7 +36,7 @@ def _fence(fence: Fence | None, now: float) -> Check:
         return Check("fence", None, says, {"verdict": "assumed"})
     more = {"verdict": fence.verdict, "seconds": fence.seconds, "at": rfc3339(fence.at)}
     if fence.verdict == "proven":
-        says = f"proven {ago(now - fence.at)}: {_asked(fence.replicas)} refused after {at_most(fence.seconds or 0.0)}"
+        says = f"proven {ago(now - fence.at)}: a fenced key was refused after {at_most(fence.seconds or 0.0)} at {_asked(fence.replicas)}"
     else:
         says = f"unsupported, seen {ago(now - fence.at)}: blocking and deleting do the work; keys that are not listed live on"
     return Check("fence", None, says, more)
@@ -45,7 +45,7 @@ def _fence(fence: Fence | None, now: float) -> Check:
 def _asked(replicas: int) -> str:
     """Name what a drill has tried its keys at."""
     if not replicas:
-        return "the gateway's address (which processes are behind it is not known: routero.replica_urls is empty)"
+        return "the gateway's address, not at each process behind it"
     return "the one replica" if replicas == 1 else f"each of {replicas} replicas"
 
 

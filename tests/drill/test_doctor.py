@@ -67,7 +67,7 @@ def test_before_the_first_start_it_says_what_is_assumed(settings: Path, gateway:
     assert done.code == 0
     assert "there is no store" in found["store"]["says"]
     assert (found["fence"]["verdict"], found["cache"]["measured"]) == ("assumed", False)
-    assert found["cache"]["says"] == "not measured; 60 s assumed (routero.cache_time): run idsync drill"
+    assert found["cache"]["says"] == "not measured; 60s assumed (routero.cache_time): run idsync drill"
     assert found["verbs"]["verbs"]["key_delete"] == "POST"
     assert (found["endpoints"]["missing"], found["gateway"]["admin_key"]) == ([], "accepted")
     assert {row["method"] for row in gateway.log()} <= {"GET", "HEAD"}, "it reads only"
@@ -77,10 +77,10 @@ def test_before_the_first_start_it_says_what_is_assumed(settings: Path, gateway:
 @pytest.mark.parametrize(
     ("fence", "says"),
     [
-        (Fence("proven", 0.04, 0.0, 3), "proven 3 h ago: each of 3 replicas refused after 0.1 s"),
+        (Fence("proven", 0.04, 0.0, 3), "proven 3 h ago: a fenced key was refused after 0.1 s at each of 3 replicas"),
         (
             Fence("proven", 0.04, 0.0),
-            "proven 3 h ago: the gateway's address (which processes are behind it is not known",
+            "proven 3 h ago: a fenced key was refused after 0.1 s at the gateway's address, not at each process",
         ),
         (Fence("unsupported", None, 0.0), "unsupported, seen 3 h ago"),
     ],
@@ -97,7 +97,7 @@ def test_what_drills_have_shown_is_said_with_its_age(
     assert found["fence"]["says"].startswith(says)
     text = idsync(settings, "doctor").out
     assert "a deleted key may live up to 61.3 s here (measured 3 h ago at each of 3 replicas)" in text
-    assert "routero.cache_time (60 s) is shorter" in text
+    assert "routero.cache_time (60s) is shorter" in text
 
 
 def test_a_drill_that_failed_is_wrong(settings: Path, store: Store) -> None:
