@@ -181,7 +181,7 @@ def _teams(scape: Gatewayscape, wanted: Sequence[WantedTeam], known: Accounted) 
 def _settings(configured: WantedTeam, team: GatewayTeam) -> Iterator[Drift]:
     left = "configure it so, or change it back at the gateway"
     for name, shown in differences(configured, team).items():
-        detail = f"{name} is {setting(shown)} here, {setting(configured.settings[name])} in the configuration"
+        detail = f"{name} is {setting(shown)} at the gateway, {setting(configured.settings[name])} in the configuration"
         remedy = "idsync reconcile puts it back" if configured.drift == "restore" else left
         yield Drift("team setting", configured.alias, detail, None, remedy)
     if team.blocked:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import Any
 
 UNITS = ((86400.0, "d"), (3600.0, "h"), (60.0, "m"))
+_FRACTION = re.compile(r"(T\d\d:\d\d:\d\d)\.\d+")
 AS_PEOPLE_WRITE = {86400.0: "24h", 60.0: "60s"}
 
 
@@ -45,5 +47,4 @@ def setting(value: Any) -> str:
 
 def to_the_second(at: str) -> str:
     """Leave the fraction out of a time in RFC 3339: gateways and our own records write from none to six digits."""
-    whole, dot, rest = at.partition(".")
-    return whole + rest.lstrip("0123456789") if dot else at
+    return _FRACTION.sub(r"\1", at)

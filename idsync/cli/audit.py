@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING
 
 import click
 
+from idsync import words
 from idsync.audit import GENESIS, AuditEvent, event_of, judge, line_of
 from idsync.cli.client import JSON, reading, say, settings, show
 from idsync.cli.prune import prune
@@ -78,7 +79,11 @@ def export(
         for event in _between(db, since, before):
             file.write(f"{line_of(event)}\n")
             count, newest = count + 1, event
-    said = f"{count} entries up to number {newest.seq}; head {newest.hash}" if newest is not None else "no entries"
+    said = (
+        f"{words.count(count, 'entry', 'entries')} up to number {newest.seq}; head {newest.hash}"
+        if newest is not None
+        else "no entries"
+    )
     if as_json and output is not None:
         head = {"last": newest.seq, "head": newest.hash} if newest is not None else {"last": None, "head": None}
         show({"file": str(output), "entries": count, **head})
@@ -180,13 +185,15 @@ def verify(
     if verdict.breaks_at is not None:
         say(f"the chain breaks at entry {verdict.breaks_at}: it or the one before it was altered, removed or inserted")
     elif verdict.noted is False:
-        say(f"the chain of {count} entries fits together, but does not hold what was noted: {_noted(wanted, entries)}")
+        say(
+            f"the chain of {words.count(count, 'entry', 'entries')} fits together, but does not hold what was noted: {_noted(wanted, entries)}"
+        )
         say("its end was cut off, or everything was sealed anew; compare with a backup")
         if start[0]:
             say(f"or it is before entry {start[0] + 1}: check with the exported files, --exported FILE")
     else:
         kept = "; holds what was noted" if verdict.noted else ""
-        say(f"{count} entries, chain whole; head {newest}{kept}")
+        say(f"{words.count(count, 'entry', 'entries')}, chain whole; head {newest}{kept}")
     return 0 if whole else 1
 
 

@@ -73,7 +73,7 @@ def _print(view: dict[str, Any], *, with_receipt: bool) -> None:
             f"    {call['at']}  {call['method']:6} {call['path']}  {call['target']}  -> {call['status']}  {call['ms']} ms"
         )
     if receipt.get("calls_left_out"):
-        say(f"    ({receipt['calls_left_out']} calls in the middle are left out)")
+        say(f"    ({count(receipt['calls_left_out'], 'call')} in the middle left out)")
     for key in receipt.get("shared_keys") or []:
         say(f"    may be known to them: {key['alias'] or key['name'] or key['id']} (team {key['team_id']})")
     for account in receipt.get("other_accounts") or []:

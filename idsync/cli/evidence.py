@@ -121,6 +121,6 @@ def _tell(pack: Pack, output: Path) -> None:
     for what, number in people["exceptions"].items():
         say(f"  exception {what}: {number}")
     if pack.chain.whole:
-        say(f"audit trail whole: {audit['entries']} entries, head {audit['head']}")
+        say(f"audit trail whole: {count(audit['entries'], 'entry', 'entries')}, head {audit['head']}")
     else:
         say(f"AUDIT TRAIL BROKEN at entry {audit['breaks_at']}: idsync audit verify; compare with a backup")

@@ -11,6 +11,7 @@ import click
 from idsync.cli.client import JSON, ask, reading, say, settings, show, who
 from idsync.config import Config
 from idsync.errors import UsageError
+from idsync.words import count
 
 DAY = click.DateTime(["%Y-%m-%d"])
 
@@ -64,7 +65,9 @@ def _print(view: dict[str, Any], file: Path) -> None:
         say("nothing is older than that")
     else:
         made = view["checkpoint"]
-        say(f"{view['taken']} entries taken out, up to number {made['seq']}; its hash {made['hash']}")
+        say(
+            f"{count(view['taken'], 'entry', 'entries')} taken out, up to number {made['seq']}; its hash {made['hash']}"
+        )
         say(f"keep {file}: sha256 {made['sha256']}")
 
 

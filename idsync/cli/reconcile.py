@@ -87,7 +87,7 @@ def _print(result: dict[str, Any], dry_run: bool) -> None:
     for note in result["notes"]:
         say(f"note: {note}")
     for job in result["unfinished"]:
-        say(f"unfinished: person {job['person']}: {job['error']} (tried {job['attempts']} times; tried again)")
+        say(f"unfinished: person {job['person']}: {job['error']} (tried {count(job['attempts'], 'time')}; tried again)")
     if result["open_holds"]:
         say(f"{count(result['open_holds'], 'hold waits', 'holds wait')} for a person: idsync holds list")
 

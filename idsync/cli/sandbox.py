@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from idsync.words import count
+
 
 @click.command()
 @click.option("--port", type=int, default=4000, show_default=True)
@@ -26,7 +28,7 @@ def sandbox(port: int, dialect: str, replicas: int, cache_ttl: float, no_fence: 
 
     def ready(running: Sandbox) -> None:
         url = running.url
-        click.echo(f"sandbox ({dialect}, {replicas} replicas) at {url}  admin key {options.admin_key}")
+        click.echo(f"sandbox ({dialect}, {count(replicas, 'replica')}) at {url}  admin key {options.admin_key}")
         if replicas > 1:
             click.echo(f"  replicas, each by itself: {url}/replica/0 to {url}/replica/{replicas - 1}")
         click.echo(f"okta at {running.okta_url}  SSWS token {okta.TOKEN}")

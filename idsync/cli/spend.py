@@ -262,6 +262,6 @@ def _alarms(found: Found | None) -> list[str]:
         lines.append(
             f"after departures: {count(found.looked_at, 'leaver')} looked at, nothing spent"
             if found.looked_at
-            else "after departures: no leaver to look at"
+            else "after departures: no leaver to look at yet (each one once spend.booked_within has passed)"
         )
     return [*lines, *(f"note: not told, so watched only in part: {what}" for what in found.untold)]

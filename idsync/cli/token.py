@@ -8,6 +8,7 @@ import click
 
 from idsync.cli.client import JSON, ask, reading, say, settings, show, table, who
 from idsync.errors import UsageError
+from idsync.words import to_the_second
 
 LONGEST = 10 * 366 * 86400.0
 """Seconds that a token with an end may live."""
@@ -42,7 +43,7 @@ def new(
         show(result)
     else:
         say(result["token"])
-        ends = f"; it ends at {result['expires']}" if result["expires"] else ""
+        ends = f"; it ends at {to_the_second(result['expires'])}" if result["expires"] else ""
         say(f"token {result['id']}: keep it now, it is not shown again{ends}", err=True)
     return 0
 
@@ -87,7 +88,7 @@ def list_(ctx: click.Context, as_json: bool) -> int:
         show(views)
     else:
         table(
-            [tuple(str(value or "never") for value in view.values()) for view in views],
+            [tuple(to_the_second(str(value or "never")) for value in view.values()) for view in views],
             ("ID", "KIND", "NAME", "SCOPE", "MADE", "LAST USED", "ENDS", "STATE"),
         )
     return 0

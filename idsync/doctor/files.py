@@ -22,6 +22,7 @@ from idsync.config import Config, is_of_the_platform, secret_files
 from idsync.doctor.check import Check
 from idsync.errors import StoreError
 from idsync.store.sqlite import path_of
+from idsync.words import count
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,11 @@ def files(config: Config, configuration: Path | None) -> list[Check]:
     wanted = [one for one in _wanted(config, configuration, store) if one.path.exists()]
     owner = store.stat().st_uid if store.exists() else os.getuid()
     found = [check for one in wanted for check in _judged(one, owner)]
-    return found or [Check("files", True, f"{len(wanted)} files and folders are for their owner alone")]
+    return found or [
+        Check(
+            "files", True, f"{count(len(wanted), 'file or folder is', 'files and folders are')} for their owner alone"
+        )
+    ]
 
 
 def _wanted(config: Config, configuration: Path | None, store: Path) -> Iterator[_Wanted]:

@@ -13,6 +13,7 @@ from idsync.gateway.probing import Seen
 from idsync.gateway.trial import try_key
 from idsync.store import journal, people
 from idsync.store.db import Db
+from idsync.words import count, to_the_second
 
 NEEDED = frozenset({"/user/info", "/user/list", "/user/new", "/user/update", "/key/list", "/key/delete", "/team/info"})
 NEEDED |= {"/team/list", "/team/new", "/team/update", "/team/member_add", "/team/member_delete"}
@@ -118,7 +119,7 @@ def _short_of(config: Config, seen: Seen, now: float) -> Iterator[Check]:
         yield Check("admin key", None, says, {"team_id": seen.team_id}, "make a key of no team for idsync")
     ends = epoch_of(seen.expires)
     if ends is not None and ends - now < SOON:
-        says = f"expires in {max(0.0, ends - now) / DAY:.0f} days ({seen.expires})"
+        says = f"expires in {count(round(max(0.0, ends - now) / DAY), 'day')} ({to_the_second(seen.expires or '')})"
         yield Check("admin key", None, says, {"expires": seen.expires}, "make a new one; idsync reads the file anew")
 
 

@@ -20,6 +20,7 @@ from idsync.config import Config
 from idsync.doctor.check import DAY, Check
 from idsync.errors import ConfigError
 from idsync.outbound import trust
+from idsync.words import count
 
 PATIENCE = 5.0
 """Seconds for one look, connecting included."""
@@ -137,10 +138,10 @@ def expiry(name: str, what: str, ends_at: float, now: float, remedy: str) -> Che
     days = (ends_at - now) / DAY
     more = {"days_left": round(days, 1)}
     if days <= 0:
-        return Check(name, False, f"{what} expired {-days:.0f} days ago", more, remedy)
+        return Check(name, False, f"{what} expired {count(round(-days), 'day')} ago", more, remedy)
     if ends_at - now < SOON:
-        return Check(name, None, f"{what} expires in {days:.0f} days", more, remedy)
-    return Check(name, True, f"{what} is good for {days:.0f} days", more)
+        return Check(name, None, f"{what} expires in {count(round(days), 'day')}", more, remedy)
+    return Check(name, True, f"{what} is good for {count(round(days), 'day')}", more)
 
 
 # -- certificates in files ------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from idsync.doctor.check import DAY, Check, ago
 from idsync.store import ledger, tokens
 from idsync.store.db import Db
 from idsync.store.tokens import TokenRow
+from idsync.words import count
 
 OLD = 365 * DAY
 """Seconds after which a token should have been exchanged."""
@@ -49,16 +50,16 @@ def _aged(live: Sequence[TokenRow], now: float) -> Iterator[Check]:
         more = {"id": token.id, "kind": token.kind, "name": token.name, "age_days": int((now - token.created_at) / DAY)}
         end = f"idsync token revoke {token.id}"
         if token.expires_at is not None and token.expires_at - now < SOON and not newer:
-            says = f"{who} expires in {(token.expires_at - now) / DAY:.0f} days; {used}"
+            says = f"{who} expires in {count(round((token.expires_at - now) / DAY), 'day')}; {used}"
             again = token.name if token.kind == "source" else f"--operator {token.name}"
             yield Check("tokens", None, says, more, f"make the next one: idsync token new {again}")
         elif token.kind == "source" and newer and now - max(one.created_at for one in newer) > EXCHANGE:
             says = f"{who} lives beside a newer one for {ago(now - newer[-1].created_at).removesuffix(' ago')}; {used}"
             yield Check("tokens", None, says, more, f"when the identity provider uses the newer one: {end}")
         elif rest > UNUSED:
-            yield Check("tokens", None, f"{who} has rested for {rest / DAY:.0f} days; {used}", more, end)
+            yield Check("tokens", None, f"{who} has rested for {count(round(rest / DAY), 'day')}; {used}", more, end)
         elif now - token.created_at > OLD:
-            says = f"{who} is {(now - token.created_at) / DAY:.0f} days old; {used}"
+            says = f"{who} is {count(round((now - token.created_at) / DAY), 'day')} old; {used}"
             again = f"idsync token new {token.name}" if token.kind == "source" else f"--operator {token.name}"
             yield Check("tokens", None, says, more, f"exchange it: {again}, hand it over, then {end}")
 

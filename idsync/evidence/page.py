@@ -56,7 +56,7 @@ def as_html(pack: Pack) -> str:
 
 def _verdict(pack: Pack) -> str:
     audit = pack.summary["audit"]
-    said = f"{audit['entries']} entries, head <code>{escape(audit['head'])}</code>"
+    said = f"{count(audit['entries'], 'entry', 'entries')}, head <code>{escape(audit['head'])}</code>"
     if audit["first"] > 1:
         said += f"; those before entry {audit['first']} were exported and taken out, and are not in this report"
     chain = f"The audit trail is whole: {said}."

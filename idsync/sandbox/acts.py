@@ -21,8 +21,9 @@ T = TypeVar("T")
 
 def perform(world: World, act: JSON) -> JSON:
     """`act` is {name: arguments}. Raises ValueError for an unknown name or missing thing."""
-    example = '{"unblock": {"user_id": "u-ann"}}'
-    act = fitting(f"act (written like {example})", act, ACTS)
+    if not isinstance(act, dict) or (unknown := sorted(set(act) - set(ACTS))):
+        what = f"there is no act {unknown[0]!r}" if isinstance(act, dict) else "an act is an object"
+        raise ValueError(f'{what}; write it like {{"unblock": {{"user_id": "u-ann"}}}}: {", ".join(ACTS)}')
     return {name: ACTS[name](world, _arguments(name, given)) for name, given in act.items()}
 
 

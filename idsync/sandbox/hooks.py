@@ -48,6 +48,8 @@ def _endpoint(gateway: Gateway, hook: Hook) -> Any:
             return JSONResponse(hook(gateway, body_of(await request.body()), request))
         except ValueError as problem:
             return JSONResponse({"error": str(problem)}, 400)
+        except (KeyError, TypeError, AttributeError) as problem:
+            return JSONResponse({"error": f"this does not fit together: {problem}"}, 400)
 
     return endpoint
 

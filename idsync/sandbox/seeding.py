@@ -20,8 +20,8 @@ def _settable(kind: type[Any], *but: str) -> tuple[str, ...]:
 
 
 USER = (*_settable(User, "created_at", "updated_at"), "organization_id", "auto_create_key", "send_invite_email")
-TEAM = _settable(Team, "team_id", "created_at", "updated_at", "members")
-KEY = _settable(Key, "token", "digest", "key_name", "created_at", "updated_at")
+TEAM = _settable(Team, "team_id", "created_at", "updated_at", "members", "budget_reset_at")
+KEY = _settable(Key, "token", "digest", "key_name", "created_at", "updated_at", "expires", "deleted_at", "deleted_by")
 
 
 def seed(world: World, given: JSON) -> JSON:
@@ -34,7 +34,8 @@ def seed(world: World, given: JSON) -> JSON:
         _user(world, fitting("a user", row, USER))
     for row in listed["members"]:
         _member(world, fitting("a member", row, ("team_id", "user_id", "role"), ("team_id", "user_id")))
-    world.state.usage.extend({"requests": 1, "model": "gpt-5-mini", **row} for row in listed["usage"])
+    booked = [fitting("a row of usage", row, (), anything=True) for row in listed["usage"]]
+    world.state.usage.extend({"requests": 1, "model": "gpt-5-mini", **row} for row in booked)
     return {"keys": [_key(world, fitting("a key", row, ("key", "duration", *KEY))) for row in listed["keys"]]}
 
 

@@ -115,7 +115,11 @@ def test_a_rotated_admin_key(api: Client) -> None:
             {"keys": [{"owner": "ann"}]},
             "a key does not take 'owner'; it takes key, duration, key_alias, user_id",
         ),
-        ("act", {"do": "generate_key"}, "does not take 'do'; it takes generate_key, member_add, unblock, "),
+        (
+            "act",
+            {"do": "generate_key"},
+            'there is no act \'do\'; write it like {"unblock": {"user_id": "u-ann"}}: generate_key, ',
+        ),
         ("act", {"generate_key": {"login": "ann"}}, "generate_key does not take 'login'; it takes key_alias, "),
         ("act", {"unblock": {}}, "unblock needs user_id, or the id of a key"),
         ("act", {"unblock": {"key": "no"}}, "there is no key 'no'"),

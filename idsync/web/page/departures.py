@@ -187,7 +187,7 @@ def _receipt(receipt: Mapping[str, Any]) -> Iterator[Markup]:
     if calls:
         summary = tag("summary", count(len(calls), "call"), " to the gateway")
         missing = receipt.get("calls_left_out")
-        note = tag("p", f"{missing:,} calls in the middle are left out.", class_="hint") if missing else None
+        note = tag("p", f"{count(missing, 'call')} in the middle left out.", class_="hint") if missing else None
         yield section("Calls", tag("details", summary, _calls(calls), note), id="calls")
 
 

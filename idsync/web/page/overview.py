@@ -102,7 +102,7 @@ def _speed(look: Look) -> Markup:
         "div",
         _figure("half within (p50)", length(took.p50)),
         _figure("99 of 100 within (p99)", length(took.p99)),
-        _figure("departures in 30 days", f"{took.count:,}"),
+        _figure(f"departure{'s' * (took.count != 1)} in 30 days", f"{took.count:,}"),
         class_="figures",
     )
     note = tag(
