@@ -20,7 +20,7 @@ def _settable(kind: type[Any], *but: str) -> tuple[str, ...]:
 
 
 USER = (*_settable(User, "created_at", "updated_at"), "organization_id", "auto_create_key", "send_invite_email")
-TEAM = _settable(Team, "team_id", "created_at", "updated_at", "members", "budget_reset_at")
+TEAM = _settable(Team, "team_id", "created_at", "updated_at", "members")
 KEY = _settable(Key, "token", "digest", "key_name", "created_at", "updated_at", "expires", "deleted_at", "deleted_by")
 
 

@@ -22,12 +22,19 @@ KNOWN = {"data": "data"}
 @pytest.mark.parametrize(
     ("wanted", "shown", "known", "says", "remedy"),
     [
-        pytest.param(WANTED, replace(AS_WANTED, max_budget=5.0), KNOWN, "max_budget is 5.0", "puts it back", id="back"),
+        pytest.param(
+            WANTED,
+            replace(AS_WANTED, max_budget=5.0),
+            KNOWN,
+            "max_budget is 5 at the gateway, 2000 in",
+            "puts it back",
+            id="back",
+        ),
         pytest.param(
             replace(WANTED, drift="report"),
             replace(AS_WANTED, metadata={"theirs": 1}),
             KNOWN,
-            "metadata.owner is None",
+            "metadata.owner is not set at the gateway, ann in",
             "change it back at the gateway",
             id="only told",
         ),
@@ -40,7 +47,7 @@ KNOWN = {"data": "data"}
             "takes them off",
             id="extra member",
         ),
-        pytest.param(None, AS_WANTED, KNOWN, "not in the configuration", "teams retire data", id="left over"),
+        pytest.param(None, AS_WANTED, KNOWN, "0 members; not in the", "teams retire data", id="left over"),
         pytest.param(None, AS_WANTED, {}, "not in the configuration", "", id="not ours"),
         pytest.param(WANTED, replace(AS_WANTED, max_budget=5.0), {}, None, "", id="refused, so not compared"),
         pytest.param(WANTED, AS_WANTED, KNOWN, None, "", id="as configured"),

@@ -46,7 +46,7 @@ def test_the_workspace_is_there_after_one_run_and_the_next_one_writes_nothing(
     if dialect == "routero":
         code, told = reconcile("--dry-run")
         assert (code, told.count("create team"), gateway.paths(before, writes=True)) == (3, ours, []), told
-        assert "max_budget: 800.0; budget_duration: '1mo'; models: ['eu/balanced']" in told
+        assert "max_budget: 800; budget_duration: 1mo; models: eu/balanced" in told
     code, told = reconcile()
     assert (code, gateway.paths(before, writes=True)) == (0, ["/team/new"] * ours), told
     teams = {row["team_alias"]: row for row in gateway.state()["teams"]}
