@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from idsync.sandbox.asked import fitting
 from idsync.sandbox.objects import Key
-from idsync.sandbox.seeding import KEY, TEAM
+from idsync.sandbox.seeding import KEY, TEAM, made_key
 from idsync.sandbox.usage import book
 from idsync.sandbox.world import World
 
@@ -39,8 +39,8 @@ def _there(kind: str, things: Mapping[str, T], name: str) -> T:
 
 
 def _generate_key(world: World, given: JSON) -> JSON:
-    key, raw = world.make_key(**given)
-    return {"token": key.token, "key": raw}
+    raw = given.pop("raw", None)
+    return made_key(world, given | {"key": raw} if raw else given)
 
 
 def _member_add(world: World, given: JSON) -> JSON:
@@ -106,7 +106,7 @@ ACTS: dict[str, Callable[[World, JSON], JSON]] = {
     "book_spend": _book_spend,
 }
 ARGUMENTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "generate_key": (KEY, ()),
+    "generate_key": (("raw", "key", "duration", *KEY), ()),
     "member_add": (("team_id", "user_id", "role"), ("team_id", "user_id")),
     "unblock": (("user_id", "key"), ()),
     "set_metadata": (("user_id", "metadata"), ("user_id", "metadata")),

@@ -36,7 +36,7 @@ def seed(world: World, given: JSON) -> JSON:
         _member(world, fitting("a member", row, ("team_id", "user_id", "role"), ("team_id", "user_id")))
     booked = [fitting("a row of usage", row, (), anything=True) for row in listed["usage"]]
     world.state.usage.extend({"requests": 1, "model": "gpt-5-mini", **row} for row in booked)
-    return {"keys": [_key(world, fitting("a key", row, ("key", "duration", *KEY))) for row in listed["keys"]]}
+    return {"keys": [made_key(world, fitting("a key", row, ("key", "duration", *KEY))) for row in listed["keys"]]}
 
 
 def _member(world: World, row: JSON) -> None:
@@ -64,7 +64,8 @@ def _user(world: World, row: JSON) -> None:
         world.invite(user, next(iter(user.organizations), None))
 
 
-def _key(world: World, row: JSON) -> JSON:
+def made_key(world: World, row: JSON) -> JSON:
+    """Make a key of a row of a seed; return it with its secret, which is shown nowhere else."""
     duration = row.pop("duration", None)
     row["expires"] = expiry(world.clock.wall(), parse_duration(duration) if duration else None)
     key, raw = world.make_key(row.pop("key", None), **row)
