@@ -120,7 +120,11 @@ def test_a_rotated_admin_key(api: Client) -> None:
             {"do": "generate_key"},
             'there is no act \'do\'; write it like {"unblock": {"user_id": "u-ann"}}: generate_key, ',
         ),
-        ("act", {"generate_key": {"login": "ann"}}, "generate_key does not take 'login'; it takes raw, key, duration, key_alias, "),
+        (
+            "act",
+            {"generate_key": {"login": "ann"}},
+            "generate_key does not take 'login'; it takes raw, key, duration, key_alias, ",
+        ),
         ("act", {"unblock": {}}, "unblock needs user_id, or the id of a key"),
         ("act", {"unblock": {"key": "no"}}, "there is no key 'no'"),
         ("act", {"set_team": {"team_id": "no"}}, "there is no team 'no'"),

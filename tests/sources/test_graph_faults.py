@@ -8,6 +8,7 @@ import pytest
 from support.idps import Graph
 
 from idsync.errors import CursorLost, IncompleteSource, SourceRefused, SourceUnreachable
+from idsync.sources.graph.client import TRIES
 from sources.tenant import Tenant
 
 PAGES = 3
@@ -114,3 +115,13 @@ def test_no_fault_makes_a_change(crowd: tuple[Tenant, str], fault: str, at: int)
     assert type(failed.value) is kind
     tenant.graph.mend()
     assert len(tenant.changes(cursor).users) == MEMBERS
+
+
+def test_a_request_that_breaks_off_is_sent_again_by_us_alone(crowd: tuple[Tenant, str]) -> None:
+    """Whoever sends it beside us does so without waiting, and outside of what is counted and paced."""
+    tenant, cursor = crowd
+    tenant.graph.break_with("/v1.0/users/delta", page=2, drop="before")
+    tenant.asked()
+    with pytest.raises(SourceUnreachable):
+        tenant.changes(cursor)
+    assert tenant.asked().count("/users/delta") == 1 + TRIES, "the first page, then the second one as often as we try"
