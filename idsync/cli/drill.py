@@ -25,6 +25,7 @@ from idsync.words import at_most
 def drill(ctx: click.Context, source: str | None, token_file: str | None, timeout: float | None, as_json: bool) -> int:
     """Send a canary through the whole chain, and try its own key on every replica until it is refused.
 
+    The replicas are those in routero.replica_urls; without any, the gateway's one address is tried.
     Beside it a key is only fenced, and another only deleted: that shows whether the gateway's fence works, and how long
     a deleted key may live. Needs the running daemon. What is made is removed again.
     """

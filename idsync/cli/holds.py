@@ -8,7 +8,7 @@ import click
 
 from idsync.cli.client import JSON, ask, reading, say, settings, show, who
 from idsync.errors import NotFound
-from idsync.words import count
+from idsync.words import count, to_the_second
 
 
 @click.group()
@@ -54,7 +54,7 @@ def show_(ctx: click.Context, hold_id: str, as_json: bool) -> int:
     if as_json:
         show(view)
         return 0
-    say(f"{view['reason']} (since {view['created']})")
+    say(f"{view['reason']} (since {to_the_second(view['created'])})")
     for entry in view["people"]:
         what = f"team {entry['team']}" if entry["team"] else "keys and memberships"
         say(f"  {entry['user']}: {what} ({entry['cause']})")
