@@ -97,4 +97,4 @@ def test_a_store_of_somebody_else_is_exit_1_with_a_sentence(
 def test_a_store_that_is_only_readable_can_be_looked_at(site: Site) -> None:
     with rights(site, 0o777, 0o444):
         code, out, err = unprivileged(site, "audit", "verify")
-    assert (code, out.startswith("1 entries, chain whole"), err) == (0, True, "")
+    assert (code, out.startswith("1 entry, chain whole"), err) == (0, True, "")
