@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -114,7 +115,7 @@ class Daemon:
     def signal(self, number: signal.Signals) -> None:
         self._running().send_signal(number)
 
-    def exit_code(self, seconds: float = 30.0) -> int:
+    def exit_code(self, seconds: float = 40.0) -> int:
         """Wait for its end."""
         code = self._running().wait(seconds)
         self._process = None
@@ -130,6 +131,14 @@ class Daemon:
     def events(self) -> list[dict[str, Any]]:
         """Return its log lines, over all lives."""
         return [json.loads(line) for line in self.said().splitlines() if line.startswith("{")]
+
+    def times_of(self, name: str) -> list[float]:
+        """Return when it has logged this, in epoch seconds, over all lives."""
+        return [datetime.fromisoformat(event["ts"]).timestamp() for event in self.events() if event["event"] == name]
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
 
     def wait_for_event(self, name: str, times: int = 1) -> dict[str, Any]:
         """Wait until it has logged this so many times, and return the newest."""
