@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from idsync.config.loading import entry_name
@@ -18,12 +19,17 @@ def restart_tables() -> tuple[str, ...]:
 
 def differing(one: Config, other: Config) -> list[str]:
     """Return the paths of the keys in which two configurations differ, sorted; entries of lists by their name."""
-    ours, theirs = dict(_leaves(one.model_dump(), "")), dict(_leaves(other.model_dump(), ""))
+    return differing_trees(one.model_dump(), other.model_dump())
+
+
+def differing_trees(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Return the same of two configurations as nested tables."""
+    ours, theirs = dict(_leaves(one, "")), dict(_leaves(other, ""))
     return sorted(path for path in ours.keys() | theirs.keys() if ours.get(path) != theirs.get(path))
 
 
 def _leaves(tree: Any, path: str) -> list[tuple[str, Any]]:
-    if isinstance(tree, dict):
+    if isinstance(tree, Mapping):
         return [leaf for key, value in tree.items() for leaf in _leaves(value, f"{path}.{key}" if path else key)]
     if isinstance(tree, (list, tuple)) and tree and all(isinstance(entry, dict) for entry in tree):
         return [
