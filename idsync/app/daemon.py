@@ -131,7 +131,8 @@ class Daemon:
             ]
             if core.store.path is not None:  # of a database, commands are carried out by whoever gives them
                 control = sockets.enter_context(local.listen(core.store.path))
-                running.append(servers.Server(local.local_app(commands.run), control, http=local.PeerChecked))
+                local_app = local.local_app(commands.run, lambda: self.config)
+                running.append(servers.Server(local_app, control, http=local.PeerChecked))
             tasks = [asyncio.create_task(entry.run()) for entry in running]
             working = [asyncio.create_task(part.run()) for part in self._parts(core)]
             for entry in running:
@@ -208,11 +209,16 @@ class Daemon:
 
         async def again() -> None:
             self._supervisor.reloading()
-            if await self._reload(core):
-                known.reload()
-                pace(self.config.reconcile.every)
-                follow.set()
-            self._supervisor.ready(status)
+            try:
+                if await self._reload(core):
+                    known.reload()
+                    pace(self.config.reconcile.every)
+                    follow.set()
+            except Exception:
+                core.metrics.reloaded(successful=False)
+                raise
+            finally:
+                self._supervisor.ready(status)
 
         async def look(poll: Callable[[str], Awaitable[Outcome]]) -> None:
             for name in sorted(core.poller.sources):
@@ -339,6 +345,9 @@ async def _quietly(poll: Awaitable[Outcome | None]) -> None:
         outcome = await poll
     except (IncompleteSource, GatewayError, StoreError) as error:
         log.debug("poll.failed", error=str(error))
+        return
+    except Exception:
+        log.exception("poll.crashed")
         return
     if outcome is not None and (outcome.losses or outcome.joined or outcome.kind == "full"):
         done = sum(loss.state == "done" for loss in outcome.losses)
