@@ -29,7 +29,7 @@ from idsync.store.address import Address
 from idsync.store.db import Db, Row
 from idsync.store.dialect import parameters, statement
 from idsync.store.postgres_schema import migrate, refuse_unfit
-from idsync.store.presence import Presence
+from idsync.store.presence import CHANNEL, Listener, Presence
 from idsync.store.queued import Queue, Work
 from idsync.store.writing import Writing
 
@@ -240,6 +240,8 @@ class PostgresStore(Writing):
         self._reader: _Reader | None = None
         self._waiting: deque[Work] = deque()
         self._linked_at = 0.0
+        self._to_tell = False
+        self._listener: Listener | None = None
 
     @property
     def leads(self) -> bool:
@@ -283,12 +285,23 @@ class PostgresStore(Writing):
 
     def close(self) -> None:
         """Finish the writes already accepted, give back the lead, and close every connection."""
+        if self._listener is not None:
+            self._listener.stop()
         self._finish()
         self.presence.stop()
         self._reader = None
         if self._pool is not None:
             self._pool.close()
             self._pool = None
+
+    def tell(self) -> None:
+        """Wake the workers; called after a commit, on the writer's thread."""
+        self._to_tell = True
+
+    def listen(self, wake: Callable[[], None]) -> None:
+        """Be woken by NOTIFY until the store is closed. Behind a pooler none may come: then work is found by looking."""
+        self._listener = Listener(lambda: connect(self.address), wake)
+        self._listener.start()
 
     def take_turn(self, place: str) -> bool:
         """Take a place of which there is one; kept by signs of life until it is given back."""
@@ -373,10 +386,19 @@ class PostgresStore(Writing):
                 if waiting.is_empty():
                     self._link(db)  # while nobody waits for the next commit, whoever reads the trail finds it linked
                 batch.tell()
+                if self._to_tell:
+                    self._notify(db)
                 for _ in batch.begun:
                     taken.popleft()
                 if not taken:
                     return
+
+    def _notify(self, db: PostgresDb) -> None:
+        self._to_tell = False
+        try:
+            db.connection.execute(f"NOTIFY {CHANNEL}".encode())
+        except psycopg.Error as error:
+            log.debug("store.not_told", error=_words(error))
 
     # -- the trail -----------------------------------------------------------------------------------------------
 
