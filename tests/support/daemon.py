@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import subprocess
-import sys
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -15,9 +13,11 @@ from types import TracebackType
 from typing import Any, Self
 
 from support.directory import ScimDirectory
+from support.processes import Process, run, started, usual_environment
 from support.settings import ADMIN_KEY, TOKEN
 from support.waiting import until
 
+Running = Process | subprocess.Popen[bytes]
 READY = re.compile(r"idsync serves SCIM at (\S+) and operations at (\S+)")
 
 
@@ -32,14 +32,9 @@ class Done:
         return json.loads(self.out)
 
 
-def _environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith("IDSYNC_")}
-
-
 def idsync(settings: Path, *words: str) -> Done:
     """Run a command to its end."""
-    line = [sys.executable, "-m", "idsync", "-c", str(settings), *words]
-    done = subprocess.run(line, capture_output=True, text=True, env=_environment(), cwd=settings.parent, timeout=60)
+    done = run("-c", str(settings), *words, folder=settings.parent, environ=usual_environment())
     return Done(done.returncode, done.stdout, done.stderr)
 
 
@@ -52,7 +47,7 @@ class Daemon:
         self._environ = environ
         self._log = settings.parent / "stderr"
         self._log.touch()
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Running | None = None
 
     def __enter__(self) -> Self:
         self.start()
@@ -72,15 +67,10 @@ class Daemon:
     def launch(self) -> None:
         """Start it."""
         self._before = self._log.stat().st_size
-        line = [sys.executable, "-m", "idsync", "-c", str(self.settings), "--log-format", "json", "serve"]
+        words = ("-c", str(self.settings), "--log-format", "json", "serve")
+        environ = usual_environment() | self._environ
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                line,
-                stdout=subprocess.DEVNULL,
-                stderr=log,
-                env=_environment() | self._environ,
-                cwd=self.settings.parent,
-            )
+            self._process = started(*words, folder=self.settings.parent, environ=environ, stderr=log.fileno())
 
     def wait_until_serving(self) -> None:
         self.scim, self.operations = until(self._addresses, "the daemon serves", told=self._said_now)
@@ -97,7 +87,7 @@ class Daemon:
             log.seek(self._before)
             return log.read().decode()
 
-    def _running(self) -> subprocess.Popen[bytes]:
+    def _running(self) -> Running:
         assert self._process is not None, "the daemon is not running"
         return self._process
 
