@@ -39,7 +39,7 @@ fuzz: $(READY) ## the hostile-input suites at their nightly size; SIZE=1 is that
 	@IDSYNC_FUZZ=$(or $(SIZE),20) $(BIN)/pytest -q --timeout 7200 tests/fuzz
 
 crash: $(READY) ## death at every point and at every pair of points, a wave under kill -9, days of trouble; SIZE=1 is that of `make test`
-	@IDSYNC_CRASH=$(or $(SIZE),20) $(BIN)/pytest -q --timeout 7200 tests/crash tests/drill/test_drill_kill.py tests/engine/test_faults.py
+	@IDSYNC_CRASH=$(or $(SIZE),20) IDSYNC_INTERPRETERS=1 $(BIN)/pytest -q --timeout 7200 tests/crash tests/drill/test_drill_kill.py tests/engine/test_faults.py
 
 litellm: $(READY) ## tests of the engine at a real LiteLLM proxy; skips with a reason where that cannot be had
 	@$(BIN)/python tools/litellm

@@ -1,6 +1,6 @@
 """Forks processes of idsync from one that has imported everything; started by `support.processes`.
 
-On its stdin, a socket, come messages: a JSON object of `words`, `folder` and `environ`, with four descriptors: stdin,
+On its stdin, a socket, come messages: a JSON object of `module`, `words`, `folder` and `environ`, with four descriptors: stdin,
 stdout, stderr, and a socket on which the process's id is said and, at its end, its exit code, -N for signal N.
 """
 
@@ -59,7 +59,7 @@ def serve(asked: socket.socket) -> None:
             if not (pid := os.fork()):
                 for each in (asked, woken, wakes, *living.values()):
                     each.close()
-                be_idsync(json.loads(message), descriptors)
+                be_program(json.loads(message), descriptors)
             living[pid] = socket.socket(fileno=descriptors[3])
             living[pid].send(b"%d" % pid)
             for descriptor in descriptors[:3]:
@@ -78,8 +78,8 @@ def ended() -> Iterator[tuple[int, int]]:
         yield pid, os.waitstatus_to_exitcode(status)
 
 
-def be_idsync(asked: dict[str, Any], descriptors: Sequence[int]) -> NoReturn:
-    """Be `python -m idsync` to its end. What is left is collected, as at an interpreter's end, and tells if it minds."""
+def be_program(asked: dict[str, Any], descriptors: Sequence[int]) -> NoReturn:
+    """Be `python -m module` to its end. What is left is collected, as at an interpreter's end, and tells if it minds."""
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     for number, descriptor in enumerate(descriptors[:3]):
@@ -90,10 +90,10 @@ def be_idsync(asked: dict[str, Any], descriptors: Sequence[int]) -> NoReturn:
     os.environ.clear()
     os.environ.update(asked["environ"])
     time.tzset()
-    sys.argv = ["idsync", *asked["words"]]
+    sys.argv = [asked["module"], *asked["words"]]
     code = 1
     try:
-        code = main()
+        code = main(asked["module"])
         threading._shutdown()  # type: ignore[attr-defined]
         atexit._run_exitfuncs()
         gc.collect()
@@ -105,9 +105,9 @@ def be_idsync(asked: dict[str, Any], descriptors: Sequence[int]) -> NoReturn:
         os._exit(code)
 
 
-def main() -> int:
+def main(module: str) -> int:
     try:
-        runpy.run_module("idsync", run_name="__main__")
+        runpy.run_module(module, run_name="__main__")
     except SystemExit as end:
         return int(end.code or 0)
     return 0

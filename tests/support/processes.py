@@ -33,9 +33,14 @@ class Process:
     """A process that was forked; its streams are descriptors, /dev/null where none is given."""
 
     def __init__(
-        self, words: Sequence[str], folder: Path, environ: Mapping[str, str], streams: tuple[int, int, int]
+        self,
+        module: str,
+        words: Sequence[str],
+        folder: Path,
+        environ: Mapping[str, str],
+        streams: tuple[int, int, int],
     ) -> None:
-        asked = {"words": words, "folder": str(folder), "environ": dict(environ)}
+        asked = {"module": module, "words": words, "folder": str(folder), "environ": dict(environ)}
         self._told, tells = socket.socketpair()
         with tells, Path(os.devnull).open("r+b") as nothing:
             descriptors = [nothing.fileno() if stream == subprocess.DEVNULL else stream for stream in streams]
@@ -85,12 +90,13 @@ def started(
     stdout: int = subprocess.DEVNULL,
     stderr: int = subprocess.DEVNULL,
     fresh: bool = OWN_INTERPRETERS,
+    module: str = "idsync",
 ) -> Process | subprocess.Popen[bytes]:
-    """Start `idsync` with these words in this folder; `fresh`: with an interpreter of its own."""
-    line = [sys.executable, "-m", "idsync", *words]
+    """Start `python -m module` with these words in this folder; `fresh`: with an interpreter of its own."""
+    line = [sys.executable, "-m", module, *words]
     if fresh:
         return subprocess.Popen(line, cwd=folder, env=environ, stdin=stdin, stdout=stdout, stderr=stderr)
-    return Process(words, folder, environ, (stdin, stdout, stderr))
+    return Process(module, words, folder, environ, (stdin, stdout, stderr))
 
 
 def run(
@@ -98,8 +104,7 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     """Run a command to its end and return what it has said."""
     with TemporaryFile() as out, TemporaryFile() as err:
-        streams = {"stdout": out.fileno(), "stderr": err.fileno()}
-        process = started(*words, folder=folder, environ=environ, fresh=fresh, **streams)
+        process = started(*words, folder=folder, environ=environ, stdout=out.fileno(), stderr=err.fileno(), fresh=fresh)
         try:
             code = process.wait(PATIENCE)
         finally:
