@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from support.directory import ScimDirectory
-from support.processes import Process, run, started, usual_environment
+from support.processes import OWN_INTERPRETERS, Process, run, started, usual_environment
 from support.settings import ADMIN_KEY, TOKEN
 from support.waiting import until
 
@@ -41,8 +41,9 @@ def idsync(settings: Path, *words: str) -> Done:
 class Daemon:
     """`idsync serve`, started and ended as often as a test likes; what it said on stderr is kept over all lives."""
 
-    def __init__(self, settings: Path, **environ: str) -> None:
-        """`environ` is laid over the environment."""
+    def __init__(self, settings: Path, *, fresh: bool = OWN_INTERPRETERS, **environ: str) -> None:
+        """`environ` is laid over the environment; `fresh`: it gets an interpreter of its own, not a fork of one."""
+        self._fresh = fresh
         self.settings = settings
         self._environ = environ
         self._log = settings.parent / "stderr"
@@ -70,7 +71,9 @@ class Daemon:
         words = ("-c", str(self.settings), "--log-format", "json", "serve")
         environ = usual_environment() | self._environ
         with self._log.open("ab") as log:
-            self._process = started(*words, folder=self.settings.parent, environ=environ, stderr=log.fileno())
+            self._process = started(
+                *words, folder=self.settings.parent, environ=environ, stderr=log.fileno(), fresh=self._fresh
+            )
 
     def wait_until_serving(self) -> None:
         self.scim, self.operations = until(self._addresses, "the daemon serves", told=self._said_now)

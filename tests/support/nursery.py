@@ -24,16 +24,15 @@ from contextlib import suppress
 from typing import Any, NoReturn
 
 LARGEST = 1 << 17
-PROGRAMS = (".__main__", ".otlp")
-"""Modules that run something when they are imported, and the one that needs an extra."""
 
 
 def import_everything() -> None:
     import idsync
 
     for found in pkgutil.walk_packages(idsync.__path__, "idsync."):
-        if not found.name.endswith(PROGRAMS):
-            importlib.import_module(found.name)
+        if not found.name.endswith(".__main__"):
+            with suppress(ModuleNotFoundError):  # an extra
+                importlib.import_module(found.name)
     gc.collect()
     gc.freeze()
 
