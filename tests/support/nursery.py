@@ -1,7 +1,8 @@
 """Forks processes of idsync from one that has imported everything; started by `support.processes`.
 
-On its stdin, a socket, come messages: a JSON object of `module`, `words`, `folder` and `environ`, with four descriptors: stdin,
-stdout, stderr, and a socket on which the process's id is said and, at its end, its exit code, -N for signal N.
+On its stdin, a socket, come messages: a JSON object of `module`, `words`, `folder` and `environ`, with four
+descriptors: stdin, stdout, stderr, and a socket on which the process's id is said and, at its end, its exit code, -N for
+signal N.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from contextlib import suppress
 from typing import Any, NoReturn
 
 LARGEST = 1 << 17
+"""Bytes of a message."""
 
 
 def import_everything() -> None:
