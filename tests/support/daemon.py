@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import signal
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import urlsplit
 
+from idsync.store.address import is_shared
 from support.directory import ScimDirectory
 from support.processes import OWN_INTERPRETERS, Process, run, started, usual_environment
-from support.settings import ADMIN_KEY, TOKEN
+from support.settings import ADMIN_KEY, TOKEN, store_url
 from support.waiting import until
 
 Running = Process | subprocess.Popen[bytes]
@@ -36,6 +41,19 @@ def idsync(settings: Path, *words: str) -> Done:
     """Run a command to its end."""
     done = run("-c", str(settings), *words, folder=settings.parent, environ=usual_environment())
     return Done(done.returncode, done.stdout, done.stderr)
+
+
+@contextmanager
+def beside(settings: Path) -> Iterator[tuple[int, ...]]:
+    """Run a second replica where the store is a database; its SCIM port, or nothing where the store is a file."""
+    if not is_shared(store_url(settings)):
+        yield ()
+        return
+    folder = settings.parent / "replica"
+    folder.mkdir()
+    with Daemon(Path(shutil.copy(settings, folder))) as daemon:
+        yield (urlsplit(daemon.scim).port or 0,)
+        daemon.assert_discreet()
 
 
 class Daemon:
@@ -147,4 +165,4 @@ class Daemon:
         said = self.said()
         for secret in (ADMIN_KEY, TOKEN, *secrets):
             assert secret not in said
-        assert "Traceback" not in said
+        assert "Traceback" not in said, said[said.index("Traceback") :][:4000]
