@@ -1,6 +1,6 @@
 """`make bench`: leavers, joiners, waves, rotations, steady pushes, SCIM requests and polls, beside the budgets.
 
-    .venv/bin/python -m bench [leavers] [joiners] [wave] [rotation] [pushes] [scim] [polls] [--json FILE]
+    .venv/bin/python -m bench [leavers] [joiners] [wave] [rotation] [pushes] [scim] [polls] [replicas] [--json FILE]
 
 Without a part, all of them, in about twenty minutes; BENCH_QUICK=1 takes short samples of smaller sizes.
 """
@@ -16,12 +16,13 @@ from bench.leavers import one_at_a_time, wave, wave_beside_pushes
 from bench.load import Loader, loader
 from bench.polls import polls
 from bench.pushes import steady
+from bench.replicas import replicas
 from bench.report import Report
 from bench.rotation import SHARED, rotation
 from bench.scim import FULL, QUICK, scim
 from bench.stage import staged
 
-PARTS = ("leavers", "joiners", "wave", "rotation", "pushes", "scim", "polls")
+PARTS = ("leavers", "joiners", "wave", "rotation", "pushes", "scim", "polls", "replicas")
 GATEWAY = 0.005
 """Seconds the gateway takes to answer in the parts about leavers."""
 
@@ -66,6 +67,9 @@ def take(part: str, load: Loader, report: Report) -> None:
             steady(bench, report, 10.0 if report.quick else 60.0)
     elif part == "polls":
         polls(report)
+    elif part == "replicas":
+        people, seconds = (500, 2.0) if report.quick else (2400, 8.0)
+        replicas(load, report, people=people, crowd=crowd, seconds=seconds)
     else:
         scim(load, report, QUICK if report.quick else FULL)
 

@@ -22,7 +22,7 @@ from bench.load import Loader, Stream
 from idsync.store import jobs, ledger
 from idsync.store.db import Db
 from idsync.store.ledger import Departure
-from idsync.store.sqlite import read_only
+from idsync.store.opening import read_only
 
 USER = "urn:ietf:params:scim:schemas:core:2.0:User"
 GROUP = "urn:ietf:params:scim:schemas:core:2.0:Group"
@@ -37,7 +37,7 @@ port = {port}
 ops_port = {ops}
 public_url = "http://127.0.0.1:{port}"
 [store]
-url = "sqlite:///{folder}/idsync.db"
+url = "{store}"
 [routero]
 base_url = "http://127.0.0.1:{gateway}"
 dialect = "litellm"
@@ -138,10 +138,17 @@ class Bench:
     """The daemon, the sandbox beside it, and the load generator."""
 
     scim: Server
+    others: tuple[Server, ...]
+    url: str
     gateway: str
     gateway_pid: int
     folder: Path
     loader: Loader
+
+    @property
+    def servers(self) -> tuple[Server, ...]:
+        """Every replica."""
+        return (self.scim, *self.others)
 
     def hook(self, name: str, body: Any = None) -> Any:
         data = None if body is None else json.dumps(body).encode()
@@ -160,7 +167,7 @@ class Bench:
     @contextlib.contextmanager
     def store(self) -> Iterator[Db]:
         """Read the store beside the daemon: cheaper than asking it while it is being measured."""
-        with read_only(f"sqlite:///{self.folder}/idsync.db") as db:
+        with read_only(self.url) as db:
             yield db
 
     @contextlib.contextmanager
@@ -183,6 +190,11 @@ class Bench:
                 time.sleep(0.1)
         sys.exit(f"{wanted} leavers were not verified in time")
 
+    def departed(self) -> list[Departure]:
+        """Return every departure so far."""
+        with self.store() as db:
+            return ledger.departures(db, limit=1_000_000)
+
     def settle(self) -> None:
         """Wait until the engine has nothing to do."""
         until = time.monotonic() + SETTLES
@@ -195,28 +207,41 @@ class Bench:
 
 
 @contextlib.contextmanager
-def staged(loader: Loader, *, latency: float = 0.0, more: str = "") -> Iterator[Bench]:
-    """Start both processes and wait for the first pass; `more` goes on with the configuration in team-b."""
-    gateway, port, ops = free_port(), free_port(), free_port()
+def staged(
+    loader: Loader, *, latency: float = 0.0, more: str = "", store: str = "", replicas: int = 1
+) -> Iterator[Bench]:
+    """Start the processes and wait for the first pass; `more` goes on with the configuration in team-b.
+
+    `store` is the address of an empty database, which `replicas` share; without it there is a file.
+    """
+    gateway, ports = free_port(), [free_port() for _ in range(replicas)]
     python = [sys.executable, "-m"]
-    with tempfile.TemporaryDirectory(prefix="idsync-bench-") as name:
+    with tempfile.TemporaryDirectory(prefix="idsync-bench-") as name, contextlib.ExitStack() as running:
         folder = Path(name)
+        url = store or f"sqlite:///{folder}/idsync.db"
         (folder / "key").write_text("sk-admin-1234")
-        text = (CONFIG + more).format(port=port, ops=ops, gateway=gateway, folder=folder)
-        (folder / "config.toml").write_text(text)
-        config = ["-c", str(folder / "config.toml")]
         command = [*python, "idsync.sandbox", "--port", str(gateway), "--latency", str(latency)]
-        serve = [*python, "idsync", "--log-level", "error", *config, "serve"]
-        with child(command) as sandbox, child(serve) as daemon:
+        sandbox = running.enter_context(child(command))
+        daemons = []
+        for port in ports:
+            text = (CONFIG + more).format(port=port, ops=free_port(), gateway=gateway, folder=folder, store=url)
+            config = folder / f"config-{port}.toml"
+            config.write_text(text)
+            serve = [*python, "idsync", "--log-level", "error", "-c", str(config), "serve"]
+            daemons.append(running.enter_context(child(serve)))
             _wait(f"http://127.0.0.1:{port}/readyz")
-            made = subprocess.run(
-                [*python, "idsync", *config, "token", "new", "bench"], capture_output=True, check=True, text=True
-            )
-            scim = Server(f"http://127.0.0.1:{port}/scim/v2", made.stdout.strip(), daemon.pid)
-            bench = Bench(scim, f"http://127.0.0.1:{gateway}", sandbox.pid, folder, loader)
-            while len(bench.hook("state")["teams"]) < 2:
-                time.sleep(0.05)
-            yield bench
+        made = subprocess.run(
+            [*python, "idsync", "-c", str(config), "token", "new", "bench"], capture_output=True, check=True, text=True
+        )
+        found = [
+            Server(f"http://127.0.0.1:{port}/scim/v2", made.stdout.strip(), daemon.pid)
+            for port, daemon in zip(ports, daemons, strict=True)
+        ]
+        address = f"http://127.0.0.1:{gateway}"
+        bench = Bench(found[0], tuple(found[1:]), url, address, sandbox.pid, folder, loader)
+        while len(bench.hook("state")["teams"]) < 2:
+            time.sleep(0.05)
+        yield bench
 
 
 # -- processes --------------------------------------------------------------------------------------------------------

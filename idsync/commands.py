@@ -36,6 +36,8 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 SHARED_PAUSE = 0.2
 """Seconds between two looks at what other processes are doing."""
+FOLLOWS_FROM_THE_CONFIGURATION = frozenset({"reconcile", "teams.retire", "groups.bind", "keys.issue"})
+"""Commands that would do something else by another configuration; all others do what they are told, `revoke` always."""
 
 
 @dataclass(frozen=True)

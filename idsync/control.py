@@ -177,7 +177,7 @@ class Control:
     def _person(self, db: Db, user: str) -> Person:
         person = find_person(db, user)
         if person is None:
-            msg = f"nobody is called {user!r} here"
+            msg = f"nobody is called {user!r} here; give an e-mail, a userName or a gateway user_id"
             raise NotFound(msg)
         return person
 

@@ -3,6 +3,7 @@
     IdsyncError                     exit 1
      +- ConfigError                 exit 2: all problems of a configuration at once, each with its path
      +- UsageError                  exit 2: the command asks for something that cannot be
+     |   +- OtherConfiguration      it was meant by another configuration than the running daemon's
      +- NotFound                    exit 1: no such person, token, hold ...
      +- NameTaken                   exit 1: a userName or displayName that is in use within its source
      +- NeedsPerson                 exit 1: nothing may be guessed; a Conflict says how to settle it
@@ -33,6 +34,19 @@ Nobody reads the text of an error to decide: the class decides. The text is for 
 
 from __future__ import annotations
 
+EXIT_CODES = {
+    0: "done, or nothing to do",
+    1: "an error; the sentence on stderr says which",
+    2: "wrong usage or configuration",
+    3: "there are changes (`--dry-run`, `drift`)",
+    4: "a guard holds something until a person decides",
+    5: "a credential that should be dead may still work, or its end is not proven yet",
+    6: "a source was unreachable or incomplete, its removals skipped; or the SCIM endpoint did not take what a drill pushed",
+    7: "another process holds the store",
+    130: "stopped at a question, or with Ctrl-C",
+}
+"""What a command's exit code says: for its help, its man page and the documentation."""
+
 
 class IdsyncError(Exception):
     """Something went wrong."""
@@ -57,6 +71,10 @@ class UsageError(IdsyncError):
     """The command cannot do that."""
 
     exit_code = 2
+
+
+class OtherConfiguration(UsageError):
+    """The running daemon goes by another configuration; nothing was done."""
 
 
 class NotFound(IdsyncError):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from idsync.config import Config, Loaded, admin_key, load, read_secret, shown, start_problems
+from idsync.config import Config, Loaded, admin_key, load, notes, read_secret, shown, start_problems
 from idsync.errors import ConfigError
 
 BASE = """
@@ -82,9 +82,9 @@ def test_every_mistake_is_told_in_one_go_with_its_path(folder: Folder) -> None:
         "routero.timeout",
         "policy.departed",
         "scim.sources.0.name",
-        "teams.0.max_budget",
+        "teams.a.max_budget",
     }
-    assert (found["colour"], found["server.hots"]) == ("unknown key", "unknown key")
+    assert (found["colour"], found["server.hots"]) == ("unknown key", "unknown key; did you mean host?")
     assert "90s, 10m, 24h" in found["routero.timeout"]
 
 
@@ -114,6 +114,85 @@ def test_what_only_shows_in_the_whole_is_told_in_one_go_too(folder: Folder) -> N
     }
 
 
+REFUSED = """
+[routero]
+base_url = "https://gateway.example.com"
+[server]
+port = 8180
+public_url = "idsync.example.com"
+trusted_proxies = ["10.0.0.0/8"]
+[[scim.sources]]
+name = "okta"
+[[teams]]
+alias = "data"
+budget_duration = "monthly"
+[[teams.keys]]
+alias = "ci"
+sink = "vault"
+[[sinks]]
+name = "vault"
+kind = "file"
+path = "/run/keys/{alias}"
+"""
+
+
+@pytest.mark.parametrize(
+    ("was", "becomes", "told", "not_told"),
+    [
+        ('alias = "data"', 'alias = "data"\nmax_bugdet = 5', {"teams.data.max_bugdet": "did you mean max_budget?"}, ()),
+        ('alias = "data"', 'alias = "data"\nkreys = 5', {"teams.data.kreys": "did you mean keys?"}, ()),
+        ('alias = "ci"', 'alias = "ci"\ndurtion = "1d"', {"teams.data.keys.ci.durtion": "did you mean duration?"}, ()),
+        ('alias = "ci"', 'alias = "ci"\ngrace = "1 week"', {"teams.data.keys.ci.grace": "24h"}, ()),
+        ('kind = "file"', 'kind = "fiel"', {"sinks.vault.kind": "'file'"}, ("teams.data.keys.ci.sink",)),
+        ('path = "/run', 'pth = "/run', {"sinks.vault.pth": "did you mean path?"}, ("sinks.vault.path",)),
+        ('base_url = "https', 'base_ulr = "https', {"routero.base_ulr": "base_url?"}, ("routero.base_url",)),
+        ("base_url", "sso_idp = 'okta'\nbase_url", {}, ()),
+        ('name = "okta"', 'idp = "okta"', {"scim.sources.0.name": "required"}, ("routero.sso_idp",)),
+    ],
+)
+def test_a_key_that_is_refused_hides_nothing_and_makes_nothing_up(
+    folder: Folder, was: str, becomes: str, told: dict[str, str], not_told: tuple[str, ...]
+) -> None:
+    found = folder.problems(REFUSED.replace(was, becomes, 1))
+    assert set(found) == {"server.public_url", "teams.data.budget_duration", *told}
+    assert all(words in found[path] for path, words in told.items())
+    assert not set(not_told) & set(found)
+
+
+def test_without_any_file_that_is_what_is_told(folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    places = ("./config.toml", "/etc/idsync/config.toml", "-c", "IDSYNC_CONFIG")
+    for environ, others in (({}, set()), ({"IDSYNC_SERVER__PORT": "1"}, {"routero.base_url"})):
+        with pytest.raises(ConfigError) as caught:
+            load(None, environ)
+        found = dict(caught.value.problems)
+        assert set(found) == {"config.toml", *others}
+        assert found["config.toml"].startswith("there is no configuration file: ")
+        assert all(place in found["config.toml"] for place in places)
+    alone = load(None, {"IDSYNC_ROUTERO__BASE_URL": "https://gateway.example.com"})
+    assert (alone.path, alone.config.routero.base_url) == (None, "https://gateway.example.com")
+
+
+@pytest.mark.parametrize(
+    ("server", "address", "noted"),
+    [
+        ("", "http://127.0.0.1:8080", False),
+        ("port = 8180", "http://127.0.0.1:8180", False),
+        ('host = "::1"\nport = 8180', "http://[::1]:8180", False),
+        ("port = 0", "http://127.0.0.1:0", True),
+        ('host = "0.0.0.0"\ntrusted_proxies = ["10.0.0.0/8"]', "http://127.0.0.1:8080", True),
+        ('port = 8180\npublic_url = "http://127.0.0.1:8080"', "http://127.0.0.1:8080", True),
+        ('port = 8180\npublic_url = "https://idsync.example.com"', "https://idsync.example.com", False),
+    ],
+)
+def test_the_address_in_answers_follows_host_and_port_and_is_told_where_it_cannot_be_right(
+    folder: Folder, server: str, address: str, noted: bool
+) -> None:
+    config = folder.config(f"[server]\n{server}\n{BASE}")
+    assert config.server.public_url == address
+    assert [path for path, _ in notes(config)] == ["server.public_url"] * noted
+
+
 # -- secrets ------------------------------------------------------------------------------------------------------
 
 SECRETIVE = """
@@ -136,7 +215,7 @@ def test_secrets_in_the_file_are_refused_with_what_to_do_and_never_echoed(folder
 
 def test_secrets_in_the_file_are_told_beside_other_mistakes(folder: Folder) -> None:
     found = folder.problems(SECRETIVE + "typo = 1\n")
-    assert set(found) == {"routero.admin_key", "scim.sources.okta.token", "scim.sources.0.typo"}
+    assert set(found) == {"routero.admin_key", "scim.sources.okta.token", "scim.sources.okta.typo"}
 
 
 def test_secrets_may_come_from_the_environment_and_are_masked_wherever_they_are_shown(folder: Folder) -> None:
@@ -462,20 +541,20 @@ def test_polled_sources_have_the_paces_and_addresses_of_the_contract(folder: Fol
 @pytest.mark.parametrize(
     ("table", "path"),
     [
-        ('[[teams]]\nalias = "b"\non_member_departure = "delete"', "teams.1.on_member_departure"),
-        ('[[teams]]\nalias = "b"\nextra_members = "drop"', "teams.1.extra_members"),
+        ('[[teams]]\nalias = "b"\non_member_departure = "delete"', "teams.b.on_member_departure"),
+        ('[[teams]]\nalias = "b"\nextra_members = "drop"', "teams.b.extra_members"),
         ('[[teams]]\nalias = "b"\nextra_members = "remove"', "teams.b.extra_members"),
         ('[[teams]]\nalias = "b"\nbudget_duration = "1 month"', "teams.b.budget_duration"),
         ('[[teams]]\nalias = "b"\nbudget_duration = "monthly"', "teams.b.budget_duration"),
         ('[[teams]]\nalias = "b"\nbudget_duration = "0d"', "teams.b.budget_duration"),
-        ('[[teams]]\nalias = "b"\nmax_budget = "lots"', "teams.1.max_budget"),
+        ('[[teams]]\nalias = "b"\nmax_budget = "lots"', "teams.b.max_budget"),
         ('[[teams]]\nalias = "b"\nmax_budget = 100\nsoft_budget = 100', "teams.b.soft_budget"),
-        ('[[teams]]\nalias = "b"\ntpm_limit = 1.5', "teams.1.tpm_limit"),
-        ('[[teams]]\nalias = "b"\nrpm_limit = -1', "teams.1.rpm_limit"),
+        ('[[teams]]\nalias = "b"\ntpm_limit = 1.5', "teams.b.tpm_limit"),
+        ('[[teams]]\nalias = "b"\nrpm_limit = -1', "teams.b.rpm_limit"),
         ('[[teams]]\nalias = "b"\nmetadata = { idsync = "mine" }', "teams.b.metadata.idsync"),
-        ('[[teams]]\nalias = "b"\ndrift = "ignore"', "teams.1.drift"),
+        ('[[teams]]\nalias = "b"\ndrift = "ignore"', "teams.b.drift"),
         ('[[teams]]\nalias = "data-science"', "teams.data-science"),
-        ('[[protected]]\nmatch = "a"\nreason = ""', "protected.0.reason"),
+        ('[[protected]]\nmatch = "a"\nreason = ""', "protected.a.reason"),
         ('[[protected]]\nmatch = ""\nreason = "x"', "protected.0.match"),
         ("[guard]\nmax_push_departures = 0", "guard.max_push_departures"),
         ("[server]\ntrusted_proxies = ['nowhere']", "server.trusted_proxies"),
@@ -505,7 +584,7 @@ def test_what_is_no_duration_is_refused(folder: Folder, text: str) -> None:
     ("table", "path"),
     [
         ("[policy]\ngroup_loss_delete_after = inf", "policy.group_loss_delete_after"),
-        ("[[teams]]\nalias='b'\nmax_budget = inf", "teams.1.max_budget"),
+        ("[[teams]]\nalias='b'\nmax_budget = inf", "teams.b.max_budget"),
     ],
 )
 def test_infinity_is_refused(folder: Folder, table: str, path: str) -> None:

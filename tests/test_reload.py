@@ -142,7 +142,11 @@ def _what_can_be_changed_is(folder: Path, daemon: Daemon, gateway: Gateway, syst
     write_settings(folder, gateway.sandbox.url, teams=[DATA, WEB, OPS], server={"port": 1}, routero={"timeout": "3s"})
     daemon.signal(signal.SIGHUP)
     assert daemon.wait_for_event("config.reloaded")["changed"] == ["teams.ops"]
-    assert daemon.wait_for_event("config.needs_restart")["keys"] == ["routero.timeout", "server.port"]
+    assert daemon.wait_for_event("config.needs_restart")["keys"] == [
+        "routero.timeout",
+        "server.port",
+        "server.public_url",
+    ]
     assert [systemd.next()[0] for _ in range(2)] == ["RELOADING=1", "READY=1"]
     until(lambda: "ops" in [team["team_id"] for team in gateway.state()["teams"]], "the new team is there")
     assert metric(daemon, "idsync_config_last_reload_successful") == 1

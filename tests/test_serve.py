@@ -45,7 +45,7 @@ def is_verified(settings: Path) -> bool:
 
 
 def test_sigterm_in_the_middle_of_a_departure_ends_it_first(settings: Path, company: Company, gateway: Gateway) -> None:
-    with Daemon(settings) as daemon:
+    with Daemon(settings, fresh=True) as daemon:
         gateway.break_with("/key/block", delay=0.3)
         daemon.directory.leave("leo")
         gateway.wait_for_fault("/key/block")

@@ -20,19 +20,13 @@ ACTION = re.compile(r"[a-z_]+\.[a-z_]+")
 PLAIN = frozenset({"frozen", "thawed"})
 WRITERS = frozenset({"note", "_note", "_audit", "_tell"})
 """Functions that take an action as an argument and write it to the trail."""
-MEANINGS = {
-    0: "done, or nothing to do",
-    1: "an error; the sentence on stderr says which",
-    2: "wrong usage or configuration",
-    3: "there are changes (`--dry-run`, `drift`)",
-    4: "a guard holds something until a person decides: [a hold fired](runbooks.md#a-hold-fired)",
-    5: "a credential that should be dead may still work, or its end is not proven yet: "
-    "[a key is still alive](runbooks.md#a-key-is-still-alive-exit-code-5)",
-    6: "a source was unreachable or incomplete and its removals were skipped; or the SCIM endpoint did not take what a "
-    "drill pushed: [the identity provider is down](runbooks.md#the-identity-provider-is-down)",
-    7: "another process holds the store: [exit code 7](runbooks.md#another-process-holds-the-store-exit-code-7)",
-    130: "stopped at a question, or with Ctrl-C",
+FURTHER = {
+    4: "[a hold fired](runbooks.md#a-hold-fired)",
+    5: "[a key is still alive](runbooks.md#a-key-is-still-alive-exit-code-5)",
+    6: "[the identity provider is down](runbooks.md#the-identity-provider-is-down)",
+    7: "[exit code 7](runbooks.md#another-process-holds-the-store-exit-code-7)",
 }
+"""Where it says what to do."""
 HEAD = """# Exit codes and events
 
 What scripts, alarms and auditors may rely on.
@@ -66,7 +60,8 @@ JSON lines on stderr: `ts`, `level`, `event`, and what belongs to the event. Wha
 
 def page(made: str) -> str:
     """Return docs/exit-codes-and-events.md; `made` is the line that says so."""
-    exits = [f"| {code} | {meaning} | {_errors(code)} |" for code, meaning in MEANINGS.items()]
+    meanings = {code: ": ".join(filter(None, [said, FURTHER.get(code)])) for code, said in errors.EXIT_CODES.items()}
+    exits = [f"| {code} | {meaning} | {_errors(code)} |" for code, meaning in meanings.items()]
     trail = [
         f"| `{action}` | {', '.join(f'`{room}`' for room in sorted(rooms))} |" for action, rooms in actions().items()
     ]
@@ -81,9 +76,9 @@ def _errors(code: int) -> str:
     for name, found in vars(errors).items():
         if isinstance(found, type) and issubclass(found, errors.IdsyncError):
             named.setdefault(found.exit_code, []).append(name)
-    unknown = set(named) - set(MEANINGS)
+    unknown = set(named) - set(errors.EXIT_CODES)
     if unknown:
-        raise SystemExit(f"tools/events_page.py does not say what the exit codes {unknown} mean")
+        raise SystemExit(f"EXIT_CODES in idsync/errors.py does not say what {unknown} mean")
     return ", ".join(f"`{name}`" for name in named.get(code, []))
 
 

@@ -13,6 +13,7 @@ import click
 
 from idsync import __version__
 from idsync.cli.main import cli
+from idsync.errors import EXIT_CODES
 
 FILES = (
     (
@@ -27,16 +28,7 @@ SIGNALS = (
     ("HUP", "read the configuration again"),
     ("USR1", "list every source and run a pass now"),
 )
-CODES = (
-    (0, "done, or nothing to do"),
-    (1, "an error"),
-    (2, "wrong usage or configuration"),
-    (3, "there are changes (--dry-run, drift)"),
-    (4, "a guard holds something until a person decides"),
-    (5, "a credential that should be dead may still work"),
-    (6, "a source was unreachable or incomplete, its removals were skipped"),
-    (7, "another process holds the store"),
-)
+CODES = tuple((code, meaning.replace("`", "")) for code, meaning in EXIT_CODES.items())
 
 
 def quoted(text: str) -> str:

@@ -30,6 +30,7 @@ from pydantic.fields import FieldInfo
 
 from idsync.cli.main import cli
 from idsync.config import LIVE, Config, restart_tables
+from idsync.errors import EXIT_CODES
 from idsync.scim import parse, provider, sql, tolerance
 from idsync.store.directory import PENDING_FOR
 from idsync.web.auth import MAX_TOKEN
@@ -238,15 +239,7 @@ the work themselves. A secret is never an argument.
 
 | exit code | meaning |
 |---|---|
-| 0 | done, or nothing to do |
-| 1 | an error; the sentence on stderr says which |
-| 2 | wrong usage or configuration |
-| 3 | there are changes (`--dry-run`) |
-| 4 | a guard holds something until a person decides |
-| 5 | a credential that should be dead may still work, or its end is not proven yet |
-| 6 | the SCIM endpoint did not take what a drill pushed |
-| 7 | another process holds the store |
-| 130 | stopped at a question, or with Ctrl-C |
+CODES
 """
 
 
@@ -284,7 +277,8 @@ def options(command: click.Command, context: click.Context) -> Iterator[str]:
 
 def command_line() -> str:
     """Return docs/cli.md."""
-    return "\n".join([MADE, "", COMMAND_LINE, *commands(cli, None, "idsync")]).rstrip() + "\n"
+    codes = "\n".join(f"| {code} | {cell(meaning)} |" for code, meaning in EXIT_CODES.items())
+    return "\n".join([MADE, "", COMMAND_LINE.replace("CODES", codes), *commands(cli, None, "idsync")]).rstrip() + "\n"
 
 
 # -- the SCIM endpoint ------------------------------------------------------------------------------------------------

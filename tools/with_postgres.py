@@ -7,6 +7,7 @@ installed from Debian's packages.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import shutil
@@ -15,6 +16,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 SETTINGS = {
@@ -61,6 +63,10 @@ class Server:
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
+    def _pid(self) -> int:
+        return self._process.pid if self._process is not None else 0
+
+    @property
     def url(self) -> str:
         return f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
 
@@ -75,18 +81,23 @@ class Server:
         """Start it and wait until it takes connections."""
         settings = [word for name, value in SETTINGS.items() for word in ("-c", f"{name}={value}")]
         where = ["-D", str(self.folder / "data"), "-p", str(self.port), "-k", str(self.folder)]
-        log = (self.folder / "log").open("ab")
-        self._process = subprocess.Popen(
-            [str(self._bin / "postgres"), *where, *settings], stdout=log, stderr=log, preexec_fn=self._become
-        )
-        ready = [str(self._bin / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port)]
+        command = [str(self._bin / "postgres"), *where, *settings]
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, preexec_fn=self._become)
+        ready = [str(self._bin / "pg_isready"), "-q", "-U", "postgres", "-h", "127.0.0.1", "-p", str(self.port)]
         while subprocess.run(ready, check=False).returncode:
             if self._process.poll() is not None:
                 sys.exit(f"PostgreSQL did not start:\n{(self.folder / 'log').read_text()[-2000:]}")
 
     def kill(self) -> None:
-        """End it as a power cut would end it, as far as a signal can."""
+        """End all of it as a power cut would, as far as signals can."""
+        children = Path(f"/proc/{self._pid}/task/{self._pid}/children").read_text().split()
         self._end(signal.SIGKILL)
+        for child in map(int, children):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+        while any(Path(f"/proc/{child}").exists() for child in children):
+            time.sleep(0.01)
         (self.folder / "data" / "postmaster.pid").unlink(missing_ok=True)
 
     def stop(self) -> None:

@@ -142,6 +142,8 @@ async def opened(
     held.open()
     try:
         core = _core(config, EvenClock(clock or held.clock(SystemClock())), held, gateway, sources)
+        if role == "web":
+            core.intake.people.on_jobs = held.tell
         async with _told(core.tracer):
             held.write(lambda db: _prepare(db, core))
             async with core.gateway:

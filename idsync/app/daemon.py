@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from idsync.web.auth import Tokens
 
 from idsync.app.core import Core, opened
-from idsync.app.parts import extensions_of
+from idsync.app.parts import cursor_secret, extensions_of
 from idsync.app.reload import reload
 from idsync.app.signals import Asked, whenever
 from idsync.app.supervisor import Supervisor
@@ -44,6 +44,8 @@ LEAD_LOOKED_AT = 0.5
 """Seconds between two looks whether the lead has come to this process."""
 
 Role = Literal["all", "web", "worker"]
+LOOPBACK = "127.0.0.1"
+"""Where a worker answers SCIM, on any free port: for its own drills alone."""
 ONE_PROCESS = "store.url is a file, which one process has for itself; postgresql://... is for several"
 
 SPEND_LOOKED_AT = 60.0
@@ -114,12 +116,14 @@ class Daemon:
             ready=self._problems,
             extensions=extensions_of(self.config),
             tracer=core.tracer,
+            cursor_secret=cursor_secret(self.config) if core.store.shared else None,
             **shared,
         )
         core.gateway.give_way_to(lambda: scim.is_busy)
         server = self.config.server
         with contextlib.ExitStack() as sockets:
-            public = sockets.enter_context(_bound(server.host, server.port, "server.port"))
+            place = (LOOPBACK, 0) if self.role == "worker" else (server.host, server.port)
+            public = sockets.enter_context(_bound(*place, "server.port"))
             private = sockets.enter_context(_bound(server.ops_host, server.ops_port, "server.ops_port"))
             drills = core.drills(f"{_own_address(public)}/scim/v2", scim)
             commands = core.commands(alone=False, on_tokens=scim.tokens.reload, drills=drills)
@@ -131,7 +135,10 @@ class Daemon:
             ]
             if core.store.path is not None:  # of a database, commands are carried out by whoever gives them
                 control = sockets.enter_context(local.listen(core.store.path))
-                running.append(servers.Server(local.local_app(commands.run), control, http=local.PeerChecked))
+                local_app = local.local_app(commands.run, lambda: self.config)
+                running.append(servers.Server(local_app, control, http=local.PeerChecked))
+            if self.role != "web":
+                core.store.listen(core.engine.wake)
             tasks = [asyncio.create_task(entry.run()) for entry in running]
             working = [asyncio.create_task(part.run()) for part in self._parts(core)]
             for entry in running:
@@ -208,11 +215,16 @@ class Daemon:
 
         async def again() -> None:
             self._supervisor.reloading()
-            if await self._reload(core):
-                known.reload()
-                pace(self.config.reconcile.every)
-                follow.set()
-            self._supervisor.ready(status)
+            try:
+                if await self._reload(core):
+                    known.reload()
+                    pace(self.config.reconcile.every)
+                    follow.set()
+            except Exception:
+                core.metrics.reloaded(successful=False)
+                raise
+            finally:
+                self._supervisor.ready(status)
 
         async def look(poll: Callable[[str], Awaitable[Outcome]]) -> None:
             for name in sorted(core.poller.sources):
@@ -339,6 +351,9 @@ async def _quietly(poll: Awaitable[Outcome | None]) -> None:
         outcome = await poll
     except (IncompleteSource, GatewayError, StoreError) as error:
         log.debug("poll.failed", error=str(error))
+        return
+    except Exception:
+        log.exception("poll.crashed")
         return
     if outcome is not None and (outcome.losses or outcome.joined or outcome.kind == "full"):
         done = sum(loss.state == "done" for loss in outcome.losses)

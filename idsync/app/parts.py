@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import hmac
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -255,6 +257,15 @@ def store_password(config: Config) -> Callable[[], str] | None:
     if not store.password_file and store.password is None:
         return None
     return configuration.SecretFile(store.password_file, store.password)
+
+
+def cursor_secret(config: Config) -> str:
+    """Return what cursors are sealed with where several processes answer: they all know the admin key, nobody else does.
+
+    Raises:
+        ConfigError: the admin key cannot be read.
+    """
+    return hmac.new(configuration.admin_key(config).encode(), b"idsync: SCIM cursors", hashlib.sha256).hexdigest()
 
 
 def start_problems(config: Config) -> list[tuple[str, str]]:

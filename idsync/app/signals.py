@@ -7,6 +7,9 @@ import contextlib
 import signal
 from collections.abc import Awaitable, Callable, Iterator
 
+import structlog
+
+log = structlog.get_logger(__name__)
 STOP = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -50,8 +53,11 @@ def _handled(handlers: dict[signal.Signals, Callable[[], None]]) -> Iterator[Non
 
 
 async def whenever(asked: asyncio.Event, act: Callable[[], Awaitable[None]]) -> None:
-    """Act each time it is asked for; what is asked for meanwhile is done once more afterwards."""
+    """Act each time it is asked for; what is asked for meanwhile is done once more afterwards. A fault ends nothing."""
     while True:
         await asked.wait()
         asked.clear()
-        await act()
+        try:
+            await act()
+        except Exception:
+            log.exception("signal.crashed")

@@ -8,13 +8,12 @@ import http.client
 import json
 import os
 import re
-import socket
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from idsync.cli.beside import Connection, another, beside, differing, refusal, remedy, socket_of
 from idsync.errors import ConfigError, IdsyncError
 from idsync.localuser import user_name
 
@@ -33,6 +32,7 @@ def loaded(ctx: click.Context) -> Loaded:
 
     logs.configure(ctx.obj["level"], ctx.obj["format"], color=ctx.obj["color"])
     found: Loaded = config.load(ctx.obj["config"])
+    ctx.obj["file"] = found.path
     return found
 
 
@@ -55,50 +55,50 @@ class Refused(IdsyncError):
         super().__init__(message)
 
 
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost")
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            self.sock.connect(str(self._path))
-        except OSError:
-            self.close()
-            raise
-
-
 def ask(config: Config, command: str, **params: Any) -> dict[str, Any]:
     """Run a writing command in the daemon, or in this process when no daemon runs.
 
     Raises:
         StoreBusy: a process holds the store but does not answer.
+        OtherConfiguration: the daemon goes by another one, and what the command does would follow from that.
         IdsyncError: what the command raised.
     """
+    from idsync.config import digest
     from idsync.store.address import is_shared
-    from idsync.store.sqlite import path_of
-    from idsync.web.paths import socket_path
+    from idsync.web.paths import DIGEST
 
     if is_shared(config.store.url):
         return asyncio.run(_alone(config, command, params))
-    path = socket_path(path_of(config.store.url))
-    connection = _UnixConnection(path)
+    connection = Connection(socket_of(config))
     try:
         connection.connect()
     except OSError:
         return asyncio.run(_alone(config, command, params))
     with contextlib.closing(connection):
         try:
-            connection.request("POST", f"/v1/{command}", json.dumps(params), {"Content-Type": "application/json"})
+            meant = {"Content-Type": "application/json", DIGEST: digest(config)}
+            connection.request("POST", f"/v1/{command}", json.dumps(params), meant)
             answer = json.loads(connection.getresponse().read())
         except (http.client.HTTPException, OSError, ValueError) as error:
             msg = "the daemon ended before it had answered; what it began it ends, or undoes, after its next start"
             raise IdsyncError(msg) from error
+    differs = differing(config, answer)
+    if differs and answer.get("other_configuration"):
+        raise refusal(differs)
+    if differs:
+        say(f"note: {another(differs)}, and this command went by its own; {remedy(differs)}", err=True)
     if "error" in answer:
         raise Refused(answer["error"], int(answer["exit_code"]))
     result: dict[str, Any] = answer["result"]
     return result
+
+
+def told_of(config: Config) -> tuple[str, ...]:
+    """Note on stderr that a running daemon goes by another configuration, and return in what it differs."""
+    differs = beside(config).differs or ()
+    if differs:
+        say(f"note: {another(differs)}; {remedy(differs)}", err=True)
+    return differs
 
 
 async def _alone(config: Config, command: str, params: dict[str, Any]) -> dict[str, Any]:

@@ -27,7 +27,7 @@ def departures(ctx: click.Context, user: str | None, as_json: bool) -> int:
         else:
             person = find_person(db, user)
             if person is None:
-                raise NotFound(f"nobody is called {user!r} here")
+                raise NotFound(f"nobody is called {user!r} here; `idsync departures` lists everybody who left")
             found = ledger.departures_of(db, person.id)
         views = [departure_view(db, departure) for departure in found]
     if as_json:

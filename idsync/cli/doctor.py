@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from idsync.cli.beside import TO_DO, Beside, another, beside, remedy
 from idsync.cli.client import JSON, loaded, reading, say, show
 from idsync.errors import ConfigError, StoreError
 
@@ -50,7 +51,13 @@ async def _examine(found: Loaded) -> list[Check]:
 
     config, clock = found.config, SystemClock()
     problems = start_problems(config)
-    checks = [channels.configuration(problems), *files.files(config, found.path), *store.store(config.store.url)]
+    checks = [
+        channels.configuration(problems),
+        *channels.noted(config),
+        _daemon(beside(config)),
+        *files.files(config, found.path),
+        *store.store(config.store.url),
+    ]
     with contextlib.ExitStack() as stack:
         try:
             db = stack.enter_context(reading(config))
@@ -70,6 +77,20 @@ async def _examine(found: Loaded) -> list[Check]:
         checks += channels.notifications(db, config, clock.now()) + channels.traces(config)
         checks += waiting.waiting(db, config, clock.now())
         return checks + measured.measured(db, config, gateway_settings(config).name, clock.now())
+
+
+def _daemon(found: Beside) -> Check:
+    """Say whether a daemon runs, and by which configuration it goes."""
+    from idsync.doctor.check import Check
+
+    more, differs = found.view(), found.differs or ()
+    if found.state == "is not asked":
+        return Check("daemon", None, f"{found.state}: {TO_DO[found.state]}", more)
+    if found.state != "runs":
+        return Check("daemon", None, found.state, more, TO_DO[found.state])
+    if differs:
+        return Check("daemon", None, another(differs), more, remedy(differs))
+    return Check("daemon", True, "runs" if found.differs is None else "runs, and goes by this configuration", more)
 
 
 def _view(check: Check) -> dict[str, object]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 import click
 
-from idsync.cli.client import JSON, asking_the_gateway, from_the_store, say, settings, show, table
+from idsync.cli.beside import remedy
+from idsync.cli.client import JSON, asking_the_gateway, from_the_store, say, settings, show, table, told_of
 from idsync.words import count, to_the_second
 
 if TYPE_CHECKING:
@@ -26,7 +27,9 @@ def drift(ctx: click.Context, as_json: bool) -> int:
 
     Needs only the gateway, and changes nothing.
     """
-    found = _drift(settings(ctx))
+    config = settings(ctx)
+    differs = told_of(config)
+    found = [_after(one, differs) for one in _drift(config)]
     if as_json:
         show([asdict(one) for one in found])
     elif found:
@@ -38,6 +41,13 @@ def drift(ctx: click.Context, as_json: bool) -> int:
     else:
         say("nothing: sources account for all the gateway has, and its teams are as configured")
     return 3 if found else 0
+
+
+def _after(one: Drift, differs: tuple[str, ...]) -> Drift:
+    """Say what comes before a pass that would go by another configuration than this."""
+    if not differs or not one.remedy.startswith("idsync reconcile"):
+        return one
+    return replace(one, remedy=f"{remedy(differs)}; then {one.remedy}")
 
 
 def _drift(config: Config) -> list[Drift]:

@@ -45,9 +45,12 @@ def list_(ctx: click.Context, team: str | None, user: str | None, managed: bool,
     Exit code 1 when a rotation fails.
     """
     config = settings(ctx)
+    teams, listed = asyncio.run(_listed(config))
+    if team is not None and team not in teams:
+        raise NotFound(f"there is no team {team!r} (there are: {', '.join(sorted(teams)) or 'none'})")
     rows = [
         row
-        for row in asyncio.run(_listed(config))
+        for row in listed
         if (team is None or row["team"] == team)
         and (user is None or (row["owner"] or "").lower() == user.lower())
         and (not managed or row["managed"] is not None)
@@ -61,8 +64,11 @@ def list_(ctx: click.Context, team: str | None, user: str | None, managed: bool,
     return 1 if any(row["error"] for row in rows) else 0
 
 
-async def _listed(config: Config) -> list[dict[str, Any]]:
-    """Ask the gateway for every key, and the store, where there is one, for what idsync does with them."""
+async def _listed(config: Config) -> tuple[set[str], list[dict[str, Any]]]:
+    """Ask the gateway for every key, and the store, where there is one, for what idsync does with them.
+
+    Returns the names of all teams beside it, those of the gateway and those of the configuration.
+    """
     from idsync.app import gateway_of, start_problems, wanted_keys
     from idsync.clock import SystemClock
     from idsync.keys.showing import keys_view
@@ -74,10 +80,11 @@ async def _listed(config: Config) -> list[dict[str, Any]]:
     async with gateway_of(config, SystemClock()) as gateway:
         teams = await gateway.list_teams()
         users, found = await asyncio.gather(gateway.list_users(), gateway.list_keys())
+    named = {team.alias or team.team_id for team in teams} | {team.alias for team in config.teams}
     if not exists(config.store.url):
-        return keys_view(None, wanted_keys(config), found, users, teams)
+        return named, keys_view(None, wanted_keys(config), found, users, teams)
     with reading(config) as db:
-        return keys_view(db, wanted_keys(config), found, users, teams)
+        return named, keys_view(db, wanted_keys(config), found, users, teams)
 
 
 def _listed_row(row: dict[str, Any]) -> tuple[str, ...]:
@@ -221,7 +228,7 @@ def exposed(ctx: click.Context, user: str | None, as_json: bool) -> int:
     with reading(settings(ctx)) as db:
         person = find_person(db, user) if user is not None else None
         if user is not None and person is None:
-            raise NotFound(f"nobody is called {user!r} here")
+            raise NotFound(f"nobody is called {user!r} here; `idsync departures` lists everybody who left")
         found = exposure.listed(db, person.id if person is not None else None)
         views = [exposed_view(db, key) for key in found]
     if as_json:

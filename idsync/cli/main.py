@@ -10,7 +10,7 @@ import click
 
 from idsync import __version__
 from idsync.cli.client import say
-from idsync.errors import ConfigError, IdsyncError
+from idsync.errors import EXIT_CODES, ConfigError, IdsyncError
 
 COMMANDS = {
     "serve": ("serve", "Run the daemon: SCIM endpoint, scheduler, engine."),
@@ -73,7 +73,14 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+CODES = "; ".join(f"{code} {meaning.replace('; ', ', ').replace('`', '')}" for code, meaning in EXIT_CODES.items())
+HELP = f"""When somebody leaves, every gateway key they hold stops working at once, with proof.
+
+Exit codes: {CODES}. Several apply: 5 before 4 before 6 before 1 before 3.
+"""
+
+
+@click.group(cls=LazyGroup, help=HELP, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "-c", "--config", metavar="FILE", help="Configuration file (else IDSYNC_CONFIG, ./config.toml, /etc/idsync)."
 )
@@ -85,11 +92,7 @@ class LazyGroup(click.Group):
 @click.version_option(__version__, prog_name="idsync")
 @click.pass_context
 def cli(ctx: click.Context, config: str | None, log_level: str, log_format: str | None, no_color: bool) -> None:
-    """When somebody leaves, every gateway key they hold stops working at once, with proof.
-
-    Exit codes: 0 done, nothing to do; 1 error; 2 usage or configuration; 3 there are changes; 4 held by the guard;
-    5 a credential that should be dead still works; 6 a source was incomplete; 7 another process holds the store.
-    """
+    """Keep what every command needs."""
     ctx.obj = {
         "config": config,
         "level": log_level,

@@ -25,8 +25,14 @@ def shown(config: Config, sources: Iterable[str], work: Callable[[], T]) -> T:
     names = sorted(sources)
     if not names or not sys.stderr.isatty():
         return work()
+    context = click.get_current_context(silent=True)
+
+    def within() -> T:
+        with context.scope(cleanup=False) if context is not None else contextlib.nullcontext():
+            return work()
+
     with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(work)
+        running = pool.submit(within)
         try:
             while not wait([running], LOOK_EVERY).done:
                 _draw(_read(config, names))

@@ -8,7 +8,7 @@ import click
 
 from idsync.cli.client import JSON, ask, say, settings, show
 from idsync.cli.progress import shown
-from idsync.errors import UsageError
+from idsync.errors import NotFound, UsageError
 from idsync.words import count, to_the_second
 
 WORDS = {
@@ -47,10 +47,15 @@ WORDS = {
 @JSON
 @click.pass_context
 def reconcile(ctx: click.Context, source: str | None, dry_run: bool, as_json: bool) -> int:
-    """One full pass now: list the polled sources, then compare teams, members, roles and departures with the gateway."""
+    """One full pass now: list the polled sources, then compare teams, members, roles and departures with the gateway.
+
+    A daemon does it by the configuration it has loaded. Where that is another one than is read here, nothing is done: exit
+    code 2, with what differs.
+    """
     config = settings(ctx)
     if source is not None and source not in config.source_names:
-        raise UsageError(f"the configuration has no source {source!r}")
+        known = ", ".join(sorted(config.polled)) or "none"
+        raise NotFound(f"the configuration has no polled source {source!r} (it has: {known})")
     if source is not None and source not in config.polled:
         raise UsageError(f"{source} pushes to idsync; there is nothing to poll. Leave out --source for a full pass")
     polled = config.polled if source is None else [source]

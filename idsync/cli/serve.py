@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from idsync.cli.beside import beside
 from idsync.cli.client import say, settings
+from idsync.errors import StoreBusy
 
 if TYPE_CHECKING:
     from idsync.app.daemon import Role
@@ -26,6 +28,11 @@ def serve(ctx: click.Context, role: Role) -> int:
     Ends in order on SIGTERM or SIGINT, reads the configuration again on SIGHUP, runs a pass now on SIGUSR1.
     """
     config = settings(ctx)
+    if beside(config).state == "runs":
+        held = f"another idsync process holds the store ({config.store.url})"
+        raise StoreBusy(
+            f"{held}: a daemon serves from it already; `idsync status` shows it, and one store has one daemon"
+        )
 
     import uvloop
 

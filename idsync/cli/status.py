@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from idsync.cli.beside import TO_DO, another, beside, remedy
 from idsync.cli.client import JSON, ago, reading, say, settings, show
 from idsync.words import count, to_the_second
 
@@ -28,6 +29,7 @@ def status(ctx: click.Context, as_json: bool) -> int:
     config, now = settings(ctx), SystemClock().now()
     with reading(config) as db:
         view = status_of(db, sorted(config.source_names), config.polled, now)
+    view["daemon"] = beside(config).view()
     view["expired_protections"] = [f"{path}: {what}" for path, what in expired(config, now)]
     if as_json:
         show(view)
@@ -64,7 +66,19 @@ def _print_keys(keys: dict[str, Any]) -> None:
         )
 
 
+def _print_daemon(daemon: dict[str, Any]) -> None:
+    differs = tuple(daemon["differs"] or ())
+    if daemon["state"] == "runs":
+        say("daemon: runs")
+    else:
+        word = "daemon" if daemon["state"] == "is not asked" else "DAEMON"
+        say(f"{word} {daemon['state']}: {TO_DO[daemon['state']]}")
+    if differs:
+        say(f"note: {another(differs)}; {remedy(differs)}")
+
+
 def _print(view: dict[str, Any]) -> None:
+    _print_daemon(view["daemon"])
     for source in view["sources"]:
         _print_source(source)
     if view["frozen"]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from idsync.cli.client import JSON, ask, asking_the_gateway, from_the_store, say, settings, show, table, who
+from idsync.cli.client import JSON, ask, asking_the_gateway, from_the_store, say, settings, show, table, told_of, who
 from idsync.errors import UsageError
 from idsync.words import count, to_the_second
 
@@ -38,6 +38,7 @@ def list_(ctx: click.Context, as_json: bool) -> int:
     from idsync.teams.setting import known_teams
 
     config = settings(ctx)
+    told_of(config)
     shown = asking_the_gateway(config, lambda gateway: gateway.list_teams())
     known = from_the_store(config, known_teams, dict[str, str])
     rows = listing.rows(shown, wanted_teams(config), known, from_the_store(config, begun, dict[str, str]))

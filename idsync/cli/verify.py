@@ -47,7 +47,7 @@ async def _verify(config: Config, user: str | None) -> list[Finding]:
     with reading(config) as db:
         person = find_person(db, user) if user else None
         if user and person is None:
-            raise NotFound(f"nobody is called {user!r} here")
+            raise NotFound(f"nobody is called {user!r} here; `idsync departures` lists everybody who left")
         learned = {name: str(value) for name, (value, _) in facts.under(db, "verb:").items()}
         async with gateway_of(config, clock, learned=learned) as gateway:
             return await look(db, gateway, departures_of(db, person.id if person else None), clock.now())

@@ -3,7 +3,8 @@
 Precedence: `IDSYNC_*` in the environment, then the file, then the defaults. `origins` remembers which one it was.
 """
 
-from idsync.config.checks import BUDGET_DURATION, cross_checks, expired, notes
+from idsync.config.checks import BUDGET_DURATION, RIGHT_ADDRESS, cross_checks, expired, notes, wrong_address
+from idsync.config.comparing import after_restart, comparable, digest, unlike
 from idsync.config.guarded import is_of_the_platform, readable_secrets, secret_files, writable_secrets
 from idsync.config.live import LIVE, differing, restart_tables
 from idsync.config.loading import Loaded, load
@@ -27,6 +28,7 @@ from idsync.config.tables import Config, GraphSource, Notify, OktaSource, ScimSo
 __all__ = [
     "BUDGET_DURATION",
     "LIVE",
+    "RIGHT_ADDRESS",
     "AdminKey",
     "Config",
     "GraphSource",
@@ -37,8 +39,11 @@ __all__ = [
     "SecretFile",
     "Sink",
     "admin_key",
+    "after_restart",
+    "comparable",
     "cross_checks",
     "differing",
+    "digest",
     "expired",
     "is_of_the_platform",
     "load",
@@ -56,6 +61,8 @@ __all__ = [
     "start_problems",
     "trace_headers",
     "trace_problems",
+    "unlike",
     "webhook_problems",
     "writable_secrets",
+    "wrong_address",
 ]

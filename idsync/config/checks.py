@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from idsync.clock import end_of_day
 from idsync.config import notifying, tracing
-from idsync.config.tables import Config, GraphSource, OktaSource, ScimSource
+from idsync.config.tables import LOOPBACK, Config, GraphSource, OktaSource, ScimSource, Server
 from idsync.model import DRILL, MANAGED
 
 RESERVED = frozenset({"operator", "cli", "config", "idsync", "engine", "drill"})
@@ -20,13 +20,13 @@ SHORTEST_LOOK = 60.0
 GATEWAY_ADMINS = frozenset({"proxy_admin", "proxy_admin_viewer", "org_admin"})
 GATEWAY_ROLES = {"internal_user": "", "internal_user_viewer": "", "internal_viewer": "internal_user_viewer"}
 """Roles that a group may always give, each with what the gateway calls it where that is something else."""
+RIGHT_ADDRESS = "give the address under which the identity provider reaches the public port"
 MOST_OFTEN = 10.0
 """Seconds that have to lie between two polls of one kind."""
 LONGEST_WITHOUT_FULL = 6 * 86400.0
 """Seconds after which everybody has to be listed anew."""
 BUDGET_DURATION = re.compile(r"[1-9][0-9]*(s|m|h|d|w|mo)")
 """What a gateway takes for a budget's duration (LiteLLM 1.108.0, source; Routero's guide has 1mo)."""
-LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 def cross_checks(config: Config) -> list[tuple[str, str]]:
@@ -70,11 +70,31 @@ def notes(config: Config) -> list[tuple[str, str]]:
         '"rotate" is carried out for keys named in [[teams.keys]], and this team has none there; '
         "others are only shown as wanted: `idsync keys exposed`"
     )
-    return [
+    idle = [
         (f"teams.{team.alias}.on_member_departure", said)
         for team in config.teams
         if team.on_member_departure == "rotate" and not team.keys
     ]
+    wrong = wrong_address(config.server)
+    return [*([("server.public_url", f"{wrong}; {RIGHT_ADDRESS}")] if wrong else []), *idle]
+
+
+def wrong_address(server: Server) -> str:
+    """Say when SCIM answers and notifications would name an address where nobody can reach the public port."""
+    url, parts = server.public_url, urlsplit(server.public_url)
+    if "public_url" not in server.model_fields_set:
+        near = not server.trusted_proxies and server.host in LOOPBACK and server.port
+        return "" if near else f"missing, and SCIM answers would name {url}"
+    if parts.scheme == "http" and parts.hostname in LOOPBACK and server.port and _port(url) != server.port:
+        return f"{url} is not where the public port {server.port} is"
+    return ""
+
+
+def _port(url: str) -> int:
+    try:
+        return urlsplit(url).port or 80
+    except ValueError:
+        return -1
 
 
 def expired(config: Config, now: float) -> list[tuple[str, str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from idsync.config.loading import entry_name
@@ -22,9 +22,14 @@ def differing(one: Config, other: Config) -> list[str]:
 
     Of an entry that only one of them has, its own path alone: `teams.ops`, not each key of it.
     """
-    ours, theirs = dict(_leaves(one.model_dump(), "")), dict(_leaves(other.model_dump(), ""))
+    return differing_trees(one.model_dump(), other.model_dump())
+
+
+def differing_trees(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Return the same of two configurations as nested tables."""
+    ours, theirs = dict(_leaves(one, "")), dict(_leaves(other, ""))
     paths = {path for path in ours.keys() | theirs.keys() if ours.get(path) != theirs.get(path)}
-    entries = set(_entries(one.model_dump(), "")) ^ set(_entries(other.model_dump(), ""))
+    entries = set(_entries(one, "")) ^ set(_entries(other, ""))
     inside = {path for path in paths | entries for entry in entries if path.startswith(f"{entry}.")}
     lists = {entry.rpartition(".")[0] for entry in entries}  # of a list that was or is empty: a leaf of its own
     return sorted((paths | entries) - inside - lists)
@@ -43,7 +48,7 @@ def _entries(tree: Any, path: str) -> Iterator[str]:
 
 
 def _leaves(tree: Any, path: str) -> list[tuple[str, Any]]:
-    if isinstance(tree, dict):
+    if isinstance(tree, Mapping):
         return [leaf for key, value in tree.items() for leaf in _leaves(value, f"{path}.{key}" if path else key)]
     if isinstance(tree, (list, tuple)) and tree and all(isinstance(entry, dict) for entry in tree):
         return [

@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from idsync.config import mistakes
 from idsync.config.checks import cross_checks
 from idsync.config.guarded import CREDENTIALS
 from idsync.config.keys import key_checks
@@ -21,6 +22,10 @@ from idsync.errors import ConfigError
 
 ENV = "IDSYNC_"
 PLACES = (Path("config.toml"), Path("/etc/idsync/config.toml"))
+NO_FILE = (
+    "config.toml",
+    f"there is no configuration file: neither ./{PLACES[0]} nor {PLACES[1]}; give one with -c or {ENV}CONFIG",
+)
 CREDENTIAL = re.compile(rf"\$(?:{CREDENTIALS}|\{{{CREDENTIALS}\}})/(?P<name>[^/]+)")
 LISTS_BY_NAME = {
     ("scim", "sources"): "name",
@@ -56,23 +61,37 @@ def load(path: str | None = None, environ: Mapping[str, str] | None = None) -> L
     problems = _secrets_in_file(tree)
     problems += _overlay(tree, environ, origins)
     problems += _credentials(tree, environ)
+    if file is None and not problems and not origins:
+        raise ConfigError([NO_FILE])
     try:
         config = Config.model_validate(tree)
+        problems += _checked(config)
     except ValidationError as error:
-        raise ConfigError(problems + [_told(entry) for entry in error.errors()]) from None
-    problems += [*cross_checks(config), *sink_checks(config), *key_checks(config)]
+        problems += mistakes.told(error, tree, entry_name)
+        problems += mistakes.beside(tree, error, _checked, entry_name)
     if problems:
-        raise ConfigError(problems)
+        raise ConfigError([*([NO_FILE] if file is None else []), *problems])
     return Loaded(config, file, origins)
+
+
+def _checked(config: Config) -> list[tuple[str, str]]:
+    return [*cross_checks(config), *sink_checks(config), *key_checks(config)]
 
 
 def _find(path: str | None, environ: Mapping[str, str]) -> Path | None:
     named = path or environ.get(f"{ENV}CONFIG")
     if named:
-        if not Path(named).is_file():
+        if not _is_there(Path(named)):
             raise ConfigError([(named, "no such file; give another with -c or IDSYNC_CONFIG")])
         return Path(named)
-    return next((place for place in PLACES if place.is_file()), None)
+    return next((place for place in PLACES if _is_there(place)), None)
+
+
+def _is_there(place: Path) -> bool:
+    try:
+        return place.is_file()
+    except OSError as error:
+        raise ConfigError([(str(place), f"cannot be read: {error.strerror}")]) from None
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -158,7 +177,8 @@ def _credentials(tree: Any, environ: Mapping[str, str], path: str = "") -> list[
 def _entries(tree: Any, tables: Sequence[str], path: str = "") -> list[tuple[str, Mapping[str, Any]]]:
     """Return the tables at a path of tables, each with its own path; entries of lists by their name."""
     if isinstance(tree, list):
-        named = [(f"{path}.{entry.get('name')}", entry) for entry in tree if isinstance(entry, dict)]
+        entries = [(index, entry) for index, entry in enumerate(tree) if isinstance(entry, dict)]
+        named = [(f"{path}.{entry_name(path, entry) or index}", entry) for index, entry in entries]
         return [found for name, entry in named for found in _entries(entry, tables, name)]
     if not isinstance(tree, dict):
         return []
@@ -222,11 +242,3 @@ def _typed(value: str) -> Any:
         except tomllib.TOMLDecodeError:
             return value
     return value
-
-
-def _told(entry: Any) -> tuple[str, str]:
-    path = ".".join(str(part) for part in entry["loc"]) or "(top)"
-    if entry["type"] == "extra_forbidden":
-        return path, "unknown key"
-    message = str(entry["msg"]).removeprefix("Value error, ")
-    return path, message[:1].lower() + message[1:]

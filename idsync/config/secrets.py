@@ -83,17 +83,22 @@ def start_problems(config: Config) -> list[tuple[str, str]]:
     try:
         admin_key(config)
     except ConfigError as error:
-        problems += [("routero.admin_key_file", what) for _, what in error.problems]
+        problems += _of("routero.admin_key_file", error)
     if not config.every_source:
         problems.append(("sources", "no source of identities is configured; nothing could ever be revoked"))
     for path, file in _secret_files(config):
         try:
             read_secret(file)
         except ConfigError as error:
-            problems += [(path, what) for _, what in error.problems]
+            problems += _of(path, error)
     if config.http.ca_file and not Path(config.http.ca_file).is_file():
         problems.append(("http.ca_file", "no such file"))
     return [*problems, *writable_secrets(config)]
+
+
+def _of(setting: str, error: ConfigError) -> list[tuple[str, str]]:
+    """Return what is wrong with a file as problems of the setting that names it."""
+    return [(setting, what if path == setting else f"{what} ({path})") for path, what in error.problems]
 
 
 def sink_file_problems(config: Config) -> list[tuple[str, str]]:
@@ -105,7 +110,7 @@ def sink_file_problems(config: Config) -> list[tuple[str, str]]:
                 if file := getattr(sink, key):
                     read_secret(file)
             except ConfigError as error:
-                problems += [(f"sinks.{sink.name}.{key}", what) for _, what in error.problems]
+                problems += _of(f"sinks.{sink.name}.{key}", error)
         if sink.ca_file and not Path(sink.ca_file).is_file():
             problems.append((f"sinks.{sink.name}.ca_file", "no such file"))
     return problems
@@ -122,7 +127,7 @@ def slack_webhook(config: Config) -> str:
     try:
         webhook = SecretFile(config.alerts.slack_webhook_file, config.alerts.slack_webhook)()
     except ConfigError as error:
-        raise ConfigError([(path, what) for _, what in error.problems]) from None
+        raise ConfigError(_of(path, error)) from None
     if not webhook.startswith("https://") or any(character.isspace() for character in webhook):
         raise ConfigError([(path, "holds no https:// address; copy the webhook's URL from Slack")])
     return webhook
@@ -148,7 +153,7 @@ def notify_problems(config: Config) -> list[tuple[str, str]]:
             if file := getattr(entry, secret[entry.kind]):
                 read_secret(file)
         except ConfigError as error:
-            problems += [(f"notify.{entry.name}.{secret[entry.kind]}", what) for _, what in error.problems]
+            problems += _of(f"notify.{entry.name}.{secret[entry.kind]}", error)
     return problems
 
 
@@ -176,7 +181,7 @@ def trace_problems(config: Config) -> list[tuple[str, str]]:
     try:
         trace_headers(config.traces.headers_file)
     except ConfigError as error:
-        return [("traces.headers_file", what) for _, what in error.problems]
+        return _of("traces.headers_file", error)
     return [] if _installed() else [("traces.otlp_endpoint", INSTALL)]
 
 

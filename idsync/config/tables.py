@@ -30,6 +30,7 @@ _OrNever = PlainSerializer(_written_or_never, when_used="json")
 Seconds = Annotated[float, BeforeValidator(_seconds), Field(ge=0, allow_inf_nan=False), _ForPeople]
 SecondsOrNever = Annotated[float, BeforeValidator(_seconds_or_never), Field(ge=0, allow_inf_nan=False), _OrNever]
 """Empty, or nothing at all: never."""
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 Network = Annotated[str, Field(min_length=1)]
 NonEmpty = Annotated[str, Field(min_length=1)]
 
@@ -38,10 +39,16 @@ class Table(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+def at_loopback(host: str, port: int) -> str:
+    """Return where this machine reaches the public port, also one that listens on every address."""
+    here = host if host in LOOPBACK else "127.0.0.1"
+    return f"http://[{here}]:{port}" if ":" in here else f"http://{here}:{port}"
+
+
 class Server(Table):
     host: str = "127.0.0.1"
     port: int = Field(default=8080, ge=0, le=65535)
-    public_url: str = "http://127.0.0.1:8080"
+    public_url: str = Field(default_factory=lambda known: at_loopback(known.get("host", ""), known.get("port", 8080)))
     ops_host: str = "127.0.0.1"
     ops_port: int = Field(default=9090, ge=0, le=65535)
     trusted_proxies: tuple[Network, ...] = ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from idsync.config import Config, notify_problems, trace_problems
+from idsync.config import RIGHT_ADDRESS, Config, notes, notify_problems, trace_problems, wrong_address
 from idsync.doctor.check import Check, ago
 from idsync.errors import IncompleteSource
 from idsync.sinks.base import Sink
@@ -17,6 +17,14 @@ def configuration(problems: Sequence[tuple[str, str]]) -> Check:
     """Judge what keeps the daemon from starting."""
     says = "; ".join(f"{path}: {what}" for path, what in problems) or "the daemon can start with it"
     return Check("configuration", not problems, says)
+
+
+def noted(config: Config) -> list[Check]:
+    """Tell what is accepted and does less than one might think."""
+    wrong = wrong_address(config.server)
+    address = [Check("configuration", None, f"server.public_url: {wrong}", {}, RIGHT_ADDRESS)] if wrong else []
+    others = [(path, what) for path, what in notes(config) if path != "server.public_url"]
+    return [*address, *(Check("configuration", None, f"{path}: {what}") for path, what in others)]
 
 
 async def source(polled: PolledSource) -> list[Check]:

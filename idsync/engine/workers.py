@@ -30,6 +30,8 @@ from idsync.traces import UNTRACED, Tracer
 
 IDLE = 5.0
 """Seconds after which the store is asked again although nobody called."""
+SHARED_IDLE = 0.5
+"""The same where other processes open jobs as well, who may not be able to call."""
 FROZEN_PAUSE = 1.0
 """Seconds between two looks for work while grants are frozen: those that are due stay due."""
 PARKED_AFTER = 900.0
@@ -150,7 +152,8 @@ class Engine:
 
     async def _rest(self) -> None:
         due = jobs.next_due(self.store.reader())
-        pause = IDLE if due is None else min(IDLE, max(0.0, due - self.clock.now()))
+        longest = SHARED_IDLE if self.store.shared else IDLE
+        pause = longest if due is None else min(longest, max(0.0, due - self.clock.now()))
         if self._is_full(Lane.REVOKE) or (self.gateway.probing and self._serving):
             pause = IDLE  # whoever ends calls
         pause = max(pause, min(IDLE, self.gateway.closed_for()), FROZEN_PAUSE if self._is_frozen() else 0.0)

@@ -270,6 +270,8 @@ class Caller:
             )
             status = answer.status
             return answer
+        except NoAnswer as error:
+            raise self._located(error) from None
         finally:
             seconds = self._clock.monotonic() - began
             self._observe(operation.path, "error" if status is None else status, seconds)
@@ -284,6 +286,13 @@ class Caller:
                 )
             )
             log.debug("gateway_call", verb=verb, path=operation.path, status=status, seconds=round(seconds, 4))
+
+    def _located(self, error: NoAnswer) -> NoAnswer:
+        """Say where nobody could be reached, and what to look at."""
+        if not error.unreached:
+            return error
+        told = f"{error} ({self._settings.base_url}); check routero.base_url and the network"
+        return NoAnswer(told, stale=error.stale, unreached=True, plain=str(error))
 
     def _headers(self, key: str, *, writes: bool) -> dict[str, str]:
         headers = {"Authorization": f"Bearer {key}"}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +12,8 @@ from idsync.gateway.answers import object_of, rows_of
 from idsync.gateway.dialects import UNDESCRIBED
 from idsync.gateway.parse import count_of, metadata_of, text_of
 from idsync.gateway.reader import Reader
-from idsync.model import FENCE_FLAG, FENCE_TAG
+from idsync.gateway.transport import NoAnswer
+from idsync.model import FENCE_FLAG, FENCE_TAG, GatewayKey
 
 LOOKED_AT = 100
 """Rows of each kind that are looked at for signs of another sync: one page."""
@@ -56,6 +58,8 @@ class Probing(Reader):
             found |= {"reachable": True, "admin_key": "accepted"}
         except AdminKeyRefused as error:
             found |= {"reachable": True, "admin_key": "refused", "problem": str(error)}
+        except NoAnswer as error:
+            found |= {"reachable": False, "problem": error.plain}
         except GatewayError as error:
             found |= {"reachable": error.status is not None, "problem": str(error)}
         if found["admin_key"] == "accepted":
@@ -89,6 +93,11 @@ class Probing(Reader):
         signs = {what: _tally(pages[kind].rows, is_sign) for what, (kind, is_sign) in _SIGNS.items()}
         totals = {kind: page.total for kind, page in pages.items()}
         return Seen(totals, {kind: page.refused for kind, page in pages.items()}, signs, **mine)
+
+    async def has_our_key(self, team_id: str, keys: Iterable[GatewayKey]) -> bool:
+        """Tell whether a team, of which these are the keys, has the one we call with; as far as the gateway says."""
+        ours = hashlib.sha256(self._admin_key().strip().encode()).hexdigest()
+        return any(key.id == ours for key in keys) or (await self._mine()).get("team_id") == team_id
 
     async def unseen(self, user_ids: Sequence[str]) -> list[str]:
         """Return those of some accounts that the gateway says it does not have; what it cannot say is none."""

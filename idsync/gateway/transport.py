@@ -24,10 +24,15 @@ READ_TIMEOUT = 5.0
 
 
 class NoAnswer(Transient):
-    """The gateway did not answer. `stale` says that a pooled connection had died before the call could arrive."""
+    """The gateway did not answer. `stale` says that a pooled connection had died before the call could arrive.
 
-    def __init__(self, message: str, *, stale: bool = False) -> None:
+    `unreached`: there was no connection; `plain` is the message without what was added to it on its way.
+    """
+
+    def __init__(self, message: str, *, stale: bool = False, unreached: bool = False, plain: str = "") -> None:
         self.stale = stale
+        self.unreached = unreached
+        self.plain = plain or message
         super().__init__(message)
 
 
@@ -93,9 +98,9 @@ class Transport:
                 taken = await read(response, limit)
                 return Answer(response.status, response.headers, taken[:limit], complete=len(taken) <= limit)
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
-            raise NoAnswer(why(error, "the gateway"), stale=attempt.reused) from None
+            raise NoAnswer(why(error, "the gateway"), stale=attempt.reused, unreached=_unreached(error)) from None
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise NoAnswer(why(error, "the gateway")) from None
+            raise NoAnswer(why(error, "the gateway"), unreached=_unreached(error)) from None
 
     def _times(self, patient: bool) -> aiohttp.ClientTimeout:
         return aiohttp.ClientTimeout(
@@ -103,6 +108,11 @@ class Transport:
             sock_connect=min(CONNECT_TIMEOUT, self._timeout),
             sock_read=self._timeout if patient else min(READ_TIMEOUT, self._timeout),
         )
+
+
+def _unreached(error: Exception) -> bool:
+    foreign = isinstance(error, (aiohttp.ClientConnectorCertificateError, aiohttp.ClientSSLError))
+    return isinstance(error, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)) and not foreign
 
 
 def _reuse_trace() -> aiohttp.TraceConfig:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from aiohttp.abc import AbstractResolver
 
 from idsync.config import Notify, read_secret
-from idsync.config.checks import LOOPBACK
 from idsync.config.notifying import url_problems
+from idsync.config.tables import LOOPBACK
 from idsync.errors import NotDelivered
 from idsync.notify import posting
 from idsync.notify.mailing import mail

@@ -118,12 +118,12 @@ class Description:
     One object is built at start-up; the providers and services for tolerant and strict sources come from it.
     """
 
-    def __init__(self, extensions: Sequence[Extension] = ()) -> None:
+    def __init__(self, extensions: Sequence[Extension] = (), *, secret: str | None = None) -> None:
         self.extensions = tuple(extensions)
         self.schemas: tuple[Schema, ...] = (*_core_schemas(), *(one.schema for one in extensions))
         self._types = [_extended(one, self.extensions) for one in load_default_resource_types().values()]
         self.known = {str(one.name): _urns(one) for one in self._types}
-        self._secret = new_secret()
+        self._secret = secret or new_secret()
         self._services: dict[bool, Service] = {}
 
     def provider(self, *, strict: bool) -> ScimProvider:

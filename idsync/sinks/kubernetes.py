@@ -18,7 +18,7 @@ from idsync.errors import SinkFailed
 from idsync.sinks.base import Delivery
 from idsync.sinks.http import Answer, Calls, secret_of
 from idsync.sinks.places import TRIAL, placed
-from idsync.sinks.scrub import scrub
+from idsync.sinks.scrub import scrub_all
 
 SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 """Where a pod finds its token, its namespace and the cluster's certificate authority."""
@@ -147,7 +147,8 @@ class _Cluster:
 
     def _failed(self, answer: Answer, where: str) -> SinkFailed:
         """Say what an answer means, and what to do."""
-        said = scrub(str(answer.at("message") or "no words"), self.secret, SAID)
+        unsaid = (self.secret, self.headers["Authorization"].removeprefix("Bearer "))
+        said = scrub_all(str(answer.at("message") or "no words"), unsaid, SAID)
         known = {
             401: "the token is not accepted; look at token_file, or the service account",
             403: "idsync's account may not `patch` this Secret; name it in resourceNames of a Role",

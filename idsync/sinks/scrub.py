@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterable
 from urllib.parse import quote
 
 from idsync.logs import mask
@@ -31,6 +32,13 @@ def scrub(text: str, secret: str, limit: int) -> str:
             shown.append("***")
         last = is_hidden
     return mask(" ".join("".join(shown).split()))[:limit]
+
+
+def scrub_all(text: str, secrets: Iterable[str], limit: int) -> str:
+    """Return the same, without any part of several secrets."""
+    for secret in secrets:
+        text = scrub(text, secret, len(text) + limit)
+    return text[:limit]
 
 
 def _hide(text: str, secret: str, hidden: bytearray) -> None:

@@ -16,7 +16,7 @@ from idsync.errors import SinkFailed
 from idsync.sinks.base import Delivery
 from idsync.sinks.http import Answer, Calls, secret_of
 from idsync.sinks.places import TRIAL, placed
-from idsync.sinks.scrub import scrub
+from idsync.sinks.scrub import scrub_all
 
 TRIES = 10
 """So often the secret is read again when another writer came between."""
@@ -93,6 +93,8 @@ class _Vault(Calls):
         super().__init__("Vault", settings.url, timeout=settings.timeout, ca_file=settings.ca_file)
         self._mount = settings.mount
         self._secret = secret
+        self._unsaid = [secret]
+        """What no sentence may hold: the secret that is delivered, and whatever we log in with."""
         # Agents and proxies in front may insist on the first: it cannot come from a browser that was led astray.
         self._headers = {"X-Vault-Request": "true"}
         if settings.namespace:
@@ -103,14 +105,15 @@ class _Vault(Calls):
 
     async def log_in(self, credential: Token | AppRole) -> None:
         if isinstance(credential, Token):
-            self._headers["X-Vault-Token"] = secret_of(credential.read)
+            self._use(secret_of(credential.read))
             return
         mount, secret_id = credential.mount, secret_of(credential.secret_id)
+        self._unsaid.append(secret_id)
         body = {"role_id": credential.role_id, "secret_id": secret_id}
         answer = await self._ask("POST", f"auth/{mount}/login", body)
         token = answer.at("auth", "client_token")
         if answer.status == 200 and isinstance(token, str) and token:
-            self._headers["X-Vault-Token"] = token
+            self._use(token)
             return
         if answer.status in (400, 401, 403, 404):
             msg = (
@@ -118,6 +121,10 @@ class _Vault(Calls):
             )
             raise SinkFailed(f"{msg}make a new secret_id for the role, and look at auth_mount")
         raise self._failed(answer, f"logging in at auth/{mount}")
+
+    def _use(self, token: str) -> None:
+        self._headers["X-Vault-Token"] = token
+        self._unsaid.append(token)
 
     async def look_at_engine(self) -> None:
         """Refuse an engine of another kind: KV version 1 would take the call, and put the secret elsewhere."""
@@ -193,5 +200,5 @@ class _Vault(Calls):
         if 300 <= answer.status < 400:
             meaning = "it points elsewhere, and redirects are not followed; give the address of the active server"
         else:
-            meaning = known.get(answer.status) or scrub(str(answer.at("errors") or "no words"), self._secret, SAID)
+            meaning = known.get(answer.status) or scrub_all(str(answer.at("errors") or "no words"), self._unsaid, SAID)
         return SinkFailed(f"Vault answered {answer.status} to {doing}: {meaning}")

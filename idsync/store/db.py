@@ -60,6 +60,12 @@ class Store(Protocol):
     def leads(self) -> bool:
         """Tell whether this process does what one alone is to do: polls, sweeps, full passes, rotations."""
 
+    def tell(self) -> None:
+        """Say to other processes that there is work, after what is written now is committed. It may get lost."""
+
+    def listen(self, wake: Callable[[], None]) -> None:
+        """Call `wake`, on a thread, when another process says that there is work."""
+
     def take_turn(self, place: str) -> bool:
         """Take what one process alone does at a time, as long as it lives; False: another one has it. Not for a loop."""
 

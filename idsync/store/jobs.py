@@ -62,11 +62,14 @@ def open_job(db: Db, person_id: str, lane: Lane, generation: int, now: float) ->
 
 
 def claim(db: Db, lane: Lane, owner: str, now: float, lease: float, limit: int) -> list[Job]:
-    """Lease up to `limit` due jobs of a lane, the oldest first."""
+    """Lease up to `limit` due jobs of a lane, the oldest first; what another process is just leasing is passed over."""
+    skipping = " FOR UPDATE SKIP LOCKED" if db.shared else ""
     rows = db.all(
-        "UPDATE jobs SET owner = :owner, lease_until = :until WHERE person_id IN ("
+        "UPDATE jobs SET owner = :owner, lease_until = :until WHERE person_id IN ("  # noqa: S608 - our own text
         " SELECT person_id FROM jobs WHERE lane = :lane AND run_at <= :now"
-        " AND (lease_until IS NULL OR lease_until <= :now) ORDER BY run_at, person_id LIMIT :limit) RETURNING *",
+        " AND (lease_until IS NULL OR lease_until <= :now) ORDER BY run_at, person_id LIMIT :limit"
+        + skipping
+        + ") RETURNING *",
         owner=owner,
         until=now + lease,
         lane=lane.value,

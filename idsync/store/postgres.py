@@ -8,8 +8,8 @@ transaction mode may stand between: no prepared statements, no session locks, no
 from __future__ import annotations
 
 import contextlib
+import math
 import queue
-import random
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -29,7 +29,7 @@ from idsync.store.address import Address
 from idsync.store.db import Db, Row
 from idsync.store.dialect import parameters, statement
 from idsync.store.postgres_schema import migrate, refuse_unfit
-from idsync.store.presence import Presence
+from idsync.store.presence import CHANNEL, Listener, Presence
 from idsync.store.queued import Queue, Work
 from idsync.store.writing import Writing
 
@@ -57,6 +57,12 @@ CONNECT: dict[str, Any] = {
     "application_name": "idsync",
 }
 BEGIN = "BEGIN ISOLATION LEVEL SERIALIZABLE; SET LOCAL lock_timeout = '10s'; SET LOCAL statement_timeout = '60s'"
+IN_TURN = f"{BEGIN}; LOCK TABLE turnstile IN EXCLUSIVE MODE"
+"""Locks a table, which unlike an advisory lock is done before the transaction sees the others' work."""
+TAKES_TURNS = 2.0
+"""Seconds after a collision for which this process writes in turn with all others who do."""
+TURN = 0.03
+"""Seconds after which a transaction in turn takes no more work, so that the others have theirs."""
 SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 IDLE = psycopg.pq.TransactionStatus.IDLE
 LINK_LOCK = 0x1D5C
@@ -109,6 +115,8 @@ class PostgresDb:
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.hooks: list[Callable[[], None]] = []
+        self.doomed: psycopg.Error | None = None
+        """What ended this transaction; whoever called may have taken it for an error of their own, and gone on."""
 
     def execute(self, sql: str, /, **params: Any) -> int:
         return self._run(sql, params).rowcount
@@ -151,7 +159,11 @@ class PostgresDb:
         self.hooks.append(call)
 
     def _run(self, sql: str, params: dict[str, Any]) -> psycopg.Cursor[dict[str, Any]]:
-        return self.connection.execute(statement(sql).encode(), parameters(params))
+        try:
+            return self.connection.execute(statement(sql).encode(), parameters(params))
+        except (*AGAIN, *REFUSALS) as error:
+            self.doomed = self.doomed or error
+            raise
 
 
 class _Reader:
@@ -240,6 +252,11 @@ class PostgresStore(Writing):
         self._reader: _Reader | None = None
         self._waiting: deque[Work] = deque()
         self._linked_at = 0.0
+        self._to_tell = False
+        self._in_turn_until = 0.0
+        self.retries = 0
+        """Transactions that were begun again because they had met others."""
+        self._listener: Listener | None = None
 
     @property
     def leads(self) -> bool:
@@ -283,12 +300,23 @@ class PostgresStore(Writing):
 
     def close(self) -> None:
         """Finish the writes already accepted, give back the lead, and close every connection."""
+        if self._listener is not None:
+            self._listener.stop()
         self._finish()
         self.presence.stop()
         self._reader = None
         if self._pool is not None:
             self._pool.close()
             self._pool = None
+
+    def tell(self) -> None:
+        """Wake the workers; called after a commit, on the writer's thread."""
+        self._to_tell = True
+
+    def listen(self, wake: Callable[[], None]) -> None:
+        """Be woken by NOTIFY until the store is closed. Behind a pooler none may come: then work is found by looking."""
+        self._listener = Listener(lambda: connect(self.address), wake)
+        self._listener.start()
 
     def take_turn(self, place: str) -> bool:
         """Take a place of which there is one; kept by signs of life until it is given back."""
@@ -351,10 +379,12 @@ class PostgresStore(Writing):
 
     def _commit_batch(self, db: PostgresDb, waiting: Queue) -> None:
         """Commit what is waiting, as much together as others on the database let us."""
-        size, until, tries = BATCH, time.monotonic() + CONTENDED, 0
+        until, tries = time.monotonic() + CONTENDED, 0
         taken: deque[Work] = deque()
         while True:
-            batch = _Batch(db, size, AGAIN if tries < TRIES else CONFLICTS)
+            batch = _Batch(
+                db, BATCH, AGAIN if tries < TRIES else CONFLICTS, in_turn=time.monotonic() < self._in_turn_until
+            )
             try:
                 batch.run(taken, waiting)
             except AGAIN as error:
@@ -363,8 +393,8 @@ class PostgresStore(Writing):
                     _fail(taken, StoreError(f"the store is contended; try again ({_words(error)})"))
                     return
                 tries += 1
-                size = max(1, len(batch.begun) // 2)
-                time.sleep(random.uniform(0, min(0.1, 0.001 * 2**tries)))  # noqa: S311
+                self.retries += 1
+                self._in_turn_until = time.monotonic() + TAKES_TURNS
             except psycopg.Error as error:
                 _roll_back(db)
                 _fail(taken, _refused(error))
@@ -373,10 +403,19 @@ class PostgresStore(Writing):
                 if waiting.is_empty():
                     self._link(db)  # while nobody waits for the next commit, whoever reads the trail finds it linked
                 batch.tell()
+                if self._to_tell:
+                    self._notify(db)
                 for _ in batch.begun:
                     taken.popleft()
                 if not taken:
                     return
+
+    def _notify(self, db: PostgresDb) -> None:
+        self._to_tell = False
+        try:
+            db.connection.execute(f"NOTIFY {CHANNEL}".encode())
+        except psycopg.Error as error:
+            log.debug("store.not_told", error=_words(error))
 
     # -- the trail -----------------------------------------------------------------------------------------------
 
@@ -404,7 +443,8 @@ class PostgresStore(Writing):
 class _Batch:
     """One try of one transaction. Nobody is told anything before it is committed."""
 
-    def __init__(self, db: PostgresDb, size: int, again: tuple[type[psycopg.Error], ...]) -> None:
+    def __init__(self, db: PostgresDb, size: int, again: tuple[type[psycopg.Error], ...], *, in_turn: bool) -> None:
+        self._in_turn = in_turn
         self._db = db
         self._size = size
         self._undoing: tuple[type[BaseException], ...] = (*again, *REFUSALS)
@@ -418,9 +458,11 @@ class _Batch:
             psycopg.Error: it was undone, or has to be.
         """
         self._db.hooks.clear()
-        self._db.connection.execute(BEGIN)
+        self._db.doomed = None
+        self._db.connection.execute(IN_TURN if self._in_turn else BEGIN)
+        until = time.monotonic() + TURN if self._in_turn else math.inf
         somebody_waits = False  # for this commit: then only others who do may still join it
-        while len(self.begun) < self._size:
+        while len(self.begun) < self._size and (time.monotonic() < until or not self.begun):
             if len(self.begun) < len(taken):
                 work = taken[len(self.begun)]
             elif (more := waiting.take(only_urgent=somebody_waits)) is not None:
@@ -432,22 +474,31 @@ class _Batch:
             self.begun.append(work)
             self._run_one(work)
             somebody_waits = somebody_waits or work.urgent
-        self._db.connection.execute("COMMIT")
+        said = self._db.connection.execute("COMMIT").statusmessage
+        if said != "COMMIT":  # the transaction had failed, and was undone
+            raise psycopg.errors.SerializationFailure(f"a commit was answered {said}")
 
     def _run_one(self, work: Work) -> None:
         hooks = len(self._db.hooks)
         self._db.connection.execute("SAVEPOINT work")
         try:
             result = work.run(self._db)
+            self._refuse_to_go_on()
         except self._undoing:
             raise
         except BaseException as error:
+            self._refuse_to_go_on()
             del self._db.hooks[hooks:]
             self._db.connection.execute("ROLLBACK TO work; RELEASE work")
             self._ended.append((work, None, error))
         else:
             self._db.connection.execute("RELEASE work")
             self._ended.append((work, result, None))
+
+    def _refuse_to_go_on(self) -> None:
+        """Raise what has ended the transaction, whatever was made of it since."""
+        if isinstance(self._db.doomed, self._undoing):
+            raise self._db.doomed
 
     def tell(self) -> None:
         """Tell everybody how theirs ended."""

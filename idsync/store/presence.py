@@ -33,6 +33,10 @@ STEP = 0.05
 LEADING = frozenset({"all", "worker"})
 """Roles that may lead."""
 LEAD = "leader"
+CHANNEL = "idsync"
+"""Where NOTIFY says that there is work."""
+LISTENED = 0.5
+"""Seconds between two looks whether to stop listening."""
 _NOW = "EXTRACT(EPOCH FROM clock_timestamp())::float8"
 _TAKE = (
     "INSERT INTO leader (place, replica_id, since, until)"  # noqa: S608 - our own text
@@ -182,3 +186,36 @@ class _DatabaseClock:
 
     def jitter(self) -> float:
         return self._own.jitter()
+
+
+class Listener:
+    """Hears NOTIFY on a thread and a connection of its own. What it misses is found by looking."""
+
+    def __init__(self, connect: Callable[[], Connection], wake: Callable[[], None]) -> None:
+        self._connect = connect
+        self._wake = wake
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="idsync-listener", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                with contextlib.closing(self._connect()) as connection:
+                    connection.execute(f"LISTEN {CHANNEL}".encode())
+                    self._wake()  # for what was said before
+                    self._hear(connection)
+            except psycopg.Error as error:
+                log.debug("listener.failed", error=str(error).split("\n", 1)[0])
+                self._stopping.wait(BEAT)
+
+    def _hear(self, connection: Connection) -> None:
+        while not self._stopping.is_set():
+            for _ in connection.notifies(timeout=LISTENED, stop_after=1):
+                self._wake()

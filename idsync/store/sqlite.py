@@ -298,6 +298,12 @@ class SqliteStore(Writing):
         self._readers = threading.local()
         self._lock.release()
 
+    def tell(self) -> None:
+        """There is nobody to tell."""
+
+    def listen(self, wake: Callable[[], None]) -> None:
+        """There is nobody to listen to."""
+
     def take_turn(self, place: str) -> bool:
         """Nobody else is there to take it."""
         return True

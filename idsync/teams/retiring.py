@@ -50,7 +50,8 @@ class Retirement:
         """Return what would end with a team: keys, members, spend.
 
         Raises:
-            NotFound, UsageError: there is no such team, there are several, or the configuration names it.
+            NotFound, UsageError: there is no such team, there are several, the configuration names it, or it has the
+                key that idsync calls with.
             GatewayError: the gateway could not be read.
         """
         team, begun = await self._find(name)
@@ -112,7 +113,7 @@ class Retirement:
                 ours is None and (team.team_id == wanted.team_id or team.alias == wanted.alias)
             ):
                 msg = (
-                    f"the configuration names team {wanted.alias}; remove its [[teams]] entry and restart the daemon"
+                    f"the configuration names team {wanted.alias}; remove its [[teams]] entry and reload the daemon"
                     " (what that alone would take from people is a hold), then retire it"
                 )
                 raise UsageError(msg)
@@ -125,6 +126,7 @@ class Retirement:
 
     async def _view(self, team: GatewayTeam | None, begun: dict[str, Any]) -> dict[str, Any]:
         keys = await self._keys(team, begun)
+        await self._refuse_our_own(team, keys)
         protected = await self._protected(team, keys)
         if team is None:
             team = GatewayTeam(begun["team_id"], begun["team"])
@@ -155,6 +157,15 @@ class Retirement:
             "protected": protected,
             "begun": bool(begun),
         }
+
+    async def _refuse_our_own(self, team: GatewayTeam | None, keys: Sequence[GatewayKey]) -> None:
+        """Without the key that idsync calls with nobody could be revoked any more."""
+        if team is not None and await self.gateway.has_our_key(team.team_id, keys):
+            msg = (
+                f"team {team.alias or team.team_id} has the key that idsync itself calls the gateway with; make one that"
+                " belongs to no team, write it into routero.admin_key_file, then retire the team"
+            )
+            raise UsageError(msg)
 
     def _only_here(self, team_id: str) -> int:
         """Count the people who have no other team."""

@@ -20,9 +20,11 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from idsync.errors import IdsyncError, StoreError, UsageError
+from idsync.commands import FOLLOWS_FROM_THE_CONFIGURATION
+from idsync.config import Config, comparable, digest
+from idsync.errors import IdsyncError, OtherConfiguration, StoreError, UsageError
 from idsync.localuser import accountable
-from idsync.web.paths import socket_path
+from idsync.web.paths import DIGEST, socket_path
 
 Run = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
 LONGEST = 107
@@ -74,21 +76,38 @@ def _actor(request: Request, claimed: object) -> str:
     return accountable(request.client.port, claimed)
 
 
-def local_app(run: Run) -> Starlette:
-    """Build the application: POST /v1/{command} with the parameters as JSON."""
+def local_app(run: Run, current: Callable[[], Config]) -> Starlette:
+    """Build the application: POST /v1/{command} with the parameters as JSON, GET /v1/configuration.
+
+    A command may say by which configuration it is meant (its digest, in a header). Where `current` is another, a command
+    whose effect follows from the configuration is refused, any other is told; both with ours, secrets left out.
+    """
+
+    def told(request: Request) -> dict[str, Any]:
+        """Return what belongs into the answer to a command that was meant by another configuration than ours."""
+        meant = request.headers.get(DIGEST)
+        return {} if meant in (None, digest(current())) else {"configuration": comparable(current())}
+
+    async def configuration(request: Request) -> JSONResponse:
+        return JSONResponse({"configuration": comparable(current())})
 
     async def command(request: Request) -> JSONResponse:
-        name = request.path_params["name"]
+        name, other = request.path_params["name"], told(request)
+        if other and name in FOLLOWS_FROM_THE_CONFIGURATION:
+            error = OtherConfiguration()
+            body = {"error": str(error), "exit_code": error.exit_code, "other_configuration": True, **other}
+            return JSONResponse(body, 409)
         try:
             params = json.loads(await request.body() or b"{}")
             if isinstance(params, dict) and "by" in params:
                 params["by"] = _actor(request, params["by"])
-            return JSONResponse({"result": await run(name, params)})
-        except IdsyncError as error:
-            return JSONResponse({"error": str(error), "exit_code": error.exit_code}, 409)
+            return JSONResponse({"result": await run(name, params), **other})
+        except IdsyncError as failed:
+            return JSONResponse({"error": str(failed), "exit_code": failed.exit_code, **other}, 409)
         except Exception:
             log.exception("local.crashed", command=name)
             said = "the daemon failed unexpectedly; its log says more"
             return JSONResponse({"error": said, "exit_code": 1}, 500)
 
-    return Starlette(routes=[Route("/v1/{name}", command, methods=["POST"])])
+    look = Route("/v1/configuration", configuration, methods=["GET"])
+    return Starlette(routes=[look, Route("/v1/{name}", command, methods=["POST"])])

@@ -1,8 +1,11 @@
-"""Where the daemon's command socket is; apart, so that the command line need not load a web server to know."""
+"""Where the daemon's command socket is and what is said there; apart, so that the command line need not load a web server to know."""
 
 from __future__ import annotations
 
 from pathlib import Path
+
+DIGEST = "Idsync-Configuration"
+"""The header that says by which configuration a command is meant."""
 
 
 def socket_path(store: Path) -> Path:

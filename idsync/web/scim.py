@@ -91,6 +91,7 @@ class ScimApp:
         short_cuts: bool = True,
         extensions: Sequence[Extension] = (),
         tracer: Tracer = UNTRACED,
+        cursor_secret: str | None = None,
     ) -> None:
         self.tokens = Tokens(lambda: live_tokens(store.reader()), clock)
         self._store = store
@@ -103,10 +104,10 @@ class ScimApp:
         self._tracer = tracer
         self._body_seconds = body_seconds
         self._short_cuts = short_cuts
-        self._description = Description(extensions)
+        self._description = Description(extensions, secret=cursor_secret)
         self._catalogue = Catalogue(self._description)
         self._core = Core(store, intake, self._description, self._base)
-        self._memory = Memory()
+        self._memory = Memory(shared=store.shared)
         self._turnstiles = {name: Turnstile() for name in sources}
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="idsync-scim")
         self._change_threads = ThreadPoolExecutor(2, thread_name_prefix="idsync-scim-change")
@@ -379,8 +380,11 @@ def scim_app(
     short_cuts: bool = True,
     extensions: Sequence[Extension] = (),
     tracer: Tracer = UNTRACED,
+    cursor_secret: str | None = None,
 ) -> ScimApp:
     """Build the endpoint; locations are published under `public_url`, never under what a request names.
+
+    `cursor_secret` seals cursors; processes that answer for the same records have the same. None: one of its own.
 
     Without `short_cuts` every request goes through the core: the other side of the differential test.
     """
@@ -396,6 +400,7 @@ def scim_app(
         short_cuts=short_cuts,
         extensions=extensions,
         tracer=tracer,
+        cursor_secret=cursor_secret,
     )
 
 

@@ -51,18 +51,18 @@ Seal = Callable[[Any], str | None]
 class Shelf:
     """What is kept of one source, as long as nothing of it changes."""
 
-    def __init__(self) -> None:
+    def __init__(self, room: int) -> None:
         self._kept: dict[tuple[str, str], Any] = {}
-        self._size = 0
+        self._room = room
 
     def find(self, kind: str, key: str) -> Any:
         return self._kept.get((kind, key))
 
     def keep(self, kind: str, key: str, value: Any, size: int = 64) -> None:
         """Keep a value of about `size` characters, unless the source's share is used up."""
-        if self._size + size <= KEPT:
+        if size <= self._room:
             self._kept[kind, key] = value
-            self._size += size
+            self._room -= size
 
 
 class Memory:
@@ -70,13 +70,15 @@ class Memory:
 
     A source's records change through this endpoint alone (promise 12), so its own commits are all there is to watch.
     A reader takes the shelf before its snapshot: when a change is committed meanwhile, it fills one that nobody uses.
+    Where other processes change the same records nothing is kept: their commits are not seen from here.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, shared: bool) -> None:
+        self._room = 0 if shared else KEPT
         self._shelves: dict[str, Shelf] = {}
 
     def of(self, source: str) -> Shelf:
-        return self._shelves.setdefault(source, Shelf())
+        return self._shelves.setdefault(source, Shelf(self._room))
 
     def forget(self, source: str) -> None:
         """Drop everything that is kept of a source; safe from any thread."""

@@ -56,6 +56,9 @@ SCAN = 500
 
 
 class Store(Protocol):
+    @property
+    def shared(self) -> bool: ...
+
     """What the endpoint needs of the store."""
 
     def submit(self, run: Callable[[Db], T], /, *, urgent: bool = False) -> Future[T]:

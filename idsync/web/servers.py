@@ -38,8 +38,9 @@ def public_app(
     ready: Callable[[], list[str]],
     extensions: Sequence[Extension] = (),
     tracer: Tracer = UNTRACED,
+    cursor_secret: str | None = None,
 ) -> tuple[ScimApp, Starlette]:
-    """Build the public port: SCIM and the two probes, nothing else."""
+    """Build the public port: SCIM and the two probes, nothing else. `cursor_secret`: see `scim_app`."""
     sources = {
         source.name: ScimSource(source.name, source.strict, tuple(map(ipaddress.ip_network, source.allow_from)))
         for source in config.scim.sources
@@ -55,6 +56,7 @@ def public_app(
         contact=metrics.source_contact,
         extensions=extensions,
         tracer=tracer,
+        cursor_secret=cursor_secret,
     )
     return scim, Starlette(routes=[*probe_routes(ready), ScimMount("/scim/v2", scim)])
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -11,6 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
+
+from support import processes
+from support.processes import usual_environment
 
 from idsync import config as configuration
 from idsync.app import rules_of
@@ -121,7 +123,10 @@ def create(db: Db, intake: Intake, name: str, origin: Origin) -> User:
 def run(
     *args: str, cwd: Path, python: Sequence[str] = (), environ: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("IDSYNC_")}
+    """Run a command; with options of the interpreter (`python`) it gets one of its own."""
+    inherited = usual_environment()
+    if not python:
+        return processes.run(*args, folder=cwd, environ={**inherited, **(environ or {})})
     return subprocess.run(
         [sys.executable, *python, "-m", "idsync", *args],
         cwd=cwd,

@@ -87,7 +87,7 @@ def test_config_check_start_asks_whether_the_daemon_could_start(site: Site) -> N
     (site.folder / "admin-key").unlink()
     done = site.run("config", "check", "--start")
     assert done.returncode == 2
-    assert "routero.admin_key_file: cannot read the secret" in done.stderr
+    assert f"routero.admin_key_file: cannot read the secret: No such file or directory ({site.folder}/" in done.stderr
     assert site.run("config", "check").returncode == 0
 
 
@@ -129,7 +129,8 @@ def test_a_reading_command_before_there_is_a_store_says_so(site: Site, args: tup
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (("departures", "nobody"), "nobody is called 'nobody' here"),
+        (("departures", "nobody"), "nobody is called 'nobody' here; `idsync departures` lists everybody who left"),
+        (("reconcile", "--source", "entra"), "no polled source 'entra' (it has: none)"),
         (("holds", "approve", "h-0", "--checksum", "0"), "there is no open hold 'h-0'"),
         (("token", "new", "entra"), "no SCIM source 'entra' (it has: okta)"),
         (("restore", "nobody", "--reason", "x"), "there is no ban on 'nobody'"),
@@ -192,3 +193,20 @@ def test_unlink_says_what_stays_fenced_and_blocked(site: Site) -> None:
     assert said.returncode == 0, said.stderr
     assert f"idsync_fence={departure}" in said.stdout
     assert "still blocked: key ci" in said.stdout
+
+
+def test_a_gateway_that_is_not_there_is_named_with_what_to_look_at(site: Site) -> None:
+    done = site.run("teams", "list")
+    assert done.returncode == 1
+    said = f"idsync: no connection to the gateway ({site.gateway}); check routero.base_url and the network\n"
+    assert done.stderr.replace("no connection to the gateway in time", "no connection to the gateway") == said
+    [told] = [one for one in json.loads(site.run("doctor", "--json").stdout)["checks"] if one["check"] == "gateway"]
+    assert told["says"].startswith(f"{site.gateway} (litellm): no connection to the gateway")
+    assert (told["says"].count(site.gateway), told["remedy"]) == (1, "check routero.base_url and the network")
+
+
+def test_keys_of_a_team_that_is_not_there_is_an_error_that_lists_those_that_are(served: Site) -> None:
+    known, unknown = (served.run("keys", "list", "--team", team) for team in ("data", "nosuch"))
+    assert (known.returncode, known.stdout) == (0, "no keys\n")
+    assert (unknown.returncode, unknown.stdout) == (1, "")
+    assert unknown.stderr == "idsync: there is no team 'nosuch' (there are: data)\n"

@@ -44,11 +44,13 @@ def test_status_shows_what_an_operator_looks_at_first(site: Site) -> None:
         "keys",
         "refused",
         "frozen",
+        "daemon",
         "expired_protections",
         "conflicts",
         "undelivered_notifications",
         "retention",
     }
+    assert view["daemon"] == {"state": "does not run", "differs": None}
     [source] = view["sources"]
     assert (source["name"], source["live_tokens"], source["age_seconds"] < 60) == ("okta", 0, True)
     assert {(job["user"], job["lane"], job["state"]) for job in view["jobs"]} == {

@@ -20,8 +20,10 @@ from support.settings import store_url
 from idsync.audit import AuditEvent, first_break
 from idsync.model import FENCE_FLAG, FENCE_TAG
 from idsync.store import jobs, journal, ledger
+from idsync.store.address import is_shared
 from idsync.store.ledger import Departure
-from idsync.store.sqlite import inspect, read_only
+from idsync.store.opening import read_only
+from idsync.store.sqlite import inspect
 
 ENTRIES = {"departure.verified": "verified_at", "departure.settled": "settled_at", "departure.ended": "closed_at"}
 """The entry a departure has exactly once if, and only if, it has this time."""
@@ -193,7 +195,7 @@ class Judge:
             events, left = list(journal.events(db)), [job for job in jobs.all_jobs(db) if not _rests(job)]
             departures = ledger.departures(db, limit=1_000_000)
             calls = {departure.id: ledger.calls_of(db, departure.id)[1] for departure in departures}
-        found = [] if inspect(url).sound else ["the database is damaged"]
+        found = [] if is_shared(url) or inspect(url).sound else ["the database is damaged"]
         found += [f"the chain breaks at entry {broken}"] if (broken := first_break(events)) else []
         found += [f"a job is left: {job.last_error or job.lane.value}" for job in left]
         found += [*_uneven(events, departures), *_unnamed(events, self.fates)]

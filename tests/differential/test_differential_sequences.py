@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, Phase, example, given, note, settings
 from hypothesis import strategies as st
+from support.chance import Chance
 
 from idsync.scim.attributes import PATCH_OP
 from idsync.scim.provider import SMALL_GROUP
@@ -16,8 +16,7 @@ from .agreement import agree
 from .pair import Ask, Pair, pair
 from .requests import REQUESTS, members_of_a_large_group
 
-FUZZ = float(os.environ.get("IDSYNC_FUZZ", "1"))
-"""How much more is tried than usual."""
+FUZZ = Chance("IDSYNC_FUZZ")
 QUICKLY = settings(
     deadline=None,
     print_blob=True,
@@ -32,7 +31,7 @@ BOTH_AT_ONCE = {"op": "Add", "path": "members", "value": [{"value": "<u0>"}, {"v
 """Somebody, and a group that has them: two words on one person in one request."""
 
 
-@settings(QUICKLY, max_examples=int(100 * FUZZ))
+@settings(QUICKLY, max_examples=FUZZ.scaled(60, 2000))
 @example(asks=[Ask("PATCH", "/Groups/<g1>", {"schemas": [PATCH_OP], "Operations": [BOTH_AT_ONCE]})])
 @given(asks=st.lists(REQUESTS, min_size=1, max_size=12))
 def test_any_requests_in_any_order(both: Pair, asks: list[Ask]) -> None:
@@ -56,7 +55,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
         yield made
 
 
-@settings(QUICKLY, max_examples=int(8 * FUZZ))
+@settings(QUICKLY, max_examples=FUZZ.scaled(5, 160))
 @given(asks=st.lists(members_of_a_large_group(SMALL_GROUP), min_size=1, max_size=6))
 def test_a_group_that_becomes_large_and_small_again(large: Pair, asks: list[Ask]) -> None:
     large.begin_again()

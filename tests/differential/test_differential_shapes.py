@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from support.chance import Chance
 from support.endpoint import ENTERPRISE, GROUP, PATCH_OP, USER
 
 from .agreement import answer_alike, same_state
 from .pair import ACME, Ask, Pair, pair
 from .requests import START
 
+FULL = Chance("IDSYNC_FUZZ").factor >= 20
 ABSENT = object()
 VALUES: dict[str, tuple[Any, ...]] = {
     "Users": (ABSENT, None, True, "False", "x", "", 5, "2026-01-31T12:00:00+01:00", [{"value": "a@example.com"}], {"value": "x"}),
@@ -55,8 +57,11 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
 @pytest.mark.parametrize("source", ONES)
 @pytest.mark.parametrize(("kind", "path"), [(kind, path) for kind, paths in PATHS.items() for path in paths])
 def test_every_operation_with_every_value(both: Pair, source: str, kind: str, path: str) -> None:
+    """Of the capital `Replace` and of the strict source, `make test` tries every second one: `make fuzz` all."""
     both.begin_again()
-    for op, value in itertools.product(("add", "replace", "remove", "Replace"), VALUES[kind]):
+    for number, (op, value) in enumerate(itertools.product(("add", "replace", "remove", "Replace"), VALUES[kind])):
+        if (op == "Replace" or source == "exact") and not FULL and (number + len(path)) % 2:
+            continue
         one = {"op": op, "path": path} | ({} if value is ABSENT else {"value": value})
         body = {"schemas": [PATCH_OP], "Operations": [one]}
         answer_alike(both, Ask("PATCH", ONES[source][kind], body, source=source))

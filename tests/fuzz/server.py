@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from support.endpoint import Client, Got, serving
+from support.processes import started
 
 from idsync import logs
 from idsync.web.auth import ScimSource
@@ -72,16 +73,23 @@ class Endpoint:
 
     def __enter__(self) -> Self:
         path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+        environ = {**os.environ, "PYTHONPATH": path}
+        theirs, self._until = os.pipe()
+        told, tells = os.pipe()
         with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "fuzz.server", str(self._folder)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                env={**os.environ, "PYTHONPATH": path},
+            self._process = started(
+                str(self._folder),
+                module="fuzz.server",
+                folder=Path.cwd(),
+                environ=environ,
+                stdin=theirs,
+                stdout=tells,
+                stderr=log.fileno(),
             )
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
+        os.close(theirs)
+        os.close(tells)
+        with open(told, "rb") as said:  # noqa: PTH123 - it is no path
+            line = said.readline()
         assert line, self.said()
         self.port = int(line)
         return self
@@ -92,7 +100,8 @@ class Endpoint:
         for client in self._clients:
             client.close()
         self._process.kill()
-        self._process.communicate()
+        self._process.wait()
+        os.close(self._until)
 
     def client(self, source: str) -> Wire:
         self._clients.append(Wire(self.port, f"secret-of-{source}"))

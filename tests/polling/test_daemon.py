@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -42,5 +45,17 @@ def test_the_daemon_polls_and_a_command_beside_it_goes_through_it(gateway: Gatew
         assert "everybody listed" in shown.out
         assert "old@corp.example: expired on 2020-01-01" in shown.out
         daemon.assert_discreet(key.raw, "sk-admin-1234", (tmp_path / "okta.token").read_text())
+        _a_poll_that_ends_in_a_fault_stops_nothing_else(daemon)
     with read_only(store_url(settings)) as db:
         assert facts.get(db, "progress:poll") is None
+
+
+def _a_poll_that_ends_in_a_fault_stops_nothing_else(daemon: Daemon) -> None:
+    passes = len([event for event in daemon.events() if event["event"] == "pass.done"])
+    store = store_url(daemon.settings).removeprefix("sqlite:///")
+    with closing(sqlite3.connect(store, isolation_level=None)) as db:
+        db.execute("CREATE TRIGGER no_poll BEFORE UPDATE ON facts WHEN new.name = 'polled:poll' "
+                   "BEGIN SELECT RAISE(FAIL, 'no'); END")  # fmt: skip
+        daemon.signal(signal.SIGUSR1)
+        daemon.wait_for_event("poll.crashed")
+        daemon.wait_for_event("pass.done", passes + 1)

@@ -4,7 +4,7 @@ import socket
 from collections.abc import Iterator
 
 import pytest
-from support.daemon import Daemon
+from support.daemon import Daemon, beside
 from support.endpoint import Client, add_token
 from support.fixtures import _sandboxes, dialect, gateway
 
@@ -26,8 +26,8 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
             add_token(store, "retired", "token-of-a-retired-source")
             add_token(store, "okta", "token-that-was-revoked")
             store.write(lambda db: tokens.revoke_token(db, "token-token-that-was-revoked", 1.0))
-        with Daemon(settings) as daemon:
-            yield Program(daemon)
+        with Daemon(settings) as daemon, beside(settings) as replicas:
+            yield Program(daemon, replicas)
 
 
 @pytest.fixture

@@ -49,16 +49,17 @@ def store_before(settings: Path) -> Iterator[Store]:
 
 @dataclass(frozen=True)
 class Program:
-    """A running daemon."""
+    """A running daemon, and the ports of replicas beside it."""
 
     daemon: Daemon
+    replicas: tuple[int, ...] = ()
 
     @property
     def port(self) -> int:
         return urlsplit(self.daemon.scim).port or 0
 
     def client(self, source: str) -> Client:
-        return Client(self.port, secret_of(source))
+        return Client(self.port, secret_of(source), others=self.replicas)
 
     def page(self, path: str, *, operations: bool = False) -> tuple[int, str]:
         """Return status and text of a page outside SCIM."""

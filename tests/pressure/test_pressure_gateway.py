@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.daemon import Daemon
+from support.daemon import Daemon, beside
 from support.directory import SCHEMAS, ScimDirectory, mail
 from support.endpoint import PATCH_OP, Client
 from support.gateway import Gateway, Holder
@@ -19,7 +19,7 @@ from support.waiting import until
 
 from idsync.model import DepartureState
 from idsync.store import jobs, ledger
-from idsync.store.sqlite import read_only
+from idsync.store.opening import read_only
 
 from .crowd import at_once, version
 from .line import Line
@@ -33,11 +33,11 @@ UNGUARDED = {"max_push_departures": 100_000}
 class Site:
     """A daemon, the directory that pushes to it and the gateway it works on."""
 
-    def __init__(self, daemon: Daemon, gateway: Gateway) -> None:
+    def __init__(self, daemon: Daemon, gateway: Gateway, replicas: tuple[int, ...] = ()) -> None:
         self.daemon = daemon
         self.gateway = gateway
         self.directory = daemon.directory
-        self.client = Client(Program(daemon).port, TOKEN)
+        self.client = Client(Program(daemon).port, TOKEN, others=replicas)
 
     def hire(self, *logins: str) -> list[Holder]:
         """Give each an account, a place in the team, and keys in it and in none."""
@@ -91,8 +91,8 @@ class Site:
 @contextmanager
 def running(folder: Path, gateway: Gateway, url: str | None = None, **changed: Any) -> Iterator[Site]:
     settings = write_settings(folder, url or gateway.sandbox.url, **changed)
-    with Daemon(settings) as daemon:
-        yield Site(daemon, gateway)
+    with Daemon(settings) as daemon, beside(settings) as replicas:
+        yield Site(daemon, gateway, replicas)
         daemon.assert_discreet()
 
 

@@ -76,7 +76,8 @@ def _immutable(cluster: Cluster) -> None:
 
 def _always(status: int) -> Callable[[Cluster], None]:
     def answer(cluster: Cluster) -> None:
-        cluster.before = lambda verb, path: (status, {"kind": "Status", "message": f"no luck with {SECRET}"})
+        said = f"no luck with {SECRET} and {cluster.token}"
+        cluster.before = lambda verb, path: (status, {"kind": "Status", "message": said})
 
     return answer
 
@@ -106,8 +107,10 @@ def test_what_the_cluster_refuses_is_told_with_what_to_do(
     bent(cluster)
     before = dict(cluster.secrets)
     sink = sink_of(cluster, **{"secret": "keys", **other})
-    assert says in refused(sink)
-    assert says.replace("***", "") in problems(sink)[0]
+    told = refused(sink), problems(sink)[0]
+    assert says in told[0]
+    assert says.replace("***", "") in told[1]
+    assert not any(cluster.token in one for one in told)
     assert cluster.secrets == before
 
 

@@ -153,6 +153,27 @@ def test_each_answer_of_a_vault_in_trouble_is_a_sentence(
     assert str(status) in sentence
 
 
+@pytest.mark.parametrize(
+    ("asked", "credential"),
+    [
+        ("auth/approle/login", AppRole("id-of-idsync", lambda: "the-secret-id-0123456789")),
+        ("secret/data/teams/ds-prod", Token(lambda: "the-secret-id-0123456789")),
+    ],
+    ids=["logging in", "with a token"],
+)
+def test_what_idsync_logs_in_with_is_in_no_sentence(
+    standin: VaultStandIn, asked: str, credential: Token | AppRole
+) -> None:
+    said = {"errors": [f"cannot use the-secret-id-0123456789 here, nor {SECRET}"]}
+    standin.tokens["the-secret-id-0123456789"] = ["idsync"]
+    standin.policies["idsync"] = {"secret/data/*": ["create", "read", "update"]}
+    standin.before = lambda _, path: (500, said) if path == asked else None
+    sentence = refused(Vault(standin.url).sink(credential))
+    assert "500" in sentence
+    assert "cannot use" in sentence
+    assert not any(piece in sentence for piece in ("the-sec", "456789", SECRET))
+
+
 @pytest.mark.parametrize(("times", "arrives"), [(1, True), (9, True), (10, False)])
 def test_somebody_who_writes_in_between_is_never_overwritten(standin: VaultStandIn, times: int, arrives: bool) -> None:
     vault = Vault(standin.url)

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import json
-import os
 import re
+import shutil
 import signal
 import subprocess
-import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import urlsplit
 
+from idsync.store.address import is_shared
 from support.directory import ScimDirectory
-from support.settings import ADMIN_KEY, TOKEN
+from support.processes import OWN_INTERPRETERS, Process, run, started, usual_environment
+from support.settings import ADMIN_KEY, TOKEN, store_url
 from support.waiting import until
 
+Running = Process | subprocess.Popen[bytes]
 READY = re.compile(r"idsync serves SCIM at (\S+) and operations at (\S+)")
 
 
@@ -31,27 +37,36 @@ class Done:
         return json.loads(self.out)
 
 
-def _environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith("IDSYNC_")}
-
-
 def idsync(settings: Path, *words: str) -> Done:
     """Run a command to its end."""
-    line = [sys.executable, "-m", "idsync", "-c", str(settings), *words]
-    done = subprocess.run(line, capture_output=True, text=True, env=_environment(), cwd=settings.parent, timeout=60)
+    done = run("-c", str(settings), *words, folder=settings.parent, environ=usual_environment())
     return Done(done.returncode, done.stdout, done.stderr)
+
+
+@contextmanager
+def beside(settings: Path) -> Iterator[tuple[int, ...]]:
+    """Run a second replica where the store is a database; its SCIM port, or nothing where the store is a file."""
+    if not is_shared(store_url(settings)):
+        yield ()
+        return
+    folder = settings.parent / "replica"
+    folder.mkdir()
+    with Daemon(Path(shutil.copy(settings, folder))) as daemon:
+        yield (urlsplit(daemon.scim).port or 0,)
+        daemon.assert_discreet()
 
 
 class Daemon:
     """`idsync serve`, started and ended as often as a test likes; what it said on stderr is kept over all lives."""
 
-    def __init__(self, settings: Path, **environ: str) -> None:
-        """`environ` is laid over the environment."""
+    def __init__(self, settings: Path, *, fresh: bool = OWN_INTERPRETERS, **environ: str) -> None:
+        """`environ` is laid over the environment; `fresh`: it gets an interpreter of its own, not a fork of one."""
+        self._fresh = fresh
         self.settings = settings
         self._environ = environ
         self._log = settings.parent / "stderr"
         self._log.touch()
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Running | None = None
 
     def __enter__(self) -> Self:
         self.start()
@@ -71,14 +86,11 @@ class Daemon:
     def launch(self) -> None:
         """Start it."""
         self._before = self._log.stat().st_size
-        line = [sys.executable, "-m", "idsync", "-c", str(self.settings), "--log-format", "json", "serve"]
+        words = ("-c", str(self.settings), "--log-format", "json", "serve")
+        environ = usual_environment() | self._environ
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                line,
-                stdout=subprocess.DEVNULL,
-                stderr=log,
-                env=_environment() | self._environ,
-                cwd=self.settings.parent,
+            self._process = started(
+                *words, folder=self.settings.parent, environ=environ, stderr=log.fileno(), fresh=self._fresh
             )
 
     def wait_until_serving(self) -> None:
@@ -96,7 +108,7 @@ class Daemon:
             log.seek(self._before)
             return log.read().decode()
 
-    def _running(self) -> subprocess.Popen[bytes]:
+    def _running(self) -> Running:
         assert self._process is not None, "the daemon is not running"
         return self._process
 
@@ -114,7 +126,7 @@ class Daemon:
     def signal(self, number: signal.Signals) -> None:
         self._running().send_signal(number)
 
-    def exit_code(self, seconds: float = 30.0) -> int:
+    def exit_code(self, seconds: float = 40.0) -> int:
         """Wait for its end."""
         code = self._running().wait(seconds)
         self._process = None
@@ -131,6 +143,14 @@ class Daemon:
         """Return its log lines, over all lives."""
         return [json.loads(line) for line in self.said().splitlines() if line.startswith("{")]
 
+    def times_of(self, name: str) -> list[float]:
+        """Return when it has logged this, in epoch seconds, over all lives."""
+        return [datetime.fromisoformat(event["ts"]).timestamp() for event in self.events() if event["event"] == name]
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
     def wait_for_event(self, name: str, times: int = 1) -> dict[str, Any]:
         """Wait until it has logged this so many times, and return the newest."""
 
@@ -145,4 +165,4 @@ class Daemon:
         said = self.said()
         for secret in (ADMIN_KEY, TOKEN, *secrets):
             assert secret not in said
-        assert "Traceback" not in said
+        assert "Traceback" not in said, said[said.index("Traceback") :][:4000]

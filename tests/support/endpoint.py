@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.client
 import json
+import random
 import socket
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -67,11 +68,15 @@ def _bytes(text: str | bytes) -> bytes:
 
 @dataclass
 class Client:
-    """A SCIM client of one source."""
+    """A SCIM client of one source; where several replicas answer, it asks any of them, as behind a load balancer."""
 
     port: int
     token: str
     prefix: str = PREFIX
+    others: tuple[int, ...] = ()
+
+    def any_port(self) -> int:
+        return random.choice((self.port, *self.others))
 
     def send(self, method: str, path: str, body: Any = None, headers: Mapping[str, str | None] | None = None) -> Got:
         """Send a request; `body` is JSON unless it is bytes, a header of None is left out."""
@@ -79,7 +84,7 @@ class Client:
         raw = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
         if raw is not None:
             wanted.setdefault("Content-Type", "application/scim+json")
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self.any_port(), timeout=20)
         try:
             sent = {name: value for name, value in wanted.items() if value is not None}
             connection.request(method, self.prefix + path, raw, sent)

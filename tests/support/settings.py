@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +46,8 @@ def write_settings(folder: Path, gateway: str, **changed: Any) -> Path:
 
 
 def store_url(settings: Path) -> str:
-    """Return the address of the store beside this configuration."""
-    return url_of(settings.parent / "idsync.db")
+    """Return the address of the store of this configuration."""
+    return str(tomllib.loads(settings.read_text())["store"]["url"])
 
 
 def toml(tree: Tree) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -166,3 +167,28 @@ def test_the_command_line_shows_lists_and_retires(gateway: Gateway, opened: Open
     assert (dry.returncode, "ds-prod" in dry.stdout, "ann@corp.example" in dry.stdout) == (3, True, True)
     done = command("retire", "data", "--yes", "--reason", "over", "--json")
     assert (done.returncode, json.loads(done.stdout)["keys"]) == (0, 2)
+
+
+def _by_its_id(gateway: Gateway, shared: Key) -> None:
+    """The gateway's admin key is a key of the team."""
+    gateway.hook("options", {"admin_key": shared.raw})
+
+
+def _as_the_gateway_says(gateway: Gateway, shared: Key) -> None:
+    """Asked without a key, it tells of the caller's own."""
+    body = json.dumps({"key": "sk-hidden", "info": {"team_id": "data"}})
+    gateway.fault(path="/key/info", status=200, content_type="application/json", body=body)
+
+
+@pytest.mark.parametrize("ours", [_by_its_id, _as_the_gateway_says])
+def test_a_team_with_the_key_that_idsync_calls_with_is_refused(
+    gateway: Gateway, opened: Opener, ours: Callable[[Gateway, Key], None]
+) -> None:
+    home, keys = left_over(opened, gateway, working=False)
+    (opened.settings.parent / "admin.key").write_text(keys[1].raw if ours is _by_its_id else gateway.admin_key)
+    ours(gateway, keys[1])
+    for act in (retirement(home).show("data"), retirement(home).run("data", **ASKED)):
+        with pytest.raises(UsageError, match="the key that idsync itself calls the gateway with"):
+            home.run(act)
+    assert gateway.paths(writes=True) == []
+    assert gateway.answers(keys[1:2]) == {200}

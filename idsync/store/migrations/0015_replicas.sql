@@ -15,6 +15,9 @@ CREATE TABLE replicas (
   started_at DOUBLE PRECISION NOT NULL,
   seen_at    DOUBLE PRECISION NOT NULL       -- by the clock of the database
 );
+CREATE TABLE turnstile (                      -- always empty: its lock lets writers through one by one when they collide
+  place TEXT PRIMARY KEY
+);
 CREATE TABLE leader (
   place      TEXT PRIMARY KEY,               -- 'leader': there is one
   replica_id TEXT NOT NULL,
