@@ -115,8 +115,6 @@ class PostgresDb:
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.hooks: list[Callable[[], None]] = []
-        self.doomed: psycopg.Error | None = None
-        """What ended this transaction; whoever called may have taken it for an error of their own, and gone on."""
 
     def execute(self, sql: str, /, **params: Any) -> int:
         return self._run(sql, params).rowcount
@@ -147,8 +145,8 @@ class PostgresDb:
         self.connection.execute("SAVEPOINT operation")
         try:
             yield self
-        except psycopg.Error:
-            raise  # the whole transaction is done again, or undone
+        except _Undone:
+            raise
         except BaseException:
             self.connection.execute("ROLLBACK TO operation; RELEASE operation")
             raise
@@ -159,11 +157,27 @@ class PostgresDb:
         self.hooks.append(call)
 
     def _run(self, sql: str, params: dict[str, Any]) -> psycopg.Cursor[dict[str, Any]]:
+        return self.connection.execute(statement(sql).encode(), parameters(params))
+
+
+class _Undone(BaseException):
+    """The whole transaction has ended: nobody who called may take that for an error of their own, and go on."""
+
+    def __init__(self, error: psycopg.Error) -> None:
+        self.error = error
+
+
+class _WriterDb(PostgresDb):
+    """The writer's connection, inside a transaction."""
+
+    undoing: tuple[type[psycopg.Error], ...] = ()
+    """What ends the whole transaction, and not one piece of work."""
+
+    def _run(self, sql: str, params: dict[str, Any]) -> psycopg.Cursor[dict[str, Any]]:
         try:
-            return self.connection.execute(statement(sql).encode(), parameters(params))
-        except (*AGAIN, *REFUSALS) as error:
-            self.doomed = self.doomed or error
-            raise
+            return super()._run(sql, params)
+        except self.undoing as error:
+            raise _Undone(error) from None
 
 
 class _Reader:
@@ -345,7 +359,7 @@ class PostgresStore(Writing):
     # -- the writer thread ---------------------------------------------------------------------------------------
 
     def _work(self) -> None:
-        db: PostgresDb | None = None
+        db: _WriterDb | None = None
         while True:
             try:
                 if not self._queue.wait(LINKED_EVERY):
@@ -362,12 +376,12 @@ class PostgresStore(Writing):
         if db is not None:
             db.connection.close()
 
-    def _connected(self, db: PostgresDb | None) -> PostgresDb | None:
+    def _connected(self, db: _WriterDb | None) -> _WriterDb | None:
         """Return a connection that is open; where there is none to be had, all that waits is refused together."""
         if db is not None and not db.connection.closed:
             return db
         try:
-            return PostgresDb(connect(self.address))
+            return _WriterDb(connect(self.address))
         except psycopg.Error as error:
             self._refuse_all(_refused(error))
             return None
@@ -377,7 +391,7 @@ class PostgresStore(Writing):
             if not work.future.cancelled():
                 work.future.set_exception(failure)
 
-    def _commit_batch(self, db: PostgresDb, waiting: Queue) -> None:
+    def _commit_batch(self, db: _WriterDb, waiting: Queue) -> None:
         """Commit what is waiting, as much together as others on the database let us."""
         until, tries = time.monotonic() + CONTENDED, 0
         taken: deque[Work] = deque()
@@ -410,7 +424,7 @@ class PostgresStore(Writing):
                 if not taken:
                     return
 
-    def _notify(self, db: PostgresDb) -> None:
+    def _notify(self, db: _WriterDb) -> None:
         self._to_tell = False
         try:
             db.connection.execute(f"NOTIFY {CHANNEL}".encode())
@@ -419,12 +433,12 @@ class PostgresStore(Writing):
 
     # -- the trail -----------------------------------------------------------------------------------------------
 
-    def _link(self, db: PostgresDb | None) -> PostgresDb | None:
+    def _link(self, db: _WriterDb | None) -> _WriterDb | None:
         """Link audit entries into the chain, unless somebody else is at it; return the connection that was used."""
         self._linked_at = time.monotonic()
         try:
-            db = db if db is not None and not db.connection.closed else PostgresDb(connect(self.address))
-            while journal.unlinked(db) and self._link_some(db):
+            db = db if db is not None and not db.connection.closed else _WriterDb(connect(self.address))
+            while journal.unlinked(db) and self._link_some(PostgresDb(db.connection)):
                 pass
         except psycopg.Error as error:
             if db is not None:
@@ -443,11 +457,11 @@ class PostgresStore(Writing):
 class _Batch:
     """One try of one transaction. Nobody is told anything before it is committed."""
 
-    def __init__(self, db: PostgresDb, size: int, again: tuple[type[psycopg.Error], ...], *, in_turn: bool) -> None:
+    def __init__(self, db: _WriterDb, size: int, again: tuple[type[psycopg.Error], ...], *, in_turn: bool) -> None:
         self._in_turn = in_turn
         self._db = db
         self._size = size
-        self._undoing: tuple[type[BaseException], ...] = (*again, *REFUSALS)
+        self._undoing: tuple[type[psycopg.Error], ...] = (*again, *REFUSALS)
         self.begun: list[Work] = []
         self._ended: list[tuple[Work, Any, BaseException | None]] = []
 
@@ -458,7 +472,7 @@ class _Batch:
             psycopg.Error: it was undone, or has to be.
         """
         self._db.hooks.clear()
-        self._db.doomed = None
+        self._db.undoing = self._undoing
         self._db.connection.execute(IN_TURN if self._in_turn else BEGIN)
         until = time.monotonic() + TURN if self._in_turn else math.inf
         somebody_waits = False  # for this commit: then only others who do may still join it
@@ -483,22 +497,15 @@ class _Batch:
         self._db.connection.execute("SAVEPOINT work")
         try:
             result = work.run(self._db)
-            self._refuse_to_go_on()
-        except self._undoing:
-            raise
+        except _Undone as undone:
+            raise undone.error from None
         except BaseException as error:
-            self._refuse_to_go_on()
             del self._db.hooks[hooks:]
             self._db.connection.execute("ROLLBACK TO work; RELEASE work")
             self._ended.append((work, None, error))
         else:
             self._db.connection.execute("RELEASE work")
             self._ended.append((work, result, None))
-
-    def _refuse_to_go_on(self) -> None:
-        """Raise what has ended the transaction, whatever was made of it since."""
-        if isinstance(self._db.doomed, self._undoing):
-            raise self._db.doomed
 
     def tell(self) -> None:
         """Tell everybody how theirs ended."""
