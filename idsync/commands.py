@@ -38,6 +38,10 @@ SHARED_PAUSE = 0.2
 """Seconds between two looks at what other processes are doing."""
 FOLLOWS_FROM_THE_CONFIGURATION = frozenset({"reconcile", "teams.retire", "groups.bind", "keys.issue"})
 """Commands that would do something else by another configuration; all others do what they are told, `revoke` always."""
+JUDGES_BY_THE_CONFIGURATION = frozenset(
+    {"restore", "link", "thaw", "holds.approve", "groups.unbind", "keys.rotate", "token.new"}
+)
+"""Commands that go by the daemon's configuration where one carries them out, and by their own on a shared store."""
 
 
 @dataclass(frozen=True)
@@ -216,7 +220,11 @@ class Commands:
     async def _wait_for(self, person_id: str, seconds: float) -> None:
         end = self.clock.monotonic() + seconds
         while not self._is_verified(person_id) and (left := end - self.clock.monotonic()) > 0:
-            await self.engine.progress(left)
+            await self._progress(left)
+
+    async def _progress(self, left: float) -> None:
+        """Wait for the engine to have done something: ours, or those of other processes, whom only the store tells of."""
+        await self.engine.progress(min(left, SHARED_PAUSE) if self.store.shared else left)
 
     async def _work_until_verified(self, person_id: str, seconds: float) -> None:
         """Without a daemon: work, and retry what the gateway could not do yet, until verified or out of time."""
@@ -403,13 +411,10 @@ class Commands:
         end = self.clock.monotonic() + seconds
         if self.alone:
             await self.engine.run_until_idle()
-            while self.store.shared and self._has_fresh_work() and self.clock.monotonic() < end:
-                await asyncio.sleep(SHARED_PAUSE)  # others have some of it
-                await self.engine.run_until_idle()
             return
         self.engine.wake()
         while self._has_fresh_work() and (left := end - self.clock.monotonic()) > 0:
-            await self.engine.progress(left)
+            await self._progress(left)
 
     def _has_fresh_work(self) -> bool:
         now, db = self.clock.now(), self.store.reader()

@@ -48,7 +48,7 @@ from idsync.reconcile import Reconciler
 from idsync.retention.pruner import Pruner
 from idsync.snapshot import PolledSource
 from idsync.spend.watch import Watch
-from idsync.store import facts, jobs, tokens
+from idsync.store import facts, jobs, replicas, tokens
 from idsync.store.db import Db, Store
 from idsync.store.opening import store_of
 from idsync.traces import Tracer
@@ -56,6 +56,8 @@ from idsync.traces import Tracer
 if TYPE_CHECKING:
     from idsync.web.scim import ScimApp
 
+WORKING = frozenset({"all", "worker"})
+"""Roles of those who do the work that others have only written down."""
 FROM_FILE = "file-"
 """Ids of tokens that a file or the environment holds begin so."""
 
@@ -88,6 +90,15 @@ class Core:
     watch: Watch
     keeper: Keeper
     tracer: Tracer
+    serves: bool = False
+    """Whether this process is a daemon, and no command."""
+
+    def serving_beside(self, db: Db) -> bool:
+        """Tell whether this is a command, and daemons are there that share the store and do the work."""
+        if self.serves or not db.shared:
+            return False
+        now = replicas.time_of(db, self.clock.now())
+        return any(one.role in WORKING for one in replicas.present(db, now) if one.id != self.store.name)
 
     def commands(
         self, *, alone: bool, on_tokens: Callable[[], None] = lambda: None, drills: Drills | None = None
@@ -142,7 +153,8 @@ async def opened(
     held.open()
     try:
         core = _core(config, EvenClock(clock or held.clock(SystemClock())), held, gateway, sources)
-        if role == "web":
+        core.serves = role != "command"
+        if role == "web" or core.serving_beside(held.reader()):
             core.intake.people.on_jobs = held.tell
         async with _told(core.tracer):
             held.write(lambda db: _prepare(db, core))
@@ -224,10 +236,14 @@ def engine_settings(config: Config) -> EngineSettings:
 
 def _prepare(db: Db, core: Core) -> None:
     """Bring the store in line with this process: leases of the dead, the configuration, tokens from files."""
+    if db.shared and core.serving_beside(db):
+        return  # a command: whose leases run, by which rules people are judged and which tokens count is theirs to say
     if not db.shared:
         jobs.release_all(db)
     if back := jobs.mind_a_step_back(db, core.clock.now(), PARKED_AFTER):
         log.warning("clock.set_back", seconds=round(back, 1))
+    if db.shared and core.serves:
+        facts.put(db, facts.SERVED, configuration.served(core.config), core.clock.now())
     take_tokens(db, core)
     if core.control.adopt_configuration(db):
         log.warning("configuration.changed", note="what it alone would take from people is on hold: idsync holds list")
@@ -264,6 +280,6 @@ def _take_token(db: Db, core: Core, source: configuration.ScimSource) -> None:
 
 @asynccontextmanager
 async def alone(config: Config) -> AsyncIterator[Commands]:
-    """Run commands without a daemon: this process takes the store's lock and does the work itself."""
+    """Run commands in this process: it takes the store's lock and does the work itself, unless daemons share the store."""
     async with opened(config) as core:
-        yield core.commands(alone=True)
+        yield core.commands(alone=not core.serving_beside(core.store.reader()))

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 from idsync.app.core import Core, engine_settings, take_tokens
 from idsync.app.parts import limits_of, rules_of, start_problems, wanted_keys, wanted_teams
-from idsync.config import LIVE, Config, cross_checks, differing
+from idsync.config import LIVE, Config, cross_checks, differing, served
 from idsync.errors import ConfigError
 from idsync.policy import GroupSpec
+from idsync.store import facts
 from idsync.store.db import Db
 
 
@@ -43,6 +44,8 @@ async def reload(core: Core, wanted: Config) -> Reloaded:
 
     def adopt(db: Db) -> None:
         people.rules = rules
+        if db.shared:
+            facts.put(db, facts.SERVED, served(config), core.clock.now())
         take_tokens(db, core)
         core.control.adopt_configuration(db)
 

@@ -18,14 +18,13 @@ from idsync.errors import OtherConfiguration
 if TYPE_CHECKING:
     from idsync.config import Config
 
-State = Literal["runs", "does not run", "does not answer", "is not asked"]
+State = Literal["runs", "does not run", "does not answer"]
 PATIENCE = 5.0
 """Seconds that a daemon may take to say which configuration it goes by."""
 TO_DO: Mapping[State, str] = {
     "runs": "",
     "does not run": "nothing is received, polled or tried again meanwhile: idsync serve",
     "does not answer": "look at its log; run this as the user the daemon runs as",
-    "is not asked": "several processes may share this database, and each command goes by the file it reads",
 }
 NAMED = 5
 """So many of the keys that differ are named."""
@@ -81,7 +80,7 @@ def beside(config: Config) -> Beside:
     from idsync.store.address import is_shared
 
     if is_shared(config.store.url):
-        return Beside("is not asked")
+        return _sharing(config)
     connection = Connection(socket_of(config), PATIENCE)
     try:
         connection.connect()
@@ -97,6 +96,25 @@ def beside(config: Config) -> Beside:
         except (http.client.HTTPException, OSError, ValueError):
             return Beside("does not answer")
     return Beside("runs", None if told is None else differing(config, told))
+
+
+def _sharing(config: Config) -> Beside:
+    """Look who shares the store, and by which configuration they go."""
+    from idsync.app.parts import store_password
+    from idsync.config import unlike_served
+    from idsync.errors import StoreError
+    from idsync.store import facts, replicas
+    from idsync.store.opening import read_only
+
+    try:
+        with read_only(config.store.url, store_password(config)) as db:
+            there = replicas.present(db, replicas.time_of(db, 0.0))
+            told = facts.get(db, facts.SERVED)
+    except StoreError:
+        return Beside("does not answer")
+    if all(one.role == replicas.COMMAND for one in there):
+        return Beside("does not run")
+    return Beside("runs", tuple(unlike_served(config, told)) if told is not None else None)
 
 
 def differing(config: Config, told: Mapping[str, Any]) -> tuple[str, ...]:

@@ -68,6 +68,7 @@ def ask(config: Config, command: str, **params: Any) -> dict[str, Any]:
     from idsync.web.paths import DIGEST
 
     if is_shared(config.store.url):
+        _mind_the_others(config, command)
         return asyncio.run(_alone(config, command, params))
     connection = Connection(socket_of(config))
     try:
@@ -91,6 +92,21 @@ def ask(config: Config, command: str, **params: Any) -> dict[str, Any]:
         raise Refused(answer["error"], int(answer["exit_code"]))
     result: dict[str, Any] = answer["result"]
     return result
+
+
+def _mind_the_others(config: Config, command: str) -> None:
+    """On a shared store, where daemons go by another configuration: refuse what would follow from ours.
+
+    Raises:
+        OtherConfiguration: the command would do something else by theirs.
+    """
+    from idsync.commands import FOLLOWS_FROM_THE_CONFIGURATION, JUDGES_BY_THE_CONFIGURATION
+
+    differs = beside(config).differs or ()
+    if differs and command in FOLLOWS_FROM_THE_CONFIGURATION | JUDGES_BY_THE_CONFIGURATION:
+        raise refusal(differs)
+    if differs:
+        say(f"note: {another(differs)}; {remedy(differs)}", err=True)
 
 
 def told_of(config: Config) -> tuple[str, ...]:

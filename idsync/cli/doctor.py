@@ -84,8 +84,6 @@ def _daemon(found: Beside) -> Check:
     from idsync.doctor.check import Check
 
     more, differs = found.view(), found.differs or ()
-    if found.state == "is not asked":
-        return Check("daemon", None, f"{found.state}: {TO_DO[found.state]}", more)
     if found.state != "runs":
         return Check("daemon", None, found.state, more, TO_DO[found.state])
     if differs:

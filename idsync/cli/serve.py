@@ -9,6 +9,7 @@ import click
 from idsync.cli.beside import beside
 from idsync.cli.client import say, settings
 from idsync.errors import StoreBusy
+from idsync.store.address import is_shared
 
 if TYPE_CHECKING:
     from idsync.app.daemon import Role
@@ -28,7 +29,7 @@ def serve(ctx: click.Context, role: Role) -> int:
     Ends in order on SIGTERM or SIGINT, reads the configuration again on SIGHUP, runs a pass now on SIGUSR1.
     """
     config = settings(ctx)
-    if beside(config).state == "runs":
+    if not is_shared(config.store.url) and beside(config).state == "runs":
         held = f"another idsync process holds the store ({config.store.url})"
         raise StoreBusy(
             f"{held}: a daemon serves from it already; `idsync status` shows it, and one store has one daemon"

@@ -71,8 +71,7 @@ def _print_daemon(daemon: dict[str, Any]) -> None:
     if daemon["state"] == "runs":
         say("daemon: runs")
     else:
-        word = "daemon" if daemon["state"] == "is not asked" else "DAEMON"
-        say(f"{word} {daemon['state']}: {TO_DO[daemon['state']]}")
+        say(f"DAEMON {daemon['state']}: {TO_DO[daemon['state']]}")
     if differs:
         say(f"note: {another(differs)}; {remedy(differs)}")
 

@@ -4,7 +4,7 @@ Precedence: `IDSYNC_*` in the environment, then the file, then the defaults. `or
 """
 
 from idsync.config.checks import BUDGET_DURATION, RIGHT_ADDRESS, cross_checks, expired, notes, wrong_address
-from idsync.config.comparing import after_restart, comparable, digest, unlike
+from idsync.config.comparing import after_restart, comparable, digest, served, unlike, unlike_served
 from idsync.config.guarded import is_of_the_platform, readable_secrets, secret_files, writable_secrets
 from idsync.config.live import LIVE, differing, restart_tables
 from idsync.config.loading import Loaded, load
@@ -54,6 +54,7 @@ __all__ = [
     "readable_secrets",
     "restart_tables",
     "secret_files",
+    "served",
     "shown",
     "sink_file_problems",
     "sink_varies",
@@ -62,6 +63,7 @@ __all__ = [
     "trace_headers",
     "trace_problems",
     "unlike",
+    "unlike_served",
     "webhook_problems",
     "writable_secrets",
     "wrong_address",

@@ -28,6 +28,21 @@ def comparable(config: Config) -> dict[str, Any]:
     return plain
 
 
+OF_ONE_MACHINE = ("server", "store")
+"""Tables that differ from one replica to the next: where it listens, and how it reaches what all of them share."""
+
+
+def served(config: Config) -> dict[str, Any]:
+    """Return what replicas that share a store have in common of their configurations, without what is secret."""
+    return {name: table for name, table in comparable(config).items() if name not in OF_ONE_MACHINE}
+
+
+def unlike_served(ours: Config, theirs: Mapping[str, Any]) -> list[str]:
+    """Return the paths of the keys in which a configuration differs from what the replicas go by."""
+    mine = served(ours)
+    return differing_trees(mine, theirs) or ([] if mine == theirs else [ORDER])
+
+
 def digest(config: Config) -> str:
     """Return the SHA-256 of all that is comparable, in hex."""
     text = json.dumps(comparable(config), sort_keys=True, separators=(",", ":"))

@@ -7,6 +7,9 @@ from typing import Any
 
 from idsync.store.db import Db
 
+SERVED = "configuration:served"
+"""The fact that names by which configuration the replicas of a shared store go, but for what is of each machine."""
+
 FROZEN = "frozen"
 """The fact that polled departures and grants wait: who asked for it, why and when."""
 

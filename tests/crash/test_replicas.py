@@ -34,7 +34,7 @@ PEOPLE, KILLS, DATABASE_KILLS = CRASH.scaled(40, 1000), CRASH.scaled(6, 60), CRA
 LATENCY = 0.005
 PAUSE = 1.5
 """Seconds between two kills, at most."""
-PATIENCE = 600.0
+PATIENCE = 1500.0
 BACK = 10.0
 """Seconds within which somebody leads again."""
 
@@ -169,7 +169,7 @@ def test_a_wave_over_three_replicas_under_kills_loses_nobody(
         for daemon in daemons:
             if daemon.is_running:
                 daemon.terminate()
-                daemon.exit_code()
+                daemon.exit_code(120.0)
     with read_only(store_url(replicas[0])) as db:
         assert journal.unlinked(db) == 0
         assert first_break(journal.events(db)) is None

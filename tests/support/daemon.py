@@ -7,7 +7,7 @@ import re
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -59,9 +59,12 @@ def beside(settings: Path) -> Iterator[tuple[int, ...]]:
 class Daemon:
     """`idsync serve`, started and ended as often as a test likes; what it said on stderr is kept over all lives."""
 
-    def __init__(self, settings: Path, *, fresh: bool = OWN_INTERPRETERS, **environ: str) -> None:
-        """`environ` is laid over the environment; `fresh`: it gets an interpreter of its own, not a fork of one."""
+    def __init__(
+        self, settings: Path, *, fresh: bool = OWN_INTERPRETERS, words: Sequence[str] = (), **environ: str
+    ) -> None:
+        """`words` follow `serve`; `environ` is laid over the environment; `fresh`: it gets an interpreter of its own, not a fork of one."""
         self._fresh = fresh
+        self._words = words
         self.settings = settings
         self._environ = environ
         self._log = settings.parent / "stderr"
@@ -86,7 +89,7 @@ class Daemon:
     def launch(self) -> None:
         """Start it."""
         self._before = self._log.stat().st_size
-        words = ("-c", str(self.settings), "--log-format", "json", "serve")
+        words = ("-c", str(self.settings), "--log-format", "json", "serve", *self._words)
         environ = usual_environment() | self._environ
         with self._log.open("ab") as log:
             self._process = started(

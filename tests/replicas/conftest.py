@@ -1,0 +1,5 @@
+from __future__ import annotations
+
+from support.fixtures import _sandboxes, dialect, gateway
+
+__all__ = ["_sandboxes", "dialect", "gateway"]

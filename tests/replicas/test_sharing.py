@@ -1,0 +1,131 @@
+"""Daemons and commands that share a database: who does what, and by whose configuration."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.daemon import Daemon, idsync
+from support.endpoint import Client
+from support.gateway import Gateway
+from support.settings import DATA, TOKEN, WEB, store_url, write_settings
+from support.stores import SERVER, database
+from support.waiting import until
+
+from idsync.store import jobs, ledger
+from idsync.store.opening import read_only
+
+pytestmark = pytest.mark.skipif(not SERVER, reason="needs a PostgreSQL: tools/with_postgres.py")
+
+
+class Place:
+    """A database, and folders with configurations for it."""
+
+    def __init__(self, folder: Path, gateway: Gateway) -> None:
+        self._folder = folder
+        self._gateway = gateway
+        self._stack = ExitStack()
+        self.url = database(folder / "idsync.db")
+
+    def settings(self, name: str, **changed: Any) -> Path:
+        folder = self._folder / name
+        folder.mkdir()
+        return write_settings(folder, self._gateway.sandbox.url, store={"url": self.url}, **changed)
+
+    def serve(self, settings: Path, *words: str) -> Daemon:
+        return self._stack.enter_context(Daemon(settings, words=words))
+
+    def verified(self) -> int:
+        with read_only(self.url) as db:
+            return sum(one.verified_at is not None for one in ledger.departures(db))
+
+    def close(self) -> None:
+        self._stack.close()
+
+
+@pytest.fixture
+def place(tmp_path: Path, gateway: Gateway) -> Any:
+    made = Place(tmp_path, gateway)
+    yield made
+    made.close()
+
+
+def port_of(daemon: Daemon) -> int:
+    return int(daemon.scim.rpartition(":")[2].partition("/")[0])
+
+
+def test_what_a_web_replica_takes_in_a_worker_does_at_once(place: Place, gateway: Gateway) -> None:
+    web = place.serve(place.settings("web"), "--role", "web")
+    worker = place.serve(place.settings("worker"), "--role", "worker")
+    leo = gateway.account("leo")
+    directory = web.directory
+    directory.hire("leo", "Data")
+    gateway.wait_for_member("data", leo.user_id)
+    leo.keys = [gateway.key_of(leo.user_id, "data"), gateway.key_of(leo.user_id, None)]
+    gateway.ready()
+    directory.leave("leo")
+    until(place.verified, "the leaver is verified", told=worker.said)
+    gateway.assert_gone(leo)
+    assert worker.times_of("lead.taken")
+    assert not web.times_of("lead.taken"), "a web replica polls and sweeps nothing"
+
+
+def test_a_cursor_of_one_replica_is_good_at_another(place: Place) -> None:
+    one, other = place.serve(place.settings("one")), place.serve(place.settings("other"))
+    clients = [Client(port_of(daemon), TOKEN) for daemon in (one, other)]
+    for number in range(5):
+        clients[number % 2].user(f"user-{number}@corp.example")
+    found: list[str] = []
+    page = clients[0].get("/Users?cursor=&count=2&attributes=userName").json
+    while True:
+        found += [entry["userName"] for entry in page["Resources"]]
+        if "nextCursor" not in page:
+            break
+        clients.reverse()
+        page = clients[0].get(f"/Users?cursor={page['nextCursor']}&count=2&attributes=userName").json
+    assert sorted(found) == [f"user-{number}@corp.example" for number in range(5)]
+    assert [client.get("/Users?count=1").json["totalResults"] for client in clients] == [5, 5]
+    clients[0].user("user-5@corp.example")
+    assert [client.get("/Users?count=1").json["totalResults"] for client in clients] == [6, 6]
+
+
+def test_a_command_from_another_machine_is_done_by_whoever_serves(place: Place, gateway: Gateway) -> None:
+    daemon = place.serve(place.settings("serving"))
+    leo = gateway.account("leo", None)
+    daemon.directory.hire("leo", "Data")
+    gateway.wait_for_member("data", leo.user_id)
+    gateway.ready()
+    elsewhere = place.settings("elsewhere")
+    done = idsync(elsewhere, "revoke", "leo@corp.example", "--reason", "gone", "--yes", "--wait", "20", "--json")
+    assert done.code == 0, done.err
+    assert done.json["departure"]["state"] in ("verified", "settled")
+    gateway.assert_gone(leo)
+    assert daemon.times_of("departure.verified"), "the daemon has done the work"
+
+
+def test_a_command_with_another_configuration_decides_nothing(place: Place, gateway: Gateway) -> None:
+    daemon = place.serve(place.settings("serving"))
+    leo, ann = gateway.account("leo", None), gateway.account("ann", None)
+    directory = daemon.directory
+    for login in ("leo", "ann"):
+        directory.hire(login, "Data")
+    for holder in (leo, ann):
+        gateway.wait_for_member("data", holder.user_id)
+    gateway.ready()
+    other = {**DATA, "groups": ["Nobody"]}
+    elsewhere = place.settings("elsewhere", teams=[other, WEB], scim={"sources": [{"name": "okta"}]})
+    for words in (("reconcile",), ("reconcile", "--dry-run"), ("restore", "leo@corp.example", "--reason", "x")):
+        refused = idsync(elsewhere, *words)
+        assert refused.code == 2, refused
+        assert "teams.data.groups" in refused.err
+    revoked = idsync(elsewhere, "revoke", "leo@corp.example", "--reason", "gone", "--yes", "--wait", "20")
+    assert revoked.code == 0, revoked
+    assert "teams.data.groups" in revoked.err
+    gateway.assert_gone(leo)
+    gateway.assert_at_work(ann, "data")
+    directory.hire("zoe")  # the token of the daemon's file still counts
+    with read_only(store_url(elsewhere)) as db:
+        assert ledger.holds(db) == []
+        assert [job for job in jobs.all_jobs(db) if not job.waiting] == []
