@@ -403,7 +403,7 @@ class Commands:
             UsageError: a drill is under way, or there is no such source.
         """
         if self.drills is None:
-            msg = "no daemon runs, and a drill begins at its public port; start `idsync serve`"
+            msg = "no daemon runs here, and a drill begins at its public port; start `idsync serve`"
             raise NotFound(msg)
         return await self.drills.run(**params)
 

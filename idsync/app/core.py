@@ -110,8 +110,8 @@ class Core:
         """Return what takes what was kept long enough, by the settings of the moment."""
         return Pruner(self.store, self.clock, lambda: kept_by(self.config), self.metrics)
 
-    def drills(self, address: str, scim: ScimApp) -> Drills:
-        """Return what drills this idsync, whose SCIM endpoint is at that address."""
+    def drills(self, address: str, scim: ScimApp | None = None) -> Drills:
+        """Return what drills the idsync whose SCIM endpoint is at that address; `scim`: it is in this process."""
         config = self.config
         place = Place(
             scim=address,
@@ -124,6 +124,8 @@ class Core:
             call_timeout=config.routero.timeout,
         )
         tools = Tools(self.store, self.gateway, self.clock, place)
+        if scim is None:
+            return Drills(tools, on_tokens=lambda: None, on_purge=lambda source: None)
         return Drills(tools, on_tokens=scim.tokens.reload, on_purge=scim.forget)
 
 
@@ -282,4 +284,7 @@ def _take_token(db: Db, core: Core, source: configuration.ScimSource) -> None:
 async def alone(config: Config) -> AsyncIterator[Commands]:
     """Run commands in this process: it takes the store's lock and does the work itself, unless daemons share the store."""
     async with opened(config) as core:
-        yield core.commands(alone=not core.serving_beside(core.store.reader()))
+        beside = core.serving_beside(core.store.reader())
+        port = config.server.port
+        drills = core.drills(f"http://127.0.0.1:{port}/scim/v2") if beside and port else None
+        yield core.commands(alone=not beside, drills=drills)

@@ -12,7 +12,7 @@ from support.endpoint import Client
 from support.gateway import Gateway
 from support.settings import DATA, TOKEN, WEB, store_url, write_settings
 from support.stores import SERVER, database
-from support.waiting import until
+from support.waiting import free_port, until
 
 from idsync.store import jobs, ledger
 from idsync.store.opening import read_only
@@ -129,3 +129,11 @@ def test_a_command_with_another_configuration_decides_nothing(place: Place, gate
     with read_only(store_url(elsewhere)) as db:
         assert ledger.holds(db) == []
         assert [job for job in jobs.all_jobs(db) if not job.waiting] == []
+
+
+def test_a_drill_is_begun_by_a_command_beside_a_replica(place: Place, gateway: Gateway) -> None:
+    server = {"port": free_port(), "ops_port": 0}
+    place.serve(place.settings("serving", server=server))
+    drilled = idsync(place.settings("elsewhere", server=server), "drill", "--json")
+    assert drilled.code == 0, drilled
+    assert drilled.json["ok"]
