@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from idsync.cli.client import JSON, say, settings, show, who
+from idsync.errors import UsageError
+
+if TYPE_CHECKING:
+    from idsync.config import Config
+    from idsync.store.copying import Copied, Step
 
 
 @click.group()
 def db() -> None:
-    """Back up and check the store while the daemon runs; restore it while none does."""
+    """Back up and check the store while the daemon runs; restore or move it while none does."""
 
 
 @db.command()
@@ -74,3 +81,71 @@ def check(ctx: click.Context, as_json: bool) -> int:
     for line in report.lines:
         say(line)
     return 0 if report.sound else 1
+
+
+@db.command()
+@click.argument("source", metavar="FROM_URL")
+@click.argument("target", metavar="TO_URL")
+@JSON
+@click.pass_context
+def copy(ctx: click.Context, source: str, target: str, as_json: bool) -> int:
+    """Move the installation from one store into another, like sqlite:////var/lib/idsync/idsync.db into
+    postgresql://idsync@db.example.com/idsync, or back. No daemon may run on either of them.
+
+    TO_URL has no content yet. Every table is read back and compared, the audit trail goes on where it was. When the copy
+    is cut off, run it again: it begins anew, and no daemon starts on what it left. At the end the old store is frozen, and
+    kept. Passwords come from store.password_file, IDSYNC_STORE__PASSWORD, PGPASSWORD or ~/.pgpass, never from an address.
+    """
+    from idsync.clock import SystemClock
+    from idsync.config import store_problems
+    from idsync.store.moving import move
+    from idsync.store.opening import shown
+
+    config = settings(ctx)
+    for what, url in (("FROM_URL", source), ("TO_URL", target)):
+        for _, problem in store_problems(url):
+            msg = f"{what} {problem}"
+            raise UsageError(msg)
+    passwords = (_password(config, source), _password(config, target))
+    at, tell = SystemClock().now(), _teller()
+    done = move(source, target, passwords=passwords, at=at, by=who(), tell=tell)
+    if as_json:
+        show({"from": shown(source), "to": shown(target), **_copied(done)})
+        return 0
+    say(f"{done.rows:,} rows of {len(done.tables)} tables are in {shown(target)}, read back and equal")
+    broken = f"the chain breaks at entry {done.broken}, as it did before" if done.broken else "chain whole"
+    say(f"audit trail: {done.audit_entries} entries, {broken}; head {done.audit_head}")
+    say("the old store is kept, and frozen; to go back to it: idsync thaw --reason TEXT")
+    say(f"now set store.url to the new one, and start the daemon: {shown(target)}")
+    return 0
+
+
+def _password(config: Config, url: str) -> Callable[[], str] | None:
+    """Return the configured password for the address it is configured for; other addresses have libpq's own ways."""
+    from idsync.app.parts import store_password
+    from idsync.store.address import is_shared
+    from idsync.store.opening import shown
+
+    mine = config.store.url
+    return store_password(config) if is_shared(url) and (not is_shared(mine) or shown(mine) == shown(url)) else None
+
+
+def _copied(done: Copied) -> dict[str, object]:
+    tables = {name: {"rows": one.rows, "sha256": one.sha256} for name, one in done.tables.items()}
+    trail = {"audit_entries": done.audit_entries, "audit_head": done.audit_head, "audit_breaks_at": done.broken}
+    return {"rows": done.rows, **trail, "tables": tables}
+
+
+def _teller() -> Callable[[Step], None]:
+    """Return what says how far it is: one line that changes on a terminal, else one for each table that has rows."""
+    terminal = sys.stderr.isatty()
+
+    def tell(step: Step) -> None:
+        line = f"{step.doing} {step.table}: {step.done:,} of {step.of:,}"
+        over = step.done >= step.of
+        if terminal:
+            click.echo(f"\r\033[K{line}", err=True, nl=bool(over and step.of))
+        elif over and step.of:
+            say(line, err=True)
+
+    return tell

@@ -3,7 +3,15 @@
 Precedence: `IDSYNC_*` in the environment, then the file, then the defaults. `origins` remembers which one it was.
 """
 
-from idsync.config.checks import BUDGET_DURATION, RIGHT_ADDRESS, cross_checks, expired, notes, wrong_address
+from idsync.config.checks import (
+    BUDGET_DURATION,
+    RIGHT_ADDRESS,
+    cross_checks,
+    expired,
+    notes,
+    store_problems,
+    wrong_address,
+)
 from idsync.config.comparing import after_restart, comparable, digest, served, unlike, unlike_served
 from idsync.config.guarded import is_of_the_platform, readable_secrets, secret_files, writable_secrets
 from idsync.config.live import LIVE, differing, restart_tables
@@ -60,6 +68,7 @@ __all__ = [
     "sink_varies",
     "slack_webhook",
     "start_problems",
+    "store_problems",
     "trace_headers",
     "trace_problems",
     "unlike",

@@ -195,10 +195,10 @@ def _check_urls(config: Config) -> list[tuple[str, str]]:
             problems += [(path, what) for what in _url_problems(url)]
     if not _is_webaddress(config.server.public_url):
         problems.append(("server.public_url", "must be the http(s) address the identity provider uses"))
-    return [*problems, *_store_problems(config.store.url)]
+    return [*problems, *store_problems(config.store.url)]
 
 
-def _store_problems(url: str) -> list[tuple[str, str]]:
+def store_problems(url: str) -> list[tuple[str, str]]:
     """Refuse an address of another kind, and one that holds a password: addresses are shown and logged."""
     try:
         parts = urlsplit(url)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING
 
 from idsync.errors import StoreError
@@ -17,11 +17,22 @@ if TYPE_CHECKING:
 MISSING = "store.url is a PostgreSQL address, for which psycopg is not installed; pip install 'idsync[postgres]'"
 
 
-def _postgres() -> ModuleType:
+@contextmanager
+def needs_psycopg() -> Iterator[None]:
+    """Say what is not installed.
+
+    Raises:
+        StoreError: the extra is not there.
+    """
     try:
-        from idsync.store import postgres
+        yield
     except ImportError as error:
         raise StoreError(MISSING) from error
+
+
+def _postgres() -> ModuleType:
+    with needs_psycopg():
+        from idsync.store import postgres
     return postgres
 
 

@@ -28,7 +28,7 @@ from idsync.store import journal
 from idsync.store.address import Address
 from idsync.store.db import Db, Row
 from idsync.store.dialect import parameters, statement
-from idsync.store.postgres_schema import migrate, refuse_unfit
+from idsync.store.postgres_schema import migrate, refuse_half, refuse_unfit
 from idsync.store.presence import CHANNEL, Listener, Presence
 from idsync.store.queued import Queue, Work
 from idsync.store.writing import Writing
@@ -223,7 +223,7 @@ class _Reader:
             yield
         except (psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError, PoolTimeout) as error:
             self._asked_again_at = time.monotonic() + DOWN
-            msg = f"the store cannot be read: {_words(error)}"
+            msg = f"the store cannot be read: {words(error)}"
             raise StoreError(msg) from error
 
     @contextmanager
@@ -287,14 +287,20 @@ class PostgresStore(Writing):
         try:
             with connect(self.address) as connection:
                 refuse_unfit(connection)
+                refuse_half(connection)
                 migrate(connection)
             self._pool = self._pooled()
         except psycopg.Error as error:
-            msg = f"cannot open the store {self.address}: {_words(error)}"
+            msg = f"cannot open the store {self.address}: {words(error)}"
             raise StoreError(msg) from error
         self._reader = _Reader(self._pool)
         self._start(self._work)
-        self.presence.start()
+        try:
+            self.presence.start()
+        except psycopg.Error as error:
+            self.close()
+            msg = f"cannot open the store {self.address}: {words(error)}"
+            raise StoreError(msg) from error
 
     def _pooled(self) -> ConnectionPool[Connection]:
         pool: ConnectionPool[Any] = ConnectionPool(
@@ -404,7 +410,7 @@ class PostgresStore(Writing):
             except AGAIN as error:
                 _roll_back(db)
                 if time.monotonic() > until:
-                    _fail(taken, StoreError(f"the store is contended; try again ({_words(error)})"))
+                    _fail(taken, StoreError(f"the store is contended; try again ({words(error)})"))
                     return
                 tries += 1
                 self.retries += 1
@@ -429,7 +435,7 @@ class PostgresStore(Writing):
         try:
             db.connection.execute(f"NOTIFY {CHANNEL}".encode())
         except psycopg.Error as error:
-            log.debug("store.not_told", error=_words(error))
+            log.debug("store.not_told", error=words(error))
 
     # -- the trail -----------------------------------------------------------------------------------------------
 
@@ -443,7 +449,7 @@ class PostgresStore(Writing):
         except psycopg.Error as error:
             if db is not None:
                 _roll_back(db)
-            log.debug("audit.not_linked", error=_words(error))
+            log.debug("audit.not_linked", error=words(error))
         return db
 
     def _link_some(self, db: PostgresDb) -> bool:
@@ -536,10 +542,10 @@ def _fail(taken: deque[Work], failure: Exception) -> None:
 
 
 def _refused(error: BaseException) -> StoreError:
-    return StoreError(f"the store refused a write: {_words(error)}")
+    return StoreError(f"the store refused a write: {words(error)}")
 
 
-def _words(error: BaseException) -> str:
+def words(error: BaseException) -> str:
     """Return the first line of what the server said; what follows may quote what was written."""
     return str(error).strip().split("\n", 1)[0] or type(error).__name__
 
@@ -555,7 +561,7 @@ def read_only(url: str, password: Callable[[], str] | None) -> Iterator[Db]:
     try:
         connection = connect(address)
     except psycopg.Error as error:
-        msg = f"cannot read the store {address}: {_words(error)}"
+        msg = f"cannot read the store {address}: {words(error)}"
         raise StoreError(msg) from error
     with contextlib.closing(connection):
         try:
@@ -565,5 +571,5 @@ def read_only(url: str, password: Callable[[], str] | None) -> Iterator[Db]:
                 raise StoreError(msg)
             yield PostgresDb(connection)
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-            msg = f"the store {address} cannot be read ({_words(error)})"
+            msg = f"the store {address} cannot be read ({words(error)})"
             raise StoreError(msg) from error

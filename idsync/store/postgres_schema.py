@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import psycopg
 
-from idsync.errors import StoreError
+from idsync.errors import StoreBusy, StoreError
 from idsync.store.db import Db
 from idsync.store.dialect import schema
 from idsync.store.scripts import scripts
@@ -17,6 +18,12 @@ OLDEST = 140000
 """server_version_num of the oldest PostgreSQL that is tried."""
 MIGRATING = 0x1D5D
 """The advisory lock, for a transaction, of whoever brings the schema up to date."""
+COPYING = 0x1D5E
+"""The advisory lock, for a transaction, of `idsync db copy` on the database it reads, and on the one it writes."""
+CUT_OFF = (
+    "`idsync db copy` into this database was cut off, and it has no store yet; run it again, or to begin with an empty"
+    " store: DROP TABLE idsync_copying"
+)
 RECORD = "CREATE TABLE IF NOT EXISTS idsync_migrations (name TEXT PRIMARY KEY, applied_at TIMESTAMPTZ NOT NULL DEFAULT now())"
 GUARD = """
 CREATE OR REPLACE FUNCTION idsync_trail_grows() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -42,32 +49,53 @@ CREATE OR REPLACE TRIGGER checkpoints_only_grow BEFORE INSERT OR UPDATE OR DELET
 """Keeps a mistake from rewriting the trail, as SQLite's triggers do (store/sqlite.py)."""
 
 
-def refuse_unfit(connection: Connection) -> None:
-    """Refuse a server that is too old, cannot be written, or may forget what it has said was committed.
+WANTED = (
+    ("transaction_read_only", {"off"}, "it is a standby, or set read-only; point store.url at the primary"),
+    (
+        "synchronous_commit",
+        {"on", "local", "remote_write", "remote_apply"},
+        "a crash would forget departures that were accepted; set synchronous_commit = on",
+    ),
+    ("fsync", {"on"}, "a crash would forget departures that were accepted; set fsync = on"),
+    ("server_encoding", {"UTF8"}, "names have every script; create the database with ENCODING 'UTF8'"),
+)
+"""Settings of a server, what each has to be, and why."""
 
-    Raises:
-        StoreError: it is.
-    """
+
+def unfit(connection: Connection) -> Iterator[str]:
+    """Yield why a server cannot keep a store: too old, cannot be written, may forget what it said was committed."""
     if connection.info.server_version < OLDEST:
-        msg = (
-            f"PostgreSQL {connection.info.server_version // 10000} is too old; idsync needs {OLDEST // 10000} or newer"
-        )
-        raise StoreError(msg)
-    for setting, bad, why in (
-        ("transaction_read_only", {"on"}, "it is a standby, or set read-only; point store.url at the primary"),
-        (
-            "synchronous_commit",
-            {"off"},
-            "a crash would forget departures that were accepted; set synchronous_commit = on",
-        ),
-        ("fsync", {"off"}, "a crash would forget departures that were accepted; set fsync = on"),
-        ("server_encoding", None, "names have every script; create the database with ENCODING 'UTF8'"),
-    ):
+        yield f"PostgreSQL {connection.info.server_version // 10000} is too old; idsync needs {OLDEST // 10000} or newer"
+    for setting, good, why in WANTED:
         found = connection.execute(f"SHOW {setting}".encode()).fetchone()
         value = next(iter(found.values())) if found else ""
-        if value in bad if bad is not None else value != "UTF8":
-            msg = f"the database has {setting} = {value}: {why}"
-            raise StoreError(msg)
+        if value not in good:
+            yield f"the database has {setting} = {value}: {why}"
+
+
+def refuse_unfit(connection: Connection) -> None:
+    """Refuse a server that cannot keep a store.
+
+    Raises:
+        StoreError: it is one.
+    """
+    for problem in unfit(connection):
+        raise StoreError(problem)
+
+
+def refuse_half(connection: Connection) -> None:
+    """Refuse a database that `idsync db copy` writes a store into, or reads one out of, and what it left when it was cut off.
+
+    Raises:
+        StoreBusy: a copy is under way.
+        StoreError: a copy was cut off; the database has nothing yet.
+    """
+    with connection.transaction():
+        alone = connection.execute(b"SELECT pg_try_advisory_xact_lock_shared(%d) AS got" % COPYING).fetchone()
+    if alone is not None and not alone["got"]:
+        raise StoreBusy("`idsync db copy` is at work on this database; start again when it is done")
+    if connection.execute(b"SELECT to_regclass('idsync_copying') AS there").fetchone() != {"there": None}:
+        raise StoreError(CUT_OFF)
 
 
 def migrate(connection: Connection) -> None:

@@ -20,19 +20,17 @@ from idsync import __version__
 from idsync.clock import Clock
 from idsync.store.db import Db
 from idsync.store.dialect import statement
+from idsync.store.replicas import DEAD, LEAD
 
 Connection = psycopg.Connection[dict[str, Any]]
 BEAT = 1.0
 """Seconds between two signs of life."""
 LEASE = 5.0
 """Seconds after the last sign for which the lead is kept; whoever has it stops a second before."""
-DEAD = 6.0
-"""Seconds without a sign after which somebody's jobs are free for others."""
 STEP = 0.05
 """Seconds by which the database's clock may stray from ours before ours follows."""
 LEADING = frozenset({"all", "worker"})
 """Roles that may lead."""
-LEAD = "leader"
 CHANNEL = "idsync"
 """Where NOTIFY says that there is work."""
 LISTENED = 0.5
@@ -103,7 +101,8 @@ class Presence:
     def _beat(self, connection: Connection) -> None:
         begun, led = time.monotonic(), self.leads
         with connection.transaction():
-            connection.execute(b"SET LOCAL synchronous_commit = off")  # a sign that is lost is told again
+            # a sign that is lost is told again, and one that `idsync db copy` is in the way of
+            connection.execute(b"SET LOCAL synchronous_commit = off; SET LOCAL lock_timeout = '5s'")
             seen = connection.execute(
                 "INSERT INTO replicas (id, role, host, release, started_at, seen_at)"  # noqa: S608 - our own text
                 f" VALUES (%(id)s, %(role)s, %(host)s, %(release)s, {_NOW}, {_NOW})"

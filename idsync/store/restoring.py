@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import sqlite3
 from contextlib import closing
 from dataclasses import dataclass
@@ -12,12 +11,11 @@ from pathlib import Path
 
 from idsync.errors import StoreError
 from idsync.store import facts, journal
+from idsync.store.beside import BESIDE, owned_alike, remove, sync
 from idsync.store.db import Db
 from idsync.store.sqlite import FileLock, SqliteStore, backup, inspect, path_of
 
 REASON = "restored from a backup: who left since then is unknown; revoke them, then thaw"
-BESIDE = ("-wal", "-shm")
-"""What SQLite keeps beside a store."""
 
 
 @dataclass(frozen=True)
@@ -51,11 +49,11 @@ def restore(url: str, source: Path, *, at: float, by: str) -> Restored:
     try:
         restored = _prepare(source, fresh, at, by)
         kept = _kept(path, at) if path.exists() else None
-        _owned_alike(fresh, path if path.exists() else path.parent)
+        owned_alike(fresh, path if path.exists() else path.parent)
         fresh.replace(path)
-        _sync(path.parent)
+        sync(path.parent)
     finally:
-        _remove(fresh)
+        remove(fresh)
         lock.release()
     return Restored(restored.known_until, restored.audit_entries, restored.audit_head, kept)
 
@@ -65,7 +63,7 @@ def _prepare(source: Path, fresh: Path, at: float, by: str) -> Restored:
     if not source.is_file():
         msg = f"there is no backup at {source}"
         raise StoreError(msg)
-    _remove(fresh)
+    remove(fresh)
     try:
         backup(f"sqlite:///{source.resolve()}", fresh)
         if not inspect(f"sqlite:///{fresh}").sound:
@@ -108,23 +106,3 @@ def _kept(path: Path, at: float) -> Path:
         if beside.exists():
             beside.replace(kept.with_name(kept.name + suffix))
     return kept
-
-
-def _owned_alike(fresh: Path, other: Path) -> None:
-    """Root may restore for the daemon's user, who has to be able to open it."""
-    wanted, have = other.stat(), fresh.stat()
-    if (wanted.st_uid, wanted.st_gid) != (have.st_uid, have.st_gid):
-        shutil.chown(fresh, wanted.st_uid, wanted.st_gid)
-
-
-def _remove(fresh: Path) -> None:
-    for suffix in ("", *BESIDE, ".lock"):
-        fresh.with_name(fresh.name + suffix).unlink(missing_ok=True)
-
-
-def _sync(folder: Path) -> None:
-    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)

@@ -70,6 +70,11 @@ def path_of(url: str) -> Path:
     return Path(url.removeprefix(prefix))
 
 
+def fresh_of(path: Path) -> Path:
+    """Return the file in which `idsync db copy` prepares a store, beside the place where it is to be."""
+    return path.with_name(f"{path.name}.copying")
+
+
 class SqliteDb:
     """One connection behind the `Db` protocol."""
 
@@ -260,6 +265,7 @@ class SqliteStore(Writing):
         self._lock.acquire()
         connection: sqlite3.Connection | None = None
         try:
+            self._refuse_half()
             connection = _connect(self.path, writing=True)
             self.path.chmod(0o600)
             _check(connection)
@@ -286,6 +292,15 @@ class SqliteStore(Writing):
             raise StoreError(msg)
         if self.path.exists() and not os.access(self.path, os.R_OK | os.W_OK):
             msg = f"the store {self.path} is not writable by this user; {AS_WHOM}"
+            raise StoreError(msg)
+
+    def _refuse_half(self) -> None:
+        fresh = fresh_of(self.path)
+        if fresh.exists() and not self.path.exists():
+            msg = (
+                f"`idsync db copy` to {self.path} was cut off, and there is no store yet; run it again, or to begin with"
+                f" an empty store remove {fresh}"
+            )
             raise StoreError(msg)
 
     def close(self) -> None:
@@ -535,7 +550,7 @@ def migrate(connection: sqlite3.Connection) -> None:
         msg = f"the store was written by a newer release ({', '.join(sorted(newer))}); upgrade idsync"
         raise StoreError(msg)
     known.apply(db)
-    _guard_the_trail(connection)
+    guard_the_trail(connection)
 
 
 GUARDS = {
@@ -555,7 +570,8 @@ which deletes without asking those of deleting. What a checkpoint covers was exp
 """
 
 
-def _guard_the_trail(connection: sqlite3.Connection) -> None:
+def guard_the_trail(connection: sqlite3.Connection) -> None:
+    """Put the triggers of this release in force."""
     rows = connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger' AND tbl_name LIKE 'audit%'")
     there = {row[0]: row[1] for row in rows}
     for name, when in GUARDS.items():
