@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import platform
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from idsync import __version__
 from idsync.model import DRILL, Lane
 from idsync.pulse import Pulse
-from idsync.store import canary, exposure, facts, jobs, ledger, spend, teamkeys, tokens, verdicts
-from idsync.store.db import Db
+from idsync.store import canary, exposure, facts, jobs, ledger, replicas, spend, teamkeys, tokens, verdicts
+from idsync.store.db import Db, Store
 from idsync.store.teamkeys import TeamKey
 
 REVOKE_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 14400)
@@ -97,8 +98,10 @@ class _Sources:
 class Metrics:
     """The series of one process. What the store knows is read from it at scrape time, never counted twice."""
 
-    def __init__(self, db: Callable[[], Db], now: Callable[[], float], gateway: str = "") -> None:
-        """`gateway` is the name under which the store keeps what was learnt of the gateway."""
+    def __init__(
+        self, db: Callable[[], Db], now: Callable[[], float], gateway: str = "", store: Store | None = None
+    ) -> None:
+        """`gateway` is the name under which the store keeps what was learnt of the gateway; `store` is what `db` reads."""
         self.registry = CollectorRegistry()
         self.pulse = Pulse(now)
         self._now = now
@@ -126,6 +129,7 @@ class Metrics:
         self.chain_ok = Gauge(
             "idsync_audit_chain_ok", "1: the audit chain was whole when last checked", registry=self.registry
         )
+        self.chain_ok.set(math.nan)  # not checked yet, by this process: of several, one checks
         info = Gauge("idsync_build_info", "What is running", ["version", "python"], registry=self.registry)
         info.labels(__version__, platform.python_version()).set(1)
         self._reload_ok = Gauge(
@@ -139,6 +143,8 @@ class Metrics:
             registry=self.registry,
         )
         self.registry.register(_StoreCollector(db, now, gateway))
+        if store is not None:
+            self.registry.register(_ReplicaCollector(store, now))
 
     # -- what the engine reports ------------------------------------------------------------------------------------
 
@@ -306,6 +312,29 @@ class _StoreCollector(Collector):
             oldest.add_metric([lane.value], max(ages, default=0.0))
         yield counts
         yield oldest
+
+
+class _ReplicaCollector(Collector):
+    """Reads who shares the store, and how this process fares with the others."""
+
+    def __init__(self, store: Store, now: Callable[[], float]) -> None:
+        self._store = store
+        self._now = now
+
+    def describe(self) -> Iterable[Metric]:
+        return []
+
+    def collect(self) -> Iterable[Metric]:
+        db, now = self._store.reader(), self._now()
+        serving = [one for one in replicas.present(db, now) if one.role != replicas.COMMAND]
+        yield _gauge("idsync_replicas", "Processes that serve on the store", len(serving) if db.shared else 1)
+        yield _gauge("idsync_leader", "1: this process polls, sweeps and does full passes", int(self._store.leads))
+        tail = replicas.tail(db)
+        yield _gauge("idsync_audit_unlinked", "Audit entries that are committed, not yet linked", tail.entries)
+        yield _gauge("idsync_audit_unlinked_seconds", "Age of the oldest entry not yet linked", tail.age(now))
+        yield CounterMetricFamily(
+            "idsync_store_retries", "Transactions begun again: another one was in the way", value=self._store.retries
+        )
 
 
 def state_of(job: jobs.Job) -> str:

@@ -19,6 +19,7 @@ from idsync.store import (
     notices,
     people,
     refusals,
+    replicas,
     spend,
     teamkeys,
     tokens,
@@ -45,6 +46,7 @@ def status_of(db: Db, sources: Sequence[str], polled: Mapping[str, str], now: fl
             "p50": quantile(took, 0.5),
             "p99": quantile(took, 0.99),
         },
+        "store": store_view(db, now),
         "retention": _retention(db),
         "unverified_departures": ledger.unverified(db, now),
         "jobs": [_job(db, job) for job in open_jobs if not job.waiting],
@@ -79,6 +81,28 @@ def status_of(db: Db, sources: Sequence[str], polled: Mapping[str, str], now: fl
             for conflict in people.conflicts(db)
             if conflict.subject not in canaries
         ],
+    }
+
+
+def store_view(db: Db, now: float) -> dict[str, Any]:
+    """Return who shares the store, who leads, and what of the audit trail is not linked yet; ages in seconds."""
+    tail, leader = replicas.tail(db), replicas.leader(db, now)
+    return {
+        "shared": db.shared,
+        "replicas": [
+            {
+                "id": one.id,
+                "host": one.host,
+                "role": one.role,
+                "release": one.release,
+                "age_seconds": round(now - one.started_at, 1),
+                "leads": one.id == leader,
+            }
+            for one in replicas.present(db, now)
+        ],
+        "leader": leader,
+        "audit_unlinked": tail.entries,
+        "audit_unlinked_seconds": round(tail.age(now), 1),
     }
 
 

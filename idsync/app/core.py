@@ -192,7 +192,7 @@ def _core(
     def learn(name: str, verb: str) -> None:
         store.submit(lambda db: facts.put(db, f"verb:{name}", verb, clock.now()))
 
-    metrics = Metrics(store.reader, clock.now, gateway_settings(config).name)
+    metrics = Metrics(store.reader, clock.now, gateway_settings(config).name, store)
     tracer = tracer_of(config, metrics)
 
     def observe(endpoint: str, code: int | str, seconds: float) -> None:

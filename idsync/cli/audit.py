@@ -153,14 +153,17 @@ def verify(
     The chain alone shows what was altered, removed or inserted. A cut-off end, or a trail that was sealed anew, shows
     only against a head that was noted elsewhere: the daemon logs it (`audit_head`, `audit_entries`), and this prints it.
     Where the beginning was exported and taken out (`idsync audit prune`), the check goes on from there, or begins with
-    the files that `--exported` names.
+    the files that `--exported` names. Of a store that several processes share, the newest entries may not be linked into
+    the chain yet; that says how many.
     """
+    from idsync.store import journal
+
     if file is not None and exported:
         raise UsageError("--file checks a file alone, --exported files and the store together; use one of them")
     wanted = head.strip().lower() if head is not None else None
     if wanted is not None and not _HASH.fullmatch(wanted):
         raise UsageError("--head takes the 64 hexadecimal digits of a head, as `idsync audit verify` prints it")
-    checkpoint, sealed = None, True
+    checkpoint, sealed, unlinked = None, True, None
     if file is not None:
         events = _exported(file)
         start = _start_of(events[0] if events else None)
@@ -171,11 +174,13 @@ def verify(
             trail = Trail(db, exported)
             verdict = judge(trail.events(), head=wanted, entries=entries, start=trail.start)
             (count, newest), start, checkpoint, sealed = trail.head, trail.start, trail.checkpoint, trail.is_sealed
+            unlinked = journal.unlinked(db)
     whole = verdict.whole and sealed
     if as_json:
         told = {"whole": whole, "breaks_at": verdict.breaks_at, "noted_head_found": verdict.noted}
         pruned = {"checkpoint": vars(checkpoint) if checkpoint is not None else None, "checkpoint_sealed": sealed}
-        show({"entries": count, "head": newest, "first": start[0] + 1, **told, **(pruned if file is None else {})})
+        of_store = {**pruned, "unlinked": unlinked} if file is None else {}
+        show({"entries": count, "head": newest, "first": start[0] + 1, **told, **of_store})
         return 0 if whole else 1
     if start[0]:
         where = f"in an exported file with the sha256 {checkpoint.sha256}" if checkpoint is not None else "not in it"
@@ -194,6 +199,10 @@ def verify(
     else:
         kept = "; holds what was noted" if verdict.noted else ""
         say(f"{words.count(count, 'entry', 'entries')}, chain whole; head {newest}{kept}")
+    if unlinked:
+        say(
+            f"{words.count(unlinked, 'entry is', 'entries are')} committed and not linked yet: nothing seals them before that"
+        )
     return 0 if whole else 1
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -26,10 +27,12 @@ def db() -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 @click.pass_context
 def backup(ctx: click.Context, file: Path) -> int:
-    """Copy the store to FILE, consistent, online."""
+    """Copy the store to FILE, consistent, online. Of PostgreSQL: says which pg_dump does it."""
     from idsync.store.sqlite import backup as copy
 
-    copy(settings(ctx).store.url, file)
+    url = settings(ctx).store.url
+    _refuse_shared(url, "backed up", f"pg_dump --format=custom --file={shlex.quote(str(file))} {shlex.quote(url)}")
+    copy(url, file)
     say(f"{file}: {file.stat().st_size} bytes")
     return 0
 
@@ -43,11 +46,20 @@ def restore(ctx: click.Context, file: Path, yes: bool, as_json: bool) -> int:
     """Put the backup FILE in the place of the store; the old store is kept beside it. No daemon may run.
 
     What was restored is frozen: nothing is granted until `idsync thaw`, because the backup does not know who left since.
+    Of PostgreSQL: says which pg_restore does it.
     """
     from idsync.clock import SystemClock, rfc3339
     from idsync.store.restoring import restore as put_back
 
     config = settings(ctx)
+    url = shlex.quote(config.store.url)
+    how = f"pg_restore --clean --if-exists --single-transaction --no-owner --dbname={url} {shlex.quote(str(file))}"
+    _refuse_shared(
+        config.store.url,
+        "restored",
+        how,
+        ", with every daemon stopped, then before any of them starts: idsync freeze --reason 'restored from a backup'",
+    )
     if sys.stdin.isatty() and not yes:
         click.confirm(f"Put {file} in the place of {config.store.url}?", abort=True, err=True)
     done = put_back(config.store.url, file, at=SystemClock().now(), by=who())
@@ -71,10 +83,12 @@ def restore(ctx: click.Context, file: Path, yes: bool, as_json: bool) -> int:
 @JSON
 @click.pass_context
 def check(ctx: click.Context, as_json: bool) -> int:
-    """Check the store's pages and the version of SQLite under it."""
-    from idsync.store.sqlite import inspect
+    """Check the store: SQLite's pages and version; of PostgreSQL its settings, schema and unlinked audit entries."""
+    from idsync.app.parts import store_password
+    from idsync.store.opening import inspect
 
-    report = inspect(settings(ctx).store.url)
+    config = settings(ctx)
+    report = inspect(config.store.url, store_password(config))
     if as_json:
         show({"sound": report.sound, "lines": list(report.lines)})
         return 0 if report.sound else 1
@@ -118,6 +132,19 @@ def copy(ctx: click.Context, source: str, target: str, as_json: bool) -> int:
     say("the old store is kept, and frozen; to go back to it: idsync thaw --reason TEXT")
     say(f"now set store.url to the new one, and start the daemon: {shown(target)}")
     return 0
+
+
+def _refuse_shared(url: str, what: str, how: str, then: str = "") -> None:
+    """Name the tool of PostgreSQL's own that does it; the address has no password, which it finds as libpq does.
+
+    Raises:
+        UsageError: the store is a database.
+    """
+    from idsync.store.address import is_shared
+
+    if is_shared(url):
+        msg = f"a PostgreSQL store is {what} with PostgreSQL's own tools{then}; the password from PGPASSWORD or ~/.pgpass: {how}"
+        raise UsageError(msg)
 
 
 def _password(config: Config, url: str) -> Callable[[], str] | None:

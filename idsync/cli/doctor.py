@@ -45,6 +45,7 @@ def doctor(ctx: click.Context, as_json: bool) -> int:
 
 async def _examine(found: Loaded) -> list[Check]:
     from idsync.app import gateway_of, gateway_settings, sinks_of, sources_of, start_problems
+    from idsync.app.parts import store_password
     from idsync.clock import SystemClock
     from idsync.doctor import channels, files, gateway, measured, outside, store, waiting
     from idsync.store import facts
@@ -56,7 +57,7 @@ async def _examine(found: Loaded) -> list[Check]:
         *channels.noted(config),
         _daemon(beside(config)),
         *files.files(config, found.path),
-        *store.store(config.store.url),
+        *store.store(config.store.url, store_password(config)),
     ]
     with contextlib.ExitStack() as stack:
         try:

@@ -25,9 +25,11 @@ def status(ctx: click.Context, as_json: bool) -> int:
     from idsync.clock import SystemClock
     from idsync.config import expired
     from idsync.status import status_of
+    from idsync.store import replicas
 
-    config, now = settings(ctx), SystemClock().now()
+    config = settings(ctx)
     with reading(config) as db:
+        now = replicas.time_of(db, SystemClock().now())
         view = status_of(db, sorted(config.source_names), config.polled, now)
     view["daemon"] = beside(config).view()
     view["expired_protections"] = [f"{path}: {what}" for path, what in expired(config, now)]
@@ -54,6 +56,23 @@ def _print_source(source: dict[str, Any]) -> None:
         say(f"  INCOMPLETE {count(source['errors'], 'time')} in a row: {source['problem']}; nobody is removed by it")
 
 
+def _print_store(store: dict[str, Any]) -> None:
+    """Say who shares the store; of a file there is nothing to say."""
+    if not store["shared"]:
+        return
+    for one in store["replicas"]:
+        leads = ", leads" if one["leads"] else ""
+        say(f"replica {one['host']}: {one['role']}, release {one['release']}, up for {ago(one['age_seconds'])}{leads}")
+    serving = [one for one in store["replicas"] if one["role"] != "command"]
+    if not serving:
+        say("NO REPLICA uses the database now: start idsync serve")
+    elif store["leader"] is None:
+        say("NOBODY LEADS: no polls, sweeps or full passes; one with the role all or worker has to run")
+    if store["audit_unlinked"]:
+        waited = ago(store["audit_unlinked_seconds"])
+        say(f"audit entries that are committed and not linked yet: {store['audit_unlinked']}, the oldest for {waited}")
+
+
 def _print_keys(keys: dict[str, Any]) -> None:
     if not any(keys.values()):
         return
@@ -78,6 +97,7 @@ def _print_daemon(daemon: dict[str, Any]) -> None:
 
 def _print(view: dict[str, Any]) -> None:
     _print_daemon(view["daemon"])
+    _print_store(view["store"])
     for source in view["sources"]:
         _print_source(source)
     if view["frozen"]:

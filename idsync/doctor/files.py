@@ -21,6 +21,7 @@ from pathlib import Path
 from idsync.config import Config, is_of_the_platform, secret_files
 from idsync.doctor.check import Check
 from idsync.errors import StoreError
+from idsync.store.address import is_shared
 from idsync.store.sqlite import path_of
 from idsync.words import count
 
@@ -38,11 +39,11 @@ class _Wanted:
 def files(config: Config, configuration: Path | None) -> list[Check]:
     """Look at the modes and owners of everything that is there; what is missing is told elsewhere."""
     try:
-        store = path_of(config.store.url)
+        store = None if is_shared(config.store.url) else path_of(config.store.url)
     except StoreError:
         return []
     wanted = [one for one in _wanted(config, configuration, store) if one.path.exists()]
-    owner = store.stat().st_uid if store.exists() else os.getuid()
+    owner = store.stat().st_uid if store is not None and store.exists() else os.getuid()
     found = [check for one in wanted for check in _judged(one, owner)]
     return found or [
         Check(
@@ -51,12 +52,14 @@ def files(config: Config, configuration: Path | None) -> list[Check]:
     ]
 
 
-def _wanted(config: Config, configuration: Path | None, store: Path) -> Iterator[_Wanted]:
+def _wanted(config: Config, configuration: Path | None, store: Path | None) -> Iterator[_Wanted]:
     if configuration is not None:
         yield _Wanted("the configuration", configuration, 0o644)
     for path, file in secret_files(config):
         if not is_of_the_platform(file, os.environ):
             yield _Wanted(path, Path(file), 0o640, secret=True)
+    if store is None:
+        return  # a database: nothing of it is a file here
     yield _Wanted("the store's folder", store.parent, 0o755)
     for name in ("", "-wal", "-shm", ".lock"):
         yield _Wanted("the store", store.with_name(f"{store.name}{name}"), 0o600)

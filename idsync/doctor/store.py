@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from idsync.doctor import shared
 from idsync.doctor.check import Check
 from idsync.errors import StoreError
+from idsync.store.address import is_shared
 from idsync.store.sqlite import WAL_LIMIT, inspect, migrations_left, path_of
 
 MIB = 1024 * 1024
@@ -23,8 +25,10 @@ REMOTE = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "fuse.
 """File systems over which SQLite's locks and its shared memory do not work."""
 
 
-def store(url: str) -> list[Check]:
-    """Check every page of the store, if there is one, and what it lies on."""
+def store(url: str, password: Callable[[], str] | None = None) -> list[Check]:
+    """Check every page of the store, if there is one, and what it lies on; or the database that it is."""
+    if is_shared(url):
+        return shared.shared(url, password)
     version = sqlite3.sqlite_version_info
     bug = "" if version >= FIXED else f"; before {'.'.join(map(str, FIXED))}, which is safe with one writer, as here"
     checks = [Check("sqlite", True, f"SQLite {sqlite3.sqlite_version}{bug}", {"version": sqlite3.sqlite_version})]

@@ -200,7 +200,7 @@ class Copy:
         """Say in the old store where everything went, and freeze it."""
         to = self.names[1]
         if facts.get(db, facts.FROZEN) is None:
-            reason = f"moved to {to}; only to go back to this store: idsync thaw"
+            reason = f"everything has moved to {to}"
             facts.put(db, facts.FROZEN, {"reason": reason, "by": by, "at": at, "moved_to": to}, at)
         told = {"to": to, **detail}
         journal.append(db, at=at, actor=f"cli/{by}", action=MOVED, subject="store", detail=told)

@@ -66,6 +66,10 @@ class Store(Protocol):
     def listen(self, wake: Callable[[], None]) -> None:
         """Call `wake`, on a thread, when another process says that there is work."""
 
+    @property
+    def retries(self) -> int:
+        """How many transactions were begun again because one of another process was in their way."""
+
     def take_turn(self, place: str) -> bool:
         """Take what one process alone does at a time, as long as it lives; False: another one has it. Not for a loop."""
 

@@ -96,7 +96,10 @@ class Took:
 
 def took(db: Db, since: float, ends: Sequence[float]) -> Took | None:
     """Return how long departures have taken, counted where they are; None when there were none."""
-    columns = "".join(f", SUM(verified_at - received_at <= {float(end)!r}) AS upto{n}" for n, end in enumerate(ends))
+    columns = "".join(
+        f", COUNT(CASE WHEN verified_at - received_at <= {float(end)!r} THEN 1 END) AS upto{n}"
+        for n, end in enumerate(ends)
+    )
     row = db.one(f"SELECT COUNT(*) AS n{columns} FROM {ledger.TIMED}", since=since)  # noqa: S608
     if row is None or not row["n"]:
         return None
@@ -245,8 +248,9 @@ class Jobs:
 
 def counted_jobs(db: Db) -> Jobs:
     row = db.one(
-        "SELECT COALESCE(SUM(j.waiting = 0), 0) AS due, COALESCE(SUM(j.waiting = 0 AND j.last_error IS NOT NULL), 0) AS failing,"  # noqa: S608
-        " COALESCE(SUM(j.alive), 0) AS alive, COALESCE(SUM(j.waiting), 0) AS waiting,"
+        "SELECT COUNT(CASE WHEN j.waiting = 0 THEN 1 END) AS due,"  # noqa: S608
+        " COUNT(CASE WHEN j.waiting = 0 AND j.last_error IS NOT NULL THEN 1 END) AS failing,"
+        " COUNT(CASE WHEN j.alive <> 0 THEN 1 END) AS alive, COUNT(CASE WHEN j.waiting <> 0 THEN 1 END) AS waiting,"
         " MIN(CASE WHEN j.waiting = 0 THEN j.created_at END) AS oldest FROM jobs j"
         f" LEFT JOIN persons p ON p.id = j.person_id WHERE {_NOBODY}"
     )

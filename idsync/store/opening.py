@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from idsync.errors import StoreError
 from idsync.store import sqlite
 from idsync.store.address import Address, is_shared
-from idsync.store.db import Db, Store
+from idsync.store.db import Db, Inspection, Store
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -58,6 +58,19 @@ def read_only(url: str, password: Callable[[], str] | None = None) -> AbstractCo
         opened: AbstractContextManager[Db] = _postgres().read_only(url, password)
         return opened
     return sqlite.read_only(url)
+
+
+def inspect(url: str, password: Callable[[], str] | None = None) -> Inspection:
+    """Check a store, and count its rows.
+
+    Raises:
+        StoreError: there is none yet, or it cannot be read.
+    """
+    if not is_shared(url):
+        return sqlite.inspect(url)
+    with needs_psycopg():
+        from idsync.store import postgres_look
+    return postgres_look.inspect(url, password)
 
 
 def exists(url: str) -> bool:

@@ -242,6 +242,7 @@ class SqliteStore(Writing):
 
     shared = False
     leads = True
+    retries = 0
 
     def __init__(self, url: str, *, idle: float = IDLE) -> None:
         super().__init__()

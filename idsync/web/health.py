@@ -13,9 +13,10 @@ from idsync.config import Config
 from idsync.errors import StoreError
 from idsync.metrics import state_of
 from idsync.pulse import Beat, Pulse
-from idsync.status import source_view
+from idsync.status import source_view, store_view
 from idsync.store import canary, directory, facts, glance, jobs, ledger, tokens
 from idsync.store.db import Db, Store
+from idsync.store.replicas import UNLINKED_LATE
 from idsync.words import count, duration
 
 State = Literal["ok", "degraded", "failed", "unknown"]
@@ -58,6 +59,8 @@ def health(store: Store, config: Config, pulse: Pulse, now: float) -> dict[str, 
 
 def components(store: Store, db: Db, config: Config, pulse: Pulse, now: float) -> Iterator[Component]:
     yield _store(store)
+    if store.shared:
+        yield _replicas(db, now)
     yield _engine(db, now)
     yield _gateway(pulse, now)
     for name in sorted(config.source_names):
@@ -84,6 +87,7 @@ def sums(db: Db, now: float) -> dict[str, Any]:
         "jobs": {state: states.count(state) for state in sorted(set(states))},
         "oldest_job_seconds": round(max((now - job.created_at for job in late), default=0.0), 1),
         "last_pass": None if beat is None else {"at": rfc3339(beat[1]), "age_seconds": round(now - beat[1], 1)},
+        **({"store": store_view(db, now)} if db.shared else {}),
         "sources": {
             name: {"last_change_at": rfc3339(at), "age_seconds": round(now - at, 1)}
             for name, (_, at) in sorted(facts.under(db, "source_success:").items())
@@ -102,6 +106,20 @@ def _store(store: Store) -> Component:
     except StoreError as error:
         return Component("store", "failed", str(error))
     return Component("store", "ok", "reads, and takes writes", 0.0)
+
+
+def _replicas(db: Db, now: float) -> Component:
+    view = store_view(db, now)
+    serving = [one for one in view["replicas"] if one["role"] != "command"]
+    led = next((one["host"] for one in serving if one["leads"]), None)
+    told = (
+        ", ".join(f"{one['host']} ({one['role']}, {one['release']})" for one in serving) or "nobody gave a sign of life"
+    )
+    if view["audit_unlinked_seconds"] > UNLINKED_LATE:
+        return Component("replicas", "degraded", f"{told}; {view['audit_unlinked']} audit entries are not linked", 0.0)
+    if led is None:
+        return Component("replicas", "degraded", f"{told}; nobody leads", 0.0)
+    return Component("replicas", "ok", f"{told}; {led} leads", 0.0)
 
 
 def _engine(db: Db, now: float) -> Component:

@@ -49,6 +49,7 @@ def test_status_shows_what_an_operator_looks_at_first(site: Site) -> None:
         "conflicts",
         "undelivered_notifications",
         "retention",
+        "store",
     }
     assert view["daemon"] == {"state": "does not run", "differs": None}
     [source] = view["sources"]

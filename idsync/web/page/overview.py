@@ -10,7 +10,7 @@ from itertools import pairwise
 
 from idsync.config import expired
 from idsync.doctor.measured import measured
-from idsync.status import WINDOW, source_view
+from idsync.status import WINDOW, source_view, store_view
 from idsync.store import exposure, facts, glance, ledger, notices, spend, teamkeys
 from idsync.web.page import departures, holds, lists
 from idsync.web.page.draw import ENDS, histogram
@@ -210,6 +210,27 @@ def _source(look: Look, name: str) -> tuple[Child, ...]:
     return (named(name), state, heard, named("; ".join(told)))
 
 
+def _replicas(look: Look) -> Markup | None:
+    """Show who shares the store; of a file there is nobody else."""
+    if not look.db.shared:
+        return None
+    view = store_view(look.db, look.now)
+    rows = [
+        (
+            named(one["host"]),
+            badge("good", "leads") if one["leads"] else badge("note", one["role"]),
+            named(one["release"]),
+            f"up for {length(one['age_seconds'])}",
+        )
+        for one in view["replicas"]
+    ]
+    told: list[Child] = [] if view["leader"] else [badge("bad", "nobody leads"), " No polls, sweeps or full passes."]
+    waiting = count(view["audit_unlinked"], "audit entry is", "audit entries are")
+    unlinked = tag("p", f"{waiting} committed and not linked into the chain yet.") if view["audit_unlinked"] else None
+    listed = table("Replicas", ("Host", "Role", "Release", "Since"), rows)
+    return section("Replicas", tag("p", *told) if told else None, listed, unlinked, id="replicas")
+
+
 def _exposed(look: Look) -> Markup | None:
     tally = exposure.tally(look.db)
     total = sum(tally.values())
@@ -299,6 +320,7 @@ SECTIONS: tuple[Callable[[Look], Markup | None], ...] = (
     _departures,
     _jobs,
     _sources,
+    _replicas,
     _exposed,
     _team_keys,
     _conflicts,
