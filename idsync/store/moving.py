@@ -35,7 +35,7 @@ def move(
     """
     if _same(source, target):
         raise UsageError("both addresses are those of the same store")
-    with _source(source, passwords[0]) as have, _target(target, passwords[1]) as made:
+    with source_of(source, passwords[0]) as have, target_of(target, passwords[1]) as made:
         return Copy(have, made, (shown(source), shown(target)), tell).run(at=at, by=by)
 
 
@@ -45,7 +45,8 @@ def _same(source: str, target: str) -> bool:
     return path_of(source).resolve() == path_of(target).resolve()
 
 
-def _source(url: str, password: Password) -> AbstractContextManager[Source]:
+def source_of(url: str, password: Password) -> AbstractContextManager[Source]:
+    """Return what a store is read by, its lock or locks taken."""
     if not is_shared(url):
         return sqlite_copy.source(url)
     with needs_psycopg():
@@ -53,7 +54,8 @@ def _source(url: str, password: Password) -> AbstractContextManager[Source]:
     return postgres_copy.source(url, password)
 
 
-def _target(url: str, password: Password) -> AbstractContextManager[Target]:
+def target_of(url: str, password: Password) -> AbstractContextManager[Target]:
+    """Return what a store is made by."""
     if not is_shared(url):
         return sqlite_copy.target(url)
     with needs_psycopg():

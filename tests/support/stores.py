@@ -50,3 +50,13 @@ def _template(connection: object) -> str:
         with psycopg.connect(SERVER, autocommit=True) as other:
             other.execute(f"ALTER DATABASE idsync_making RENAME TO {name}")
     return name
+
+
+def empty_database(file: Path) -> str:
+    """Return the address of a database in the place of a file; nothing is in it, not even a table."""
+    import psycopg
+
+    name = f"test_{hashlib.sha256(f'{file} empty'.encode()).hexdigest()[:24]}"
+    with psycopg.connect(SERVER, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE template0 STRATEGY file_copy".encode())
+    return f"{SERVER.rpartition('/')[0]}/{name}"
