@@ -325,7 +325,8 @@ class _ReplicaCollector(Collector):
         return []
 
     def collect(self) -> Iterable[Metric]:
-        db, now = self._store.reader(), self._now()
+        db = self._store.reader()
+        now = replicas.time_of(db, self._now())
         serving = [one for one in replicas.present(db, now) if one.role != replicas.COMMAND]
         yield _gauge("idsync_replicas", "Processes that serve on the store", len(serving) if db.shared else 1)
         yield _gauge("idsync_leader", "1: this process polls, sweeps and does full passes", int(self._store.leads))

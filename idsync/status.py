@@ -86,6 +86,7 @@ def status_of(db: Db, sources: Sequence[str], polled: Mapping[str, str], now: fl
 
 def store_view(db: Db, now: float) -> dict[str, Any]:
     """Return who shares the store, who leads, and what of the audit trail is not linked yet; ages in seconds."""
+    now = replicas.time_of(db, now)
     tail, leader = replicas.tail(db), replicas.leader(db, now)
     return {
         "shared": db.shared,

@@ -47,6 +47,7 @@ MADE = "<!-- Written by tools/reference.py; change the code or config.example.to
 # -- the configuration ----------------------------------------------------------------------------------------------
 
 ENVIRONMENT_ONLY = {
+    "store.password": "The password itself, only as `IDSYNC_STORE__PASSWORD`; it goes before `password_file`.",
     "routero.admin_key": "The admin key itself, only as `IDSYNC_ROUTERO__ADMIN_KEY`; it goes before `admin_key_file`.",
     "alerts.slack_webhook": "The webhook itself, only as `IDSYNC_ALERTS__SLACK_WEBHOOK`, instead of its file.",
     "scim.sources.token": (

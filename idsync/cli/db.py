@@ -114,6 +114,7 @@ def copy(ctx: click.Context, source: str, target: str, as_json: bool) -> int:
     from idsync.config import store_problems
     from idsync.store.moving import move
     from idsync.store.opening import shown
+    from idsync.words import count
 
     config = settings(ctx)
     for what, url in (("FROM_URL", source), ("TO_URL", target)):
@@ -126,9 +127,9 @@ def copy(ctx: click.Context, source: str, target: str, as_json: bool) -> int:
     if as_json:
         show({"from": shown(source), "to": shown(target), **_copied(done)})
         return 0
-    say(f"{done.rows:,} rows of {len(done.tables)} tables are in {shown(target)}, read back and equal")
+    say(f"{count(done.rows, 'row')} of {count(len(done.tables), 'table')} in {shown(target)}, read back and equal")
     broken = f"the chain breaks at entry {done.broken}, as it did before" if done.broken else "chain whole"
-    say(f"audit trail: {done.audit_entries} entries, {broken}; head {done.audit_head}")
+    say(f"audit trail: {count(done.audit_entries, 'entry', 'entries')}, {broken}; head {done.audit_head}")
     say("the old store is kept, and frozen; to go back to it: idsync thaw --reason TEXT")
     say(f"now set store.url to the new one, and start the daemon: {shown(target)}")
     return 0

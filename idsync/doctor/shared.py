@@ -9,6 +9,7 @@ from idsync.doctor.check import Check
 from idsync.errors import StoreError
 from idsync.store.opening import needs_psycopg
 from idsync.store.replicas import COMMAND, UNLINKED_LATE
+from idsync.words import count
 
 if TYPE_CHECKING:
     from idsync.store.postgres_look import Look
@@ -99,7 +100,7 @@ def _trail(seen: Look) -> Iterator[Check]:
         return
     waiting, since = seen.tail.entries, seen.unlinked_for
     more = {"unlinked": waiting, "unlinked_seconds": round(since, 1)}
-    says = f"{waiting} audit entries are committed and not linked into the chain yet"
+    says = f"{count(waiting, 'audit entry is', 'audit entries are')} committed and not linked into the chain yet"
     if since <= UNLINKED_LATE:
         yield Check("audit", True, says if waiting else "every audit entry is linked into the chain", more)
         return

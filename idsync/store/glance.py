@@ -302,10 +302,11 @@ class Known:
 def exposed(db: Db, *, limit: int = PAGE, offset: int = 0) -> list[Known]:
     """Return each key once: what is to be rotated first, then what was used last."""
     rows = db.all(
-        "SELECT e.key_id, e.alias, e.name, COALESCE(e.team, e.team_id) AS team, MIN(e.why) AS why, MAX(e.wants) AS wants,"
+        "SELECT e.key_id, MAX(e.alias) AS alias, MAX(e.name) AS name, MAX(COALESCE(e.team, e.team_id)) AS team,"
+        " MIN(e.why) AS why, MAX(e.wants) AS wants,"
         " COUNT(DISTINCT e.person_id) AS people, MIN(COALESCE(p.label, e.person_id)) AS one, MIN(e.left_at) AS left_at,"
-        " e.last_used_at, e.spend FROM exposed_keys e LEFT JOIN persons p ON p.id = e.person_id GROUP BY e.key_id"
-        " ORDER BY MAX(e.wants) DESC, COALESCE(e.last_used_at, 0) DESC, e.key_id LIMIT :limit OFFSET :offset",
+        " MAX(e.last_used_at) AS last_used_at, MAX(e.spend) AS spend FROM exposed_keys e LEFT JOIN persons p ON p.id = e.person_id GROUP BY e.key_id"
+        " ORDER BY MAX(e.wants) DESC, COALESCE(MAX(e.last_used_at), 0) DESC, e.key_id LIMIT :limit OFFSET :offset",
         limit=limit,
         offset=offset,
     )

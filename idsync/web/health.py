@@ -116,7 +116,12 @@ def _replicas(db: Db, now: float) -> Component:
         ", ".join(f"{one['host']} ({one['role']}, {one['release']})" for one in serving) or "nobody gave a sign of life"
     )
     if view["audit_unlinked_seconds"] > UNLINKED_LATE:
-        return Component("replicas", "degraded", f"{told}; {view['audit_unlinked']} audit entries are not linked", 0.0)
+        return Component(
+            "replicas",
+            "degraded",
+            f"{told}; {count(view['audit_unlinked'], 'audit entry is', 'audit entries are')} not linked",
+            0.0,
+        )
     if led is None:
         return Component("replicas", "degraded", f"{told}; nobody leads", 0.0)
     return Component("replicas", "ok", f"{told}; {led} leads", 0.0)

@@ -146,13 +146,13 @@ def test_verify_and_status_name_what_is_not_linked_and_who_is_there(site: Site, 
             store.write(note)
             verified = on(site, url, "audit", "verify")
             assert verified.returncode == 0
-            assert "1 entries are committed and not linked yet" in verified.stdout
+            assert "1 entry is committed and not linked yet" in verified.stdout
             assert json.loads(on(site, url, "audit", "verify", "--json").stdout)["unlinked"] == 1
             view = json.loads(on(site, url, "status", "--json").stdout)["store"]
             assert (view["shared"], view["audit_unlinked"], view["audit_unlinked_seconds"] > 60) == (True, 1, True)
             assert sorted((one["role"], one["leads"]) for one in view["replicas"]) == [("all", True), ("web", False)]
             text = on(site, url, "status").stdout
-            assert "not linked yet: 1, the oldest for 90s" in text or "not linked yet: 1, the oldest for 9" in text
+            assert "not linked yet: 1, the oldest for" in text
             assert gauges(store)["idsync_audit_unlinked"] == 1
             assert gauges(store)["idsync_audit_unlinked_seconds"] > 60
             assert states(store, site)["replicas"] == "degraded"
@@ -220,7 +220,7 @@ def test_the_doctor_looks_at_the_database_at_its_clock_and_at_who_is_there(site:
             with nobody_links(url):
                 store.write(note)
                 severity, says = told(shared.shared(url, None))["audit"]
-                assert (severity, "1 audit entries" in says) == ("wrong", True)
+                assert (severity, "1 audit entry is" in says) == ("wrong", True)
     done = on(site, url, "doctor", "--json")
     names = [check["check"] for check in json.loads(done.stdout)["checks"]]
     assert {"store", "schema", "store clock", "replicas", "audit", "files"} <= set(names)

@@ -66,7 +66,8 @@ def test_the_page_lists_what_a_registry_shows(tmp_path: Path) -> None:
     store.open()
     try:
         shown = {
-            family.name for family in text_string_to_metric_families(Metrics(store.reader, lambda: 1.0).text().decode())
+            family.name
+            for family in text_string_to_metric_families(Metrics(store.reader, lambda: 1.0, "", store).text().decode())
         }
     finally:
         store.close()
