@@ -95,7 +95,7 @@ def test_what_only_shows_in_the_whole_is_told_in_one_go_too(folder: Folder) -> N
         host = "0.0.0.0"
         public_url = "idsync.example.com"
         [store]
-        url = "postgresql://db/idsync"
+        url = "mysql://db/idsync"
         [[scim.sources]]
         name = "cli"
         allow_from = ["10.0.0.0/8", "everywhere"]

@@ -104,7 +104,7 @@ def check(ctx: click.Context, as_json: bool) -> int:
 @click.pass_context
 def copy(ctx: click.Context, source: str, target: str, as_json: bool) -> int:
     """Move the installation from one store into another, like sqlite:////var/lib/idsync/idsync.db into
-    postgresql://idsync@db.example.com/idsync, or back. No daemon may run on either of them.
+    postgresql://idsync@db/idsync, or back. No daemon may run on either of them.
 
     TO_URL has no content yet. Every table is read back and compared, the audit trail goes on where it was. When the copy
     is cut off, run it again: it begins anew, and no daemon starts on what it left. At the end the old store is frozen, and

@@ -28,6 +28,7 @@ SECRETS = {
     "sources.graph.client_secret",
     "sinks.token",
     "sinks.secret_id",
+    "store.password",
 }
 ENTRY = re.compile(
     r"(?<=^scim\.sources\.)[^.]+\.|(?<=^sources\.okta\.)[^.]+\.|(?<=^sources\.graph\.)[^.]+\.|(?<=^notify\.)[^.]+\.|(?<=^sinks\.)[^.]+\."
