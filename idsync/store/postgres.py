@@ -180,6 +180,18 @@ class _WriterDb(PostgresDb):
             raise _Undone(error) from None
 
 
+class _ReadingDb(PostgresDb):
+    """One connection that reads. A setting that says so would stay behind a pooler, for whoever writes there next."""
+
+    def execute(self, sql: str, /, **params: Any) -> int:
+        raise StoreError("this connection reads only")
+
+    def _run(self, sql: str, params: dict[str, Any]) -> psycopg.Cursor[dict[str, Any]]:
+        if not sql.startswith(("SELECT", "WITH")):
+            raise StoreError("this connection reads only")
+        return super()._run(sql, params)
+
+
 class _Reader:
     """Reads on any free connection of the pool; what the network or the server refuses is a StoreError."""
 
@@ -565,11 +577,10 @@ def read_only(url: str, password: Callable[[], str] | None) -> Iterator[Db]:
         raise StoreError(msg) from error
     with contextlib.closing(connection):
         try:
-            connection.execute("SET default_transaction_read_only = on")
             if connection.execute("SELECT to_regclass('facts') AS there").fetchone() == {"there": None}:
                 msg = f"there is no store in {address} yet; start `idsync serve` once, or check store.url"
                 raise StoreError(msg)
-            yield PostgresDb(connection)
+            yield _ReadingDb(connection)
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             msg = f"the store {address} cannot be read ({words(error)})"
             raise StoreError(msg) from error

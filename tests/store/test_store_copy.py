@@ -19,7 +19,7 @@ from support.stores import SERVER, database, empty_database
 from idsync.audit import Checkpoint, first_break
 from idsync.errors import StoreBusy, StoreError, UsageError
 from idsync.store import facts, journal
-from idsync.store.copying import LOCAL, Copy, Step, names
+from idsync.store.copying import LOCAL, PAGE, Copy, Step, names
 from idsync.store.db import Db, Store
 from idsync.store.moving import move, source_of, target_of
 from idsync.store.opening import read_only, store_of
@@ -52,7 +52,7 @@ def write_entries(db: Db) -> None:
 
 
 def fill(file: Path) -> None:
-    """Put two rows into every table, and a trail whose beginning was pruned."""
+    """Put two rows into every table, pages of them into one, and a trail whose beginning was pruned."""
     store = SqliteStore(f"sqlite:///{file}")
     store.open()
     store.write(write_entries)
@@ -67,6 +67,8 @@ def fill(file: Path) -> None:
             for row in (0, 1):
                 values = [None if row and not (has[3] or has[5]) else VALUES[has[2]][row] for has in columns]
                 connection.execute(f"INSERT INTO {name} VALUES ({places})", values)  # noqa: S608 - our own tables
+        many = [(f"{number % 7}", f"{number}@example.com") for number in range(2 * PAGE + 7)]
+        connection.executemany("INSERT INTO user_emails VALUES (?, ?)", many)
         connection.commit()
 
 
@@ -249,6 +251,16 @@ def test_a_copy_that_is_not_equal_is_none(tmp_path: Path, source: str, way: tupl
     with read_only(source) as db:
         assert facts.get(db, facts.FROZEN) is None
     move(source, target, at=1.0, by="ada")
+
+
+@pytest.mark.skipif(not SERVER, reason=HERE["postgresql"] or "-")
+def test_who_only_reads_a_database_changes_nothing_of_it_nor_of_the_session(tmp_path: Path) -> None:
+    """Behind a pooler in transaction mode somebody else's transaction comes next on the same session."""
+    with read_only(database(tmp_path / "read")) as db:
+        for attempt in (db.execute, db.one, db.all):
+            with pytest.raises(StoreError, match="reads only"):
+                attempt("DELETE FROM facts")
+        assert db.one("SELECT current_setting('default_transaction_read_only') AS value") == {"value": "off"}
 
 
 @pytest.mark.parametrize("way", [WAYS[0], WAYS[1]])
