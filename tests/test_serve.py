@@ -16,7 +16,7 @@ from support.settings import TOKEN, store_url, write_settings
 from support.waiting import until
 
 from idsync.store import jobs, ledger
-from idsync.store.sqlite import read_only
+from idsync.store.opening import read_only
 
 # ruff: noqa: F811
 

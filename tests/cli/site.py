@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from support import processes
 from support.processes import usual_environment
+from support.stores import url_of
 
 from idsync import config as configuration
 from idsync.app import rules_of
@@ -21,13 +22,13 @@ from idsync.control import Control
 from idsync.intake import Intake
 from idsync.model import GroupFacts, Origin, User, UserFacts
 from idsync.store.db import Db
-from idsync.store.sqlite import SqliteStore
+from idsync.store.opening import store_of
 
 T = TypeVar("T")
 ADMIN_KEY = "sk-admin-1234"
 CONFIG = """
 [store]
-url = "sqlite:///{store}"
+url = "{url}"
 [routero]
 base_url = "{gateway}"
 admin_key_file = "{key}"
@@ -53,7 +54,7 @@ class Site:
     def __post_init__(self) -> None:
         key = self.folder / "admin-key"
         key.write_text(ADMIN_KEY)
-        self.config.write_text(CONFIG.format(store=self.store, gateway=self.gateway, key=key))
+        self.config.write_text(CONFIG.format(url=self.url, gateway=self.gateway, key=key))
 
     @property
     def config(self) -> Path:
@@ -65,7 +66,7 @@ class Site:
 
     @property
     def url(self) -> str:
-        return f"sqlite:///{self.store}"
+        return url_of(self.store)
 
     def run(self, *args: str, **environ: str) -> subprocess.CompletedProcess[str]:
         """Run `idsync -c config.toml ...`; `environ` comes on top of an environment without IDSYNC_*."""
@@ -94,7 +95,7 @@ class Site:
         loaded = configuration.load(str(self.config), {}).config
         intake = Intake(rules_of(loaded), SystemClock())
         control = Control(intake, loaded, SystemClock())
-        store = SqliteStore(self.url)
+        store = store_of(self.url)
         store.open()
         try:
             store.write(control.adopt_configuration)

@@ -13,7 +13,8 @@ import pytest
 from idsync.audit import GENESIS, first_break
 from idsync.model import Origin
 from idsync.store import directory, facts, journal
-from idsync.store.sqlite import backup, read_only
+from idsync.store.opening import read_only
+from idsync.store.sqlite import backup
 
 from .site import Site, create, run
 

@@ -20,7 +20,7 @@ from support.gateway import Gateway
 from support.settings import DATA, WEB, store_url
 
 from idsync.store import journal
-from idsync.store.sqlite import read_only
+from idsync.store.opening import read_only
 
 # ruff: noqa: F811
 

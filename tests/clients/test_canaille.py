@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 from structlog.testing import capture_logs
 from support.endpoint import GROUP, USER, Client, Got, serving
 
@@ -54,6 +55,7 @@ def test_a_whole_life(tmp_path: Path) -> None:
         assert client.members(group) == set()  # no request about the group comes
 
 
+@pytest.mark.needs_file("reads every byte of it")
 def test_a_password_hash_reaches_neither_disk_nor_log(tmp_path: Path) -> None:
     """Send it where it belongs, where it is refused, and under names nobody knows; read the files and the log."""
     with capture_logs() as written, serving(tmp_path, ScimSource("canaille")) as running:

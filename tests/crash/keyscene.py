@@ -32,8 +32,7 @@ from idsync.keys.keeper import Keeper
 from idsync.keys.making import Kept, Maker
 from idsync.sinks.base import Delivery, Sink
 from idsync.store import teamkeys
-from idsync.store.opening import store_of
-from idsync.store.sqlite import read_only
+from idsync.store.opening import read_only, store_of
 from idsync.store.teamkeys import TeamKey
 
 ALIAS = "ds-prod"

@@ -17,7 +17,7 @@ from support.waiting import until
 from crash.size import FULL
 from idsync.audit import first_break
 from idsync.store import jobs, journal, ledger
-from idsync.store.sqlite import read_only
+from idsync.store.opening import read_only
 
 HANG: dict[str, Any] = {"hang": True}
 UNANSWERED: dict[str, Any] = {"drop": "after"}

@@ -25,7 +25,8 @@ from crash.judge import Fate, Judge, World, repeated_deletions
 from crash.size import CRASH, FULL
 from idsync.audit import first_break
 from idsync.store import jobs, journal
-from idsync.store.sqlite import inspect, read_only
+from idsync.store.opening import read_only
+from idsync.store.sqlite import inspect
 
 PEOPLE, KILLS = CRASH.scaled(40, 1000), CRASH.scaled(6, 200)
 STARTING, START = 0.2, 1.0

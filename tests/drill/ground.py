@@ -23,7 +23,7 @@ from support.waiting import until
 
 from idsync.sandbox.server import Options, Sandbox
 from idsync.store import canary
-from idsync.store.sqlite import read_only
+from idsync.store.opening import read_only
 
 KEPT = ("pass:", "verb:", "gateway:", "drill:last", "source_success:okta")
 """Facts that a drill may leave: what it has measured, and what has nothing to do with it."""

@@ -29,7 +29,7 @@ from idsync.errors import UsageError
 from idsync.evidence.pack import Asked, gather
 from idsync.sandbox.server import Options, Sandbox
 from idsync.store import journal
-from idsync.store.sqlite import read_only
+from idsync.store.opening import read_only
 
 FORMULA = "=cmd|' /C calc'!A0@corp.example"
 TAG = "<script>alert(1)</script>@corp.example"

@@ -32,8 +32,7 @@ from idsync.store import facts, journal, ledger, people
 from idsync.store.db import Db
 from idsync.store.ledger import HoldItem
 from idsync.store.notices import Notice, put
-from idsync.store.opening import store_of
-from idsync.store.sqlite import read_only
+from idsync.store.opening import read_only, store_of
 
 from .standins import Hook, certificate, hook
 

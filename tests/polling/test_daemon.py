@@ -15,7 +15,7 @@ from support.settings import store_url, write_settings
 from support.waiting import until
 
 from idsync.store import facts
-from idsync.store.sqlite import read_only
+from idsync.store.opening import read_only
 from polling.test_idps import PEOPLE, OktaSite, Site, site
 
 __all__ = ["site"]

@@ -19,7 +19,7 @@ from support.settings import TOKEN, write_settings
 from support.waiting import until
 
 from idsync.store import jobs
-from idsync.store.sqlite import read_only
+from idsync.store.opening import read_only
 
 from .program import Program
 

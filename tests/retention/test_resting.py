@@ -19,7 +19,7 @@ from idsync.evidence.pack import Asked, gather
 from idsync.model import Person
 from idsync.retention.pruner import DONE, Kept
 from idsync.store import called, directory, facts, journal, ledger
-from idsync.store.sqlite import read_only
+from idsync.store.opening import read_only
 from idsync.verify import departures_of
 from idsync.verify import verify as look
 from idsync.views import departure_view

@@ -18,6 +18,8 @@ from idsync.store import journal
 from idsync.store.db import Db, Store
 from idsync.store.sqlite import GUARDS, SqliteDb
 
+pytestmark = pytest.mark.needs_file("alters the trail in it")
+
 ENTRIES = 30
 COPY = "SELECT {}, at, actor, action, subject, detail, prev, hash FROM audit"
 

@@ -14,6 +14,8 @@ import pytest
 from idsync.store import directory
 from idsync.store.sqlite import SqliteStore
 
+pytestmark = pytest.mark.needs_file("schemas of earlier releases in it")
+
 FOLDER = importlib.resources.files("idsync.store") / "migrations"
 SCRIPTS = {
     entry.name.removesuffix(".sql"): entry.read_text("utf-8")

@@ -25,6 +25,8 @@ from idsync.store.db import Db
 from idsync.store.queued import HEAD_START
 from idsync.store.sqlite import WAL_LIMIT, SqliteStore, backup, inspect, path_of, read_only
 
+pytestmark = pytest.mark.needs_file("the store of one file itself")
+
 SOON = 10.0
 """Seconds that nothing here comes near; a wait that long is a failure."""
 

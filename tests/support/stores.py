@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+from contextlib import AbstractContextManager
 from pathlib import Path
+
+import psycopg
+
+from idsync.store.address import Address
+from idsync.store.postgres import connect
+from idsync.store.postgres_schema import migrate
 
 SERVER = os.environ.get("IDSYNC_TEST_POSTGRES", "")
 """The address of a PostgreSQL that tests may make databases on: `tools/with_postgres.py` starts one."""
 SHARED = os.environ.get("IDSYNC_TEST_STORE", "") == "postgresql"
+
+
+_made: dict[str, Path] = {}
+"""The databases of this process by their names, and the files that they are in the place of."""
 
 
 def url_of(file: Path, *, shared: bool = SHARED) -> str:
@@ -17,38 +29,50 @@ def url_of(file: Path, *, shared: bool = SHARED) -> str:
 
 
 def database(file: Path) -> str:
-    """Return the address of the database in the place of a file; it is made when first asked for, with every table."""
-    import psycopg
+    """Return the address of the database in the place of a file; it is made when first asked for, with every table.
 
+    A copy of a template, file by file, costs 20 ms where the server's files are in memory, and 500 ms on a disk.
+    """
     name = f"test_{hashlib.sha256(str(file).encode()).hexdigest()[:24]}"
-    with psycopg.connect(SERVER, autocommit=True) as connection:
-        there = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,)).fetchone()
-        if there is None:
+    if name not in _made:
+        with _server() as connection, contextlib.suppress(psycopg.errors.DuplicateDatabase):
             connection.execute(f"CREATE DATABASE {name} TEMPLATE {_template(connection)} STRATEGY file_copy".encode())
+        _made[name] = file
+    return _address(name)
+
+
+def drop_databases(folder: Path) -> None:
+    """Drop what was made in the place of files in a folder, whoever still uses it."""
+    gone = [name for name, file in _made.items() if file.is_relative_to(folder)]
+    if gone:
+        with _server() as connection:
+            for name in gone:
+                connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)".encode())
+                del _made[name]
+
+
+def _address(name: str) -> str:
     return f"{SERVER.rpartition('/')[0]}/{name}"
 
 
-def _template(connection: object) -> str:
+def _server() -> AbstractContextManager[psycopg.Connection]:
+    return psycopg.connect(SERVER, autocommit=True)
+
+
+def _template(connection: psycopg.Connection) -> str:
     """Return the database that all others are copied from, made by whoever comes first."""
-    import psycopg
-
-    from idsync.store.address import Address
-    from idsync.store.postgres import connect
-    from idsync.store.postgres_schema import migrate
-
-    assert isinstance(connection, psycopg.Connection)
     name = "idsync_template"
+    if _made:
+        return name
     with connection.transaction():
         connection.execute("SELECT pg_advisory_xact_lock(1)")
-        if connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,)).fetchone() is not None:
-            return name
-        with psycopg.connect(SERVER, autocommit=True) as other:
-            other.execute("CREATE DATABASE idsync_making")
-        with connect(Address(f"{SERVER.rpartition('/')[0]}/idsync_making")) as made:
-            migrate(made)
-        made.close()
-        with psycopg.connect(SERVER, autocommit=True) as other:
-            other.execute(f"ALTER DATABASE idsync_making RENAME TO {name}")
+        if connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,)).fetchone() is None:
+            with _server() as other:
+                other.execute("CREATE DATABASE idsync_making")
+            with connect(Address(_address("idsync_making"))) as made:
+                migrate(made)
+            with _server() as other:
+                other.execute(f"ALTER DATABASE idsync_making RENAME TO {name}".encode())
     return name
 
 

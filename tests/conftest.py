@@ -1,0 +1,24 @@
+"""On which store the tests run: a file each, or with IDSYNC_TEST_STORE=postgresql a database each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from support.stores import SHARED, drop_databases
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out what is about the store of one file, where every store is a database."""
+    for item in items if SHARED else ():
+        if (mark := item.get_closest_marker("needs_file")) is not None:
+            item.add_marker(pytest.mark.skip(reason=f"needs a file: {mark.args[0]}"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
+    """Drop a test's databases when all else of it has been taken down."""
+    folder = item.funcargs.get("tmp_path") if isinstance(item, pytest.Function) else None
+    yield
+    if SHARED and folder is not None:
+        drop_databases(folder)
