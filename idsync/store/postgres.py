@@ -20,7 +20,7 @@ import psycopg
 import structlog
 from psycopg.rows import dict_row
 from psycopg.types.numeric import FloatLoader
-from psycopg_pool import ConnectionPool, PoolTimeout
+from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 
 from idsync.clock import Clock, new_id
 from idsync.errors import ConfigError, StoreError
@@ -233,6 +233,8 @@ class _Reader:
             raise StoreError("the database does not answer")
         try:
             yield
+        except PoolClosed as error:
+            raise StoreError("the store is closed") from error
         except (psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError, PoolTimeout) as error:
             self._asked_again_at = time.monotonic() + DOWN
             msg = f"the store cannot be read: {words(error)}"

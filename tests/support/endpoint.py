@@ -166,9 +166,10 @@ def build(
     body_seconds: float = 10.0,
     short_cuts: bool = True,
     extensions: Sequence[Extension] = (),
+    url: str | None = None,
 ) -> Served:
     """Open a store with a token for every source and build the endpoint over it; nothing listens yet."""
-    store = store_of(url_of(folder / "idsync.db"))
+    store = store_of(url or url_of(folder / "idsync.db"))
     store.open()
     for name in sources:
         add_token(store, name, f"secret-of-{name}")
@@ -201,10 +202,11 @@ def serving(
     body_seconds: float = 10.0,
     short_cuts: bool = True,
     extensions: Sequence[Extension] = (),
+    url: str | None = None,
 ) -> Iterator[Served]:
     """Serve the endpoint with uvicorn on a loopback port until the block ends."""
     named = {source.name: source for source in sources}
-    served = build(folder, named, body_seconds=body_seconds, short_cuts=short_cuts, extensions=extensions)
+    served = build(folder, named, body_seconds=body_seconds, short_cuts=short_cuts, extensions=extensions, url=url)
     listener = socket.create_server(("127.0.0.1", 0))
     served.port = listener.getsockname()[1]
     served.clients = {name: Client(served.port, f"secret-of-{name}") for name in named}
