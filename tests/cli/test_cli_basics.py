@@ -118,6 +118,7 @@ def test_config_show_masks_secrets_and_says_where_each_value_came_from(site: Sit
     assert "sk-from-environment" not in done.stdout + done.stderr + text.stdout + text.stderr
 
 
+@pytest.mark.needs_file("is not there yet")
 @pytest.mark.parametrize("args", [("status",), ("db", "check")])
 def test_a_reading_command_before_there_is_a_store_says_so(site: Site, args: tuple[str, ...]) -> None:
     done = site.run(*args)
@@ -149,6 +150,7 @@ def test_what_is_not_there_is_exit_1_with_a_sentence(site: Site, args: tuple[str
 HOLD = "import sys; from idsync.store.sqlite import SqliteStore as S; s = S(sys.argv[1]); s.open(); print(1, flush=True); input()"
 
 
+@pytest.mark.needs_file("has one holder")
 def test_a_store_that_another_process_holds_without_a_socket_is_exit_7(site: Site) -> None:
     line = [sys.executable, "-c", HOLD, site.url]
     with subprocess.Popen(line, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:

@@ -59,6 +59,9 @@ def test_the_man_page_tells_every_command(tmp_path: Path) -> None:
 # -- a store put back -------------------------------------------------------------------------------------------------
 
 
+in_a_file = pytest.mark.needs_file("copies it and puts it back")
+
+
 @pytest.fixture
 def saved(site: Site) -> Path:
     """A backup with one user; another came afterwards."""
@@ -80,6 +83,7 @@ def users(site: Site) -> int:
         )
 
 
+@in_a_file
 def test_a_restored_store_is_the_backup_frozen_and_noted_and_the_old_one_is_kept(site: Site, saved: Path) -> None:
     done = site.json("db", "restore", str(saved))
     assert (users(site), done["frozen"]) == (1, True)
@@ -93,6 +97,7 @@ def test_a_restored_store_is_the_backup_frozen_and_noted_and_the_old_one_is_kept
     assert site.store.stat().st_mode & 0o777 == 0o600
 
 
+@in_a_file
 def test_a_store_that_was_lost_is_put_back(site: Site, saved: Path) -> None:
     for path in site.folder.glob("idsync.db*"):
         if path.is_file():
@@ -101,6 +106,7 @@ def test_a_store_that_was_lost_is_put_back(site: Site, saved: Path) -> None:
     assert users(site) == 1
 
 
+@in_a_file
 @pytest.mark.parametrize(
     ("content", "said"),
     [
@@ -128,6 +134,7 @@ def test_what_is_no_backup_changes_nothing(site: Site, saved: Path, content: byt
     assert [path for path in site.folder.iterdir() if "restoring" in path.name or "before" in path.name] == []
 
 
+@in_a_file
 def test_nothing_is_put_under_a_running_process(site: Site, saved: Path) -> None:
     with (site.folder / "idsync.db.lock").open("r+") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -15,6 +15,8 @@ import pytest
 
 from .site import Site
 
+pytestmark = pytest.mark.needs_file("is somebody's")
+
 NOBODY = 65534
 AS_NOBODY = """
 import concurrent.futures.thread, difflib, importlib, os, pkgutil, uvloop

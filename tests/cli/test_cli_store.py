@@ -4,28 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-import sqlite3
 from typing import Any
 
 import pytest
+from support.editor import edit
 
 from idsync.sandbox.server import Sandbox
-from idsync.store.sqlite import GUARDS
 
 from .site import Site
 
 STATES = {"accepted", "fenced", "blocked", "deleted", "verified", "settled", "held", "parked", "cancelled"}
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
-
-
-def sql(site: Site, statement: str) -> None:
-    """Change the store as somebody does who knows how."""
-    connection = sqlite3.connect(site.store)
-    for guard in GUARDS:
-        connection.execute(f"DROP TRIGGER {guard}")
-    connection.execute(statement)
-    connection.commit()
-    connection.close()
 
 
 def test_status_shows_what_an_operator_looks_at_first(site: Site) -> None:
@@ -152,7 +141,7 @@ def test_the_trail_is_shown_newest_last_and_verified_with_its_head(site: Site) -
 )
 def test_a_trail_somebody_tampered_with_is_exit_1_and_names_the_entry(site: Site, statement: str, broken: int) -> None:
     site.two_leavers()
-    sql(site, statement)
+    edit(site.url, statement)
     done = site.run("audit", "verify")
     assert (done.returncode, done.stderr) == (1, "")
     assert done.stdout.startswith(f"the chain breaks at entry {broken}:")
@@ -160,7 +149,7 @@ def test_a_trail_somebody_tampered_with_is_exit_1_and_names_the_entry(site: Site
 
 def test_a_trail_whose_detail_is_no_json_any_more_is_told_without_a_traceback(site: Site) -> None:
     site.two_leavers()
-    sql(site, "UPDATE audit SET detail = 'gone' WHERE seq = 3")
+    edit(site.url, "UPDATE audit SET detail = 'gone' WHERE seq = 3")
     done = site.run("audit", "verify")
     assert (done.returncode, "Traceback" in done.stderr) == (1, False)
     assert "entry 3" in done.stdout + done.stderr
@@ -169,6 +158,7 @@ def test_a_trail_whose_detail_is_no_json_any_more_is_told_without_a_traceback(si
 # -- the store ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.needs_file("copies it")
 def test_a_backup_is_a_store_and_never_overwrites(site: Site) -> None:
     site.two_leavers()
     target = site.folder / "copy.db"
@@ -181,6 +171,7 @@ def test_a_backup_is_a_store_and_never_overwrites(site: Site) -> None:
     assert "a backup never overwrites" in again.stderr
 
 
+@pytest.mark.needs_file("damages it")
 def test_check_counts_rows_and_a_damaged_store_is_exit_1(site: Site) -> None:
     site.two_leavers()
     done = site.run("db", "check")

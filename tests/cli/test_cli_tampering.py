@@ -25,6 +25,8 @@ from idsync.store.sqlite import GUARDS
 
 from .site import Site
 
+pytestmark = pytest.mark.needs_file("alters it and puts it back a thousand times")
+
 COUNT = 1000
 ENTRIES = 30
 TEXTS = ("actor", "action", "subject", "prev", "hash")

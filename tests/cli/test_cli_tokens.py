@@ -6,6 +6,8 @@ import hashlib
 import json
 import re
 
+import pytest
+
 from .site import Site
 
 
@@ -14,6 +16,7 @@ def on_disk(site: Site) -> bytes:
     return b"".join(file.read_bytes() for file in site.folder.glob("idsync.db*") if file.is_file())
 
 
+@pytest.mark.needs_file("reads every byte of it")
 def test_new_prints_the_token_alone_on_stdout_and_keeps_only_its_digest(site: Site) -> None:
     done = site.run("token", "new", "okta")
     assert done.returncode == 0

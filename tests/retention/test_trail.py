@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from support.editor import REFUSED, edit
 from support.settings import write_settings
 from support.stores import url_of
 
@@ -21,7 +21,6 @@ from idsync.errors import IdsyncError
 from idsync.store import journal, ledger
 from idsync.store.db import Db
 from idsync.store.opening import store_of
-from idsync.store.sqlite import GUARDS
 
 DAY = 86400.0
 START = 1_767_225_600.0
@@ -65,12 +64,7 @@ class Place:
 
     def edit(self, *statements: str) -> None:
         """Change the file as somebody with an editor would, who drops the guards first."""
-        with sqlite3.connect(self.folder / "idsync.db") as connection:
-            for name in GUARDS:
-                connection.execute(f"DROP TRIGGER IF EXISTS {name}")
-            for statement in statements:
-                connection.execute(statement)
-        connection.close()
+        edit(url_of(self.folder / "idsync.db"), *statements)
 
 
 @pytest.fixture(scope="module")
@@ -213,9 +207,8 @@ def test_a_file_may_not_carry_the_mistake_either(place: Place) -> None:
 )
 def test_the_store_itself_refuses_more(place: Place, statement: str) -> None:
     place.prune()
-    with sqlite3.connect(place.folder / "idsync.db") as connection, pytest.raises(sqlite3.IntegrityError):
-        connection.execute(statement)
-    connection.close()
+    with pytest.raises(REFUSED):
+        edit(url_of(place.folder / "idsync.db"), statement, guarded=True)
     assert place.verify()["whole"]
 
 

@@ -23,6 +23,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from support.editor import edit
 from support.endpoint import PATCH_OP, USER, Client, serving
 from support.stores import SERVER, database, url_of
 from support.waiting import until
@@ -228,9 +229,8 @@ def test_whatever_would_rewrite_the_trail_is_refused(store: PostgresStore, url: 
     sealed = "INSERT INTO audit_checkpoints (seq, hash, entries, sha256, at) SELECT seq, hash, 1, '', 0.0 FROM audit"
     store.write(lambda db: db.execute(f"{sealed} WHERE seq = 1"))
     for statement in REWRITES:
-        with psycopg.connect(url, autocommit=True) as other:
-            with pytest.raises(psycopg.errors.RaiseException, match="the audit trail only grows"):
-                other.execute(statement.encode())
+        with pytest.raises(psycopg.errors.RaiseException, match="the audit trail only grows"):
+            edit(url, statement, guarded=True)
         with pytest.raises(psycopg.errors.RaiseException, match="the audit trail only grows"):
             store.write(lambda db, statement=statement: db.execute(statement))
     found = list(journal.events(store.reader()))
@@ -393,6 +393,21 @@ def test_whoever_goes_gives_the_lead_back(url: str) -> None:
         other.close()
         until(lambda: waiting.leads, "the other one leads", seconds=LEAD_WITHIN)
         assert not other.leads
+
+
+def test_a_database_without_a_store_says_how_one_is_made(url: str) -> None:
+    name = f"{url.rpartition('/')[2]}_empty"
+    with psycopg.connect(SERVER, autocommit=True) as other:
+        other.execute(f"CREATE DATABASE {name}".encode())
+    with (
+        pytest.raises(StoreError, match=r"there is no store in .* yet; start `idsync serve` once"),
+        read_only(f"{url}_empty"),
+    ):
+        pass
+    with opened(f"{url}_empty") as store:
+        store.write(put("a"))
+    with read_only(f"{url}_empty") as db:
+        assert names(db) == {"a"}
 
 
 # -- a server that dies, and one that is not fit ---------------------------------------------------------------------------
