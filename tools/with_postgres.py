@@ -2,8 +2,8 @@
 
 The server lives in a temporary folder, listens on loopback only, syncs every commit as a real one does, and ends with
 the command. Its address is in IDSYNC_TEST_POSTGRES. With --memory the folder is in memory where there is room for it:
-hundreds of databases are made and dropped 30 times as fast, and what a commit costs is no measure. Where PostgreSQL is not installed, and this is root on Debian, it is
-installed from Debian's packages.
+databases are made and dropped 30 times as fast there, and what a commit takes is no measure. Where PostgreSQL is not
+installed, and this is root on Debian, it is installed from Debian's packages.
 """
 
 from __future__ import annotations

@@ -6,7 +6,6 @@ These need a real server: `python tools/with_postgres.py --memory pytest tests/s
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import itertools
 import json
 import signal
@@ -25,6 +24,7 @@ import psycopg
 import pytest
 from support.editor import edit
 from support.endpoint import PATCH_OP, USER, Client, serving
+from support.postgres import postgres
 from support.stores import SERVER, database, url_of
 from support.waiting import until
 
@@ -416,14 +416,7 @@ def test_a_database_without_a_store_says_how_one_is_made(url: str) -> None:
 @pytest.fixture(scope="module")
 def server() -> Iterator[Any]:
     """A server that tests may kill."""
-    found = importlib.util.spec_from_file_location(
-        "with_postgres", Path(__file__).parents[2] / "tools/with_postgres.py"
-    )
-    assert found is not None
-    assert found.loader is not None
-    tool = importlib.util.module_from_spec(found)
-    found.loader.exec_module(tool)
-    with tool.running(in_memory=True) as running:
+    with postgres(in_memory=True) as running:
         yield running
 
 

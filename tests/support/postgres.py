@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,19 +22,10 @@ def _tool() -> ModuleType:
 
 
 @contextmanager
-def postgres() -> Iterator[Any]:
+def postgres(*, in_memory: bool = False) -> Iterator[Any]:
     """Run a server of its own; `kill` and `start` may follow each other, `url` is its address.
 
     It runs as another user where this is root, whom pytest's own folders keep out.
     """
-    with tempfile.TemporaryDirectory(prefix="idsync-postgres-", ignore_cleanup_errors=True) as folder:
-        Path(folder).chmod(0o755)
-        made = Path(folder) / "server"
-        made.mkdir()
-        server = _tool().Server(made)
-        server.make()
-        server.start()
-        try:
-            yield server
-        finally:
-            server.stop()
+    with _tool().running(in_memory=in_memory) as server:
+        yield server

@@ -36,7 +36,9 @@ from idsync.sandbox.clock import Clock as SandboxClock
 from idsync.sandbox.journal import Entry, Journal
 from idsync.sandbox.server import App, Options
 from idsync.store import jobs
-from idsync.store.db import Db
+from idsync.store.address import is_shared
+from idsync.store.db import Db, Store
+from idsync.store.postgres import PostgresDb, PostgresStore, connect
 from idsync.store.queued import Queue
 from idsync.store.sqlite import SqliteDb, SqliteStore
 from support.directory import Directory
@@ -112,7 +114,7 @@ class VirtualClock:
         self._wall += step
 
 
-class _PromptStore(SqliteStore):
+class _PromptFile(SqliteStore):
     """Commits while virtual time stands still: at once, in the thread that asks. Its own one only closes the file."""
 
     def __init__(self, url: str) -> None:
@@ -124,11 +126,40 @@ class _PromptStore(SqliteStore):
         super()._work(connection)
 
     def submit(self, run: Callable[[Db], T], *, urgent: bool = False) -> Future[T]:
-        future: Future[T] = Future()
-        alone = Queue()
-        alone.put(run, future, urgent=urgent)
-        self._commit_batch(self._given.result(), alone)
+        waiting, future = _alone(run, urgent)
+        self._commit_batch(self._given.result(), waiting)
         return future
+
+
+class _PromptDatabase(PostgresStore):
+    """The same for a shared database; its own thread only links what was left."""
+
+    shared = False
+    """Nobody else is in this world: so nothing asks every half a virtual second what others have done."""
+    _own: PostgresDb | None = None
+
+    def submit(self, run: Callable[[Db], T], *, urgent: bool = False) -> Future[T]:
+        waiting, future = _alone(run, urgent)
+        self._own = self._own or PostgresDb(connect(self.address))
+        self._commit_batch(self._own, waiting)
+        return future
+
+    def close(self) -> None:
+        if self._own is not None:
+            self._own.connection.close()
+        super().close()
+
+
+def _prompt(made: config.Config) -> Store:
+    url = made.store.url
+    return _PromptDatabase(url) if is_shared(url) else _PromptFile(url)
+
+
+def _alone(run: Callable[[Db], T], urgent: bool) -> tuple[Queue, Future[T]]:
+    """Return a queue in which one piece of work is, and its future."""
+    waiting, future = Queue(), Future[T]()
+    waiting.put(run, future, urgent=urgent)
+    return waiting, future
 
 
 class _SeenGateway(client.Gateway):
@@ -287,7 +318,7 @@ class Simulation:
         await self.sandbox.start()
         self._stack.push_async_callback(self.sandbox.stop)
         made = config.load(str(self.settings), {}).config
-        kinds: dict[str, Any] = {"clock": self.clock, "store": _PromptStore, "gateway": _SeenGateway}
+        kinds: dict[str, Any] = {"clock": self.clock, "store": _prompt, "gateway": _SeenGateway}
         self.core = await self._stack.enter_async_context(opened(made, **kinds))
         await self.core.reconciler.apply()
         self._worker = self.loop.create_task(self.core.engine.run())
