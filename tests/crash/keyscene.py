@@ -6,7 +6,6 @@ The judge asks the gateway which keys it has and whether they authenticate, and 
 from __future__ import annotations
 
 import asyncio
-import shutil
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator, Sequence
@@ -20,6 +19,7 @@ from support.directory import Directory, mail
 from support.gateway import WORKS, Gateway, Key
 from support.home import Home
 from support.settings import DATA, store_url, write_settings
+from support.stores import put_back, set_aside
 
 from crash.points import Crash, Fuse, FusedGateway, FusedStore
 from crash.scene import _buried
@@ -169,13 +169,12 @@ class KeyScene:
         )
         self._config = config.load(str(self._settings), {}).config
         self._store = folder / "idsync.db"
-        self._beginning = self._store.rename(folder / "beginning.db")
+        self._beginning = folder / "beginning.db"
+        set_aside(self._store, self._beginning)
 
     def _at_work(self) -> Key | None:
         """Set gateway, store and file up anew; return the key that is in the file."""
-        for earlier in self._store.parent.glob("idsync.db*"):
-            earlier.unlink() if earlier.is_file() else None
-        shutil.copy(self._beginning, self._store)
+        put_back(self._beginning, self._store)
         self._file.unlink(missing_ok=True)
         self.gateway.hook("reset")
         self.gateway.hook("seed", {"users": [{"user_id": self._leo, "user_email": mail("leo")}]})

@@ -10,6 +10,7 @@ from typing import TypeVar
 from crash.points import Crash, Fuse, FusedStore, Program
 from idsync.app import Core
 from idsync.clock import Clock
+from idsync.config import Config
 from idsync.engine.desk import Outcome
 from idsync.engine.workers import Engine
 from idsync.model import Lane
@@ -96,8 +97,8 @@ class TwoTransactions(Program):
 class _Trusting(FusedStore):
     """Knows who had a lease when the store was opened."""
 
-    def __init__(self, fuse: Fuse, url: str) -> None:
-        super().__init__(fuse, url)
+    def __init__(self, fuse: Fuse, config: Config) -> None:
+        super().__init__(fuse, config)
         self.leased: list[Row] = []
 
     def open(self) -> None:

@@ -10,12 +10,14 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
 from typing import Any, TypeVar
 
+from support.stores import UsualStore
+
 from idsync.app import Core
+from idsync.config import Config
 from idsync.gateway import client
 from idsync.gateway.answers import Answer
 from idsync.gateway.caller import Request
 from idsync.store.db import Db
-from idsync.store.sqlite import SqliteStore
 
 T = TypeVar("T")
 
@@ -44,11 +46,11 @@ class Fuse:
             raise Crash
 
 
-class FusedStore(SqliteStore):
+class FusedStore(UsualStore):
     """Commits one thing at a time, so that the points come in the same order in every run."""
 
-    def __init__(self, fuse: Fuse, url: str) -> None:
-        super().__init__(url)
+    def __init__(self, fuse: Fuse, config: Config) -> None:
+        super().__init__(config.store.url)
         self.fuse = fuse
 
     def submit(self, run: Callable[[Db], T], *, urgent: bool = False) -> Future[T]:

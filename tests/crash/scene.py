@@ -7,7 +7,6 @@ it has its answer. Time moves only when nothing is left to do before it does.
 from __future__ import annotations
 
 import asyncio
-import shutil
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ from support.directory import Directory, mail
 from support.gateway import Gateway, Holder
 from support.home import Home
 from support.settings import DATA, WEB, write_settings
+from support.stores import put_back, set_aside
 
 from crash.judge import Fate, Judge, World
 from crash.points import Crash, Fuse, FusedGateway, Program
@@ -75,7 +75,8 @@ class Scene:
             home.directory.hire("max", "Data")
             home.directory.hire("ann", "Data")
             home.wait_until_quiet()
-        self._beginning = self._store.rename(self.folder / "beginning.db")
+        self._beginning = self.folder / "beginning.db"
+        set_aside(self._store, self._beginning)
 
     def _at_work(self) -> Cast:
         """Set the gateway up anew."""
@@ -99,9 +100,7 @@ class Scene:
 
     def play(self, *deaths: int) -> Course:
         """Let the first lives die, each at the given point of its own; the one after them lives on."""
-        for earlier in self.folder.glob("idsync.db*"):
-            earlier.unlink()
-        shutil.copy(self._beginning, self._store)
+        put_back(self._beginning, self._store)
         fates = self.shape.fates(self._at_work())
         before = World(self.gateway.state())
         lives = self._live_on(deaths)

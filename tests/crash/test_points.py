@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from support.gateway import Gateway
 
-from crash.mutants import MUTANTS
+from crash.mutants import MUTANTS, NoLeaseRecovery
 from crash.points import Program, worlds
 from crash.scene import Course, Scene
 from crash.shapes import SHAPES, Shape
@@ -77,7 +77,12 @@ def test_a_leaver_survives_two_deaths(tmp_path: Path, gateway: Gateway, shape: S
             assert not course.faults, course
 
 
-@pytest.mark.parametrize("mutant", MUTANTS)
+IN_A_FILE = pytest.mark.needs_file("leases of the dead end at its opening; those in a database, by their signs of life")
+
+
+@pytest.mark.parametrize(
+    "mutant", [pytest.param(each, marks=IN_A_FILE) if each is NoLeaseRecovery else each for each in MUTANTS]
+)
 def test_the_judge_convicts_a_mutant(tmp_path: Path, gateway: Gateway, mutant: type[Program]) -> None:
     """Undisturbed it does its work; a death is what it does not survive."""
     scene = Scene(tmp_path, gateway, PUSHED, program=mutant())

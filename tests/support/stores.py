@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import shutil
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psycopg
 
@@ -18,6 +20,13 @@ SERVER = os.environ.get("IDSYNC_TEST_POSTGRES", "")
 """The address of a PostgreSQL that tests may make databases on: `tools/with_postgres.py` starts one."""
 SHARED = os.environ.get("IDSYNC_TEST_STORE", "") == "postgresql"
 
+
+if TYPE_CHECKING or not SHARED:
+    from idsync.store.sqlite import SqliteStore as UsualStore
+else:
+    from idsync.store.postgres import PostgresStore as UsualStore
+
+__all__ = ["SERVER", "SHARED", "UsualStore", "database", "drop_databases", "put_back", "set_aside", "url_of"]
 
 _made: dict[str, Path] = {}
 """The databases of this process by their names, and the files that they are in the place of."""
@@ -33,12 +42,37 @@ def database(file: Path) -> str:
 
     A copy of a template, file by file, costs 20 ms where the server's files are in memory, and 500 ms on a disk.
     """
-    name = f"test_{hashlib.sha256(str(file).encode()).hexdigest()[:24]}"
+    name = _name(file)
     if name not in _made:
         with _server() as connection, contextlib.suppress(psycopg.errors.DuplicateDatabase):
             connection.execute(f"CREATE DATABASE {name} TEMPLATE {_template(connection)} STRATEGY file_copy".encode())
         _made[name] = file
     return _address(name)
+
+
+def set_aside(file: Path, kept: Path) -> None:
+    """Keep a store that nobody uses under another name; where it was there is none any more."""
+    if not SHARED:
+        file.rename(kept)
+        return
+    with _server() as connection:
+        connection.execute(f"ALTER DATABASE {_name(file)} RENAME TO {_name(kept)}".encode())
+    del _made[_name(file)]
+    _made[_name(kept)] = kept
+
+
+def put_back(kept: Path, file: Path) -> None:
+    """Put a copy of what was kept in the place of a store, if there is one."""
+    if not SHARED:
+        for earlier in file.parent.glob(f"{file.name}*"):
+            if earlier.is_file():
+                earlier.unlink()
+        shutil.copy(kept, file)
+        return
+    with _server() as connection:
+        connection.execute(f"DROP DATABASE IF EXISTS {_name(file)} WITH (FORCE)".encode())
+        connection.execute(f"CREATE DATABASE {_name(file)} TEMPLATE {_name(kept)} STRATEGY file_copy".encode())
+    _made[_name(file)] = file
 
 
 def drop_databases(folder: Path) -> None:
@@ -49,6 +83,10 @@ def drop_databases(folder: Path) -> None:
             for name in gone:
                 connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)".encode())
                 del _made[name]
+
+
+def _name(file: Path) -> str:
+    return f"test_{hashlib.sha256(str(file).encode()).hexdigest()[:24]}"
 
 
 def _address(name: str) -> str:
