@@ -15,15 +15,17 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from support.company import Company, founded
 from support.daemon import Daemon, idsync
 from support.directory import mail
+from support.editor import refuse_entries
 from support.fixtures import Opener, _sandboxes, dialect, gateway, opened  # noqa: F401
 from support.gateway import Gateway
 from support.home import Home
 from support.polled import Polled
-from support.settings import DATA, SOURCE, WEB, write_settings
+from support.settings import DATA, SOURCE, WEB, store_url, write_settings
 from support.waiting import until
 
 from idsync import config
@@ -170,8 +172,8 @@ def test_if_the_store_refuses_the_old_rules_go_on(opened: Opener) -> None:
     home = opened(working=False)
     before, core = home.core.intake.rules, home.core
     wanted = core.config.model_copy(update={"teams": ()})
-    home.write(lambda db: db.execute("CREATE TRIGGER full BEFORE INSERT ON audit BEGIN SELECT RAISE(FAIL, 'no'); END"))
-    with pytest.raises(sqlite3.IntegrityError):
+    refuse_entries(store_url(opened.settings))
+    with pytest.raises((sqlite3.IntegrityError, psycopg.errors.CheckViolation)):
         home.run(reload(core, wanted))
     assert core.intake.rules is before
     assert core.config is not wanted

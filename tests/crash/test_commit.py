@@ -11,6 +11,8 @@ from idsync.store import facts
 from idsync.store.db import Db
 from idsync.store.sqlite import SqliteStore
 
+pytestmark = pytest.mark.needs_file("what its commit does")
+
 
 @pytest.fixture
 def store(tmp_path: Path) -> SqliteStore:

@@ -5,24 +5,24 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import sqlite3
 import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 from support.daemon import Daemon, Done, idsync
+from support.editor import tables
 from support.gateway import Gateway
 from support.settings import store_url, write_settings
 from support.waiting import until
 
 from idsync.sandbox.server import Options, Sandbox
-from idsync.store import canary
+from idsync.store import canary, journal
 from idsync.store.opening import read_only
 
 KEPT = ("pass:", "verb:", "gateway:", "drill:last", "source_success:okta")
@@ -83,14 +83,10 @@ class Ground:
         return {f"gateway's {kind}": sorted(map(_text, objects[kind])) for kind in kinds} | self._rows()
 
     def _rows(self) -> Row:
-        with closing(sqlite3.connect(self.folder / "idsync.db")) as db:
-            named = db.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name").fetchall()
-            tables = [name for (name,) in named if name != "audit" and not name.startswith(("_", "sqlite_"))]
-            rows = {table: sorted(map(repr, db.execute(f"SELECT * FROM {table}"))) for table in tables}  # noqa: S608
-            facts = [name for (name,) in db.execute("SELECT name FROM facts ORDER BY name")]
-            rows["tokens"] = [
-                row[0] for row in db.execute("SELECT id FROM tokens WHERE revoked_at IS NULL ORDER BY id")
-            ]
+        with read_only(store_url(self.settings)) as db:
+            rows = tables(db)
+            facts = [row["name"] for row in db.all("SELECT name FROM facts ORDER BY name")]
+            rows["tokens"] = [row["id"] for row in db.all("SELECT id FROM tokens WHERE revoked_at IS NULL ORDER BY id")]
         return rows | {"facts": [name for name in facts if not name.startswith(KEPT)]}
 
     def is_clear(self) -> bool:
@@ -100,8 +96,9 @@ class Ground:
 
     def audit(self) -> list[str]:
         """Return what is in the trail, as `actor action`."""
-        with closing(sqlite3.connect(self.folder / "idsync.db")) as db:
-            return [f"{actor} {action}" for actor, action in db.execute("SELECT actor, action FROM audit ORDER BY seq")]
+        with read_only(store_url(self.settings)) as db:
+            until(lambda: journal.unlinked(db) == 0, "everything is linked")
+            return [f"{entry.actor} {entry.action}" for entry in journal.events(db)]
 
     def metrics(self) -> dict[str, float]:
         """Return the series without labels, and the sums of those with."""

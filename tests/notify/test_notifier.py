@@ -7,16 +7,15 @@ import base64
 import hashlib
 import hmac
 import json
-import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 from support.daemon import Daemon, idsync
+from support.editor import edit
 from support.settings import ADMIN_KEY, store_url, write_settings
 from support.waiting import until
 
@@ -205,10 +204,7 @@ def test_the_daemon_tells_and_a_test_message_is_marked_as_one(place: Place) -> N
     place.hold()
     place.store.write(lambda db: journal.append(db, at=1.0, actor="a", action="b", subject="ada", detail={}))
     place.close()
-    with closing(sqlite3.connect(place.settings.parent / "idsync.db", isolation_level=None)) as connection:
-        for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
-            connection.execute(f"DROP TRIGGER {name}")
-        connection.execute("UPDATE audit SET subject = 'eve'")
+    edit(store_url(place.settings), "UPDATE audit SET subject = 'eve'")
     with Daemon(place.settings) as daemon, read_only(store_url(place.settings)) as db:
         until(lambda: place.webhook.bodies and place.slack.bodies, "both are told")
         until(lambda: facts.get(db, journal.BROKEN), "the broken trail is noted, and told at the next beat")

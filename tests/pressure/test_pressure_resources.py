@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
-import sqlite3
 import struct
 import threading
 import uuid
@@ -15,9 +14,10 @@ from typing import Any
 
 import pytest
 from support.daemon import Daemon
+from support.editor import locked
 from support.endpoint import PREFIX, USER, Client, Got, request, serving
 from support.gateway import Gateway
-from support.settings import TOKEN, write_settings
+from support.settings import TOKEN, store_url, write_settings
 from support.waiting import until
 
 from idsync.store.db import Store
@@ -350,8 +350,7 @@ def test_a_locked_store_is_503_loses_nothing_and_recovers_alone(tmp_path: Path, 
             except TimeoutError:
                 return None
 
-        with contextlib.closing(sqlite3.connect(tmp_path / "idsync.db", isolation_level=None)) as other:
-            other.execute("BEGIN IMMEDIATE")
+        with locked(store_url(daemon.settings)):
             reading = threading.Thread(target=lambda: seen.append(okta.get("/Users?count=200").json["totalResults"]))
             seen: list[int] = []
             reading.start()
@@ -359,7 +358,6 @@ def test_a_locked_store_is_503_loses_nothing_and_recovers_alone(tmp_path: Path, 
             reading.join()
             shown = [okta.get(f"/Users/{user['id']}").json["active"] for user in users]
             probes = (program.page("/livez")[0], program.page("/readyz")[0])
-            other.execute("ROLLBACK")
         unanswered = answers.count(None)
         assert unanswered == 0, f"{unanswered} of {len(answers)} pushes had no answer after 20 s"
         assert all(got is not None and got.is_scim_error(503) and got.headers["retry-after"] for got in answers)

@@ -150,8 +150,7 @@ def test_the_trail_says_what_was_taken(years: Years) -> None:
 def test_an_auditor_still_gets_everybody(years: Years) -> None:
     """With what is left of each, and nobody's name who was forgotten."""
     now = years.world.core.clock.now()
-    path = years.world.core.store.path
-    with read_only(f"sqlite:///{path}") as db:
+    with read_only(years.world.core.config.store.url) as db:
         pack = gather(db, Asked(0.0, now + DAY, 3600.0, ("a", "b"), None)).as_json()
     rows = {row["departure"]: row for row in pack["leavers"]}
     assert rows.keys() == {years.departure(login).id for login in years.ids}

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from support.stores import url_of
+from support.stores import UsualStore, url_of
 
 from idsync.audit import first_break
 from idsync.clock import SystemClock
@@ -23,7 +23,7 @@ from idsync.store import facts, journal, ledger, people, pruning
 from idsync.store.db import Db, Store
 from idsync.store.ledger import Departure
 from idsync.store.opening import store_of
-from idsync.store.sqlite import SqliteStore
+from idsync.store.postgres import PostgresStore
 
 T = TypeVar("T")
 DAY = 86400.0
@@ -38,7 +38,7 @@ class Uncounted:
         pass
 
 
-class Mortal(SqliteStore):
+class Mortal(UsualStore):
     """Its process is killed before the next write, after so many."""
 
     left = KILLED_AFTER
@@ -117,10 +117,11 @@ def left(db: Db) -> dict[str, bool]:
 def killed(store: Store, work: str) -> None:
     """Do it in a process that is killed in the middle, and take the store over from it."""
     store.close()
+    url = store.address.url if isinstance(store, PostgresStore) else f"sqlite:///{store.path}"
     here = Path(__file__)
     code = (
-        f"import asyncio, sys; sys.path[:0] = [{str(here.parent)!r}]; from test_small_steps import *\n"
-        f"store = Mortal('sqlite:///{store.path}'); store.open(); {work}"
+        f"import asyncio, sys; sys.path[:0] = {[str(here.parent), str(here.parents[1])]!r}; from test_small_steps import *\n"
+        f"store = Mortal({url!r}); store.open(); {work}"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60, check=False)
     assert done.returncode == 9, done.stderr.decode()

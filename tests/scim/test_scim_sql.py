@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -12,13 +11,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scim2_models import InvalidFilterException, InvalidPathException, ScimFilter
+from support.stores import scratch
 from test_scim_storage import storage_of
 
 from idsync.model import fold
 from idsync.scim import sql
 from idsync.scim.provider import Description
 from idsync.store import directory
-from idsync.store.sqlite import SqliteDb, migrate
+from idsync.store.db import Db
 
 described = Description().provider(strict=False)
 
@@ -34,16 +34,13 @@ TEXTS = ["", "a", "A1", "a1", "alice", "ALICE L", "boss", "%", "_", "\\", "o", "
 
 
 @pytest.fixture(scope="module")
-def db() -> Iterator[SqliteDb]:
-    connection = sqlite3.connect(":memory:", isolation_level=None)
-    migrate(connection)
-    found = SqliteDb(connection)
-    storage = storage_of(found, "okta")
-    kind = next(one for one in storage.provider.resource_types if one.name == "User")
-    for document in USERS:
-        storage.create(kind, USER.model_validate(document))
-    yield found
-    connection.close()
+def db(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Db]:
+    with scratch(tmp_path_factory.mktemp("sql")) as found:
+        storage = storage_of(found, "okta")
+        kind = next(one for one in storage.provider.resource_types if one.name == "User")
+        for document in USERS:
+            storage.create(kind, USER.model_validate(document))
+        yield found
 
 
 def quoted(text: str) -> str:
@@ -77,7 +74,7 @@ FILTERS = st.recursive(
 
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(FILTERS)
-def test_sql_finds_what_the_evaluator_finds(db: SqliteDb, text: str) -> None:
+def test_sql_finds_what_the_evaluator_finds(db: Db, text: str) -> None:
     bound = ScimFilter[USER](text)
     kind = next(one for one in described.resource_types if one.name == "User")
     storage = storage_of(db, "okta")
@@ -118,7 +115,7 @@ def test_client_text_is_a_parameter() -> None:
     assert set(where.params.values()) == {"x' or 1=1 --", '%"\');--"%'}
 
 
-def test_an_instant_is_compared_in_whole_milliseconds(db: SqliteDb) -> None:
+def test_an_instant_is_compared_in_whole_milliseconds(db: Db) -> None:
     row = directory.scim_page(db, "User", "okta", "1 = 1", {}, limit=1, offset=0)[0]
     kind = next(one for one in described.resource_types if one.name == "User")
     created = storage_of(db, "okta").get(kind, row["id"]).meta.created  # type: ignore[union-attr]

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -223,6 +224,10 @@ REWRITES = [
 ]
 
 
+def _executed(statement: str, db: Db) -> int:
+    return db.execute(statement)
+
+
 def test_whatever_would_rewrite_the_trail_is_refused(store: PostgresStore, url: str) -> None:
     for number in range(5):
         store.write(note(number))
@@ -232,7 +237,7 @@ def test_whatever_would_rewrite_the_trail_is_refused(store: PostgresStore, url: 
         with pytest.raises(psycopg.errors.RaiseException, match="the audit trail only grows"):
             edit(url, statement, guarded=True)
         with pytest.raises(psycopg.errors.RaiseException, match="the audit trail only grows"):
-            store.write(lambda db, statement=statement: db.execute(statement))
+            store.write(partial(_executed, statement))
     found = list(journal.events(store.reader()))
     assert (len(found), first_break(found)) == (5, None)
     assert store.write(lambda db: journal.take_exported(db, 10)) == 1  # below the checkpoint it may go
@@ -437,21 +442,24 @@ def test_a_server_that_died_is_used_again_and_has_lost_nothing_it_had_acknowledg
             thread.start()
         try:
             for _ in range(2):
-                before = len(acknowledged)
-                until(lambda before=before: len(acknowledged) > before + 50, "writes go on")
+                _until_more(acknowledged)
                 server.kill()
                 with pytest.raises(StoreError):
                     names(store.reader())
                 server.start()
                 until(lambda: _reads(store), "reads go on")
+            _until_more(acknowledged)
         finally:
-            before = len(acknowledged)
-            until(lambda: len(acknowledged) > before + 50, "writes go on")
             stopping.set()
             for thread in threads:
                 thread.join()
         assert acknowledged <= names(store.reader())
         until(lambda: store.leads, "it leads again")
+
+
+def _until_more(acknowledged: set[str]) -> None:
+    before = len(acknowledged)
+    until(lambda: len(acknowledged) > before + 50, "writes go on")
 
 
 def _reads(store: Store) -> bool:

@@ -3,15 +3,50 @@
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 
 import psycopg
 
 from idsync.store.address import is_shared
+from idsync.store.db import Db
 from idsync.store.sqlite import GUARDS, path_of
 
 REFUSED = (sqlite3.IntegrityError, psycopg.errors.RaiseException)
 """What the store itself says to whoever would rewrite the trail."""
+
+
+def tables(db: Db) -> dict[str, list[str]]:
+    """Return the rows of every table as texts, sorted; without the trail, and without who is there."""
+    named = "SELECT tablename AS name FROM pg_tables WHERE schemaname = 'public'"
+    named = named if db.shared else "SELECT name FROM sqlite_master WHERE type = 'table'"
+    names = [row["name"] for row in db.all(named)]
+    return {
+        name: sorted(repr(list(dict(row).values())) for row in db.all(f"SELECT * FROM {name}"))  # noqa: S608
+        for name in sorted(names)
+        if name not in {"audit", "audit_unlinked", "replicas", "leader"}
+        and not name.startswith(("_", "sqlite_", "idsync_"))
+    }
+
+
+@contextmanager
+def locked(url: str) -> Iterator[None]:
+    """Keep everybody else from writing."""
+    if is_shared(url):
+        with psycopg.connect(url) as shared:
+            shared.execute("LOCK TABLE users, persons, jobs, facts IN EXCLUSIVE MODE")
+            yield
+        return
+    with closing(sqlite3.connect(path_of(url), isolation_level=None)) as file:
+        file.execute("BEGIN IMMEDIATE")
+        yield
+        file.execute("ROLLBACK")
+
+
+def refuse_entries(url: str) -> None:
+    """Let the store refuse whatever is entered into the trail from now on."""
+    full = "CREATE TRIGGER full_disk BEFORE INSERT ON audit BEGIN SELECT RAISE(FAIL, 'no'); END"
+    edit(url, "ALTER TABLE audit_unlinked ADD CHECK (false) NOT VALID" if is_shared(url) else full, guarded=True)
 
 
 def edit(url: str, *statements: str, guarded: bool = False) -> None:

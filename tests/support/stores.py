@@ -6,15 +6,20 @@ import contextlib
 import hashlib
 import os
 import shutil
-from contextlib import AbstractContextManager
+import sqlite3
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psycopg
 
+from idsync.store import sqlite
 from idsync.store.address import Address
-from idsync.store.postgres import connect
+from idsync.store.db import Db
+from idsync.store.postgres import PostgresDb, connect
 from idsync.store.postgres_schema import migrate
+from idsync.store.scripts import scripts
 
 SERVER = os.environ.get("IDSYNC_TEST_POSTGRES", "")
 """The address of a PostgreSQL that tests may make databases on: `tools/with_postgres.py` starts one."""
@@ -26,7 +31,7 @@ if TYPE_CHECKING or not SHARED:
 else:
     from idsync.store.postgres import PostgresStore as UsualStore
 
-__all__ = ["SERVER", "SHARED", "UsualStore", "database", "drop_databases", "put_back", "set_aside", "url_of"]
+__all__ = ["SERVER", "SHARED", "UsualStore", "database", "drop_databases", "put_back", "scratch", "set_aside", "url_of"]
 
 _made: dict[str, Path] = {}
 """The databases of this process by their names, and the files that they are in the place of."""
@@ -48,6 +53,19 @@ def database(file: Path) -> str:
             connection.execute(f"CREATE DATABASE {name} TEMPLATE {_template(connection)} STRATEGY file_copy".encode())
         _made[name] = file
     return _address(name)
+
+
+@contextmanager
+def scratch(folder: Path) -> Iterator[Db]:
+    """Open an empty store inside a transaction that is undone in the end."""
+    if not SHARED:
+        with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+            sqlite.migrate(connection)
+            yield sqlite.SqliteDb(connection)
+        return
+    with contextlib.closing(connect(Address(database(folder / "scratch.db")))) as shared:
+        shared.execute("BEGIN")
+        yield PostgresDb(shared)
 
 
 def set_aside(file: Path, kept: Path) -> None:
@@ -99,7 +117,8 @@ def _server() -> AbstractContextManager[psycopg.Connection]:
 
 def _template(connection: psycopg.Connection) -> str:
     """Return the database that all others are copied from, made by whoever comes first."""
-    name = "idsync_template"
+    texts = "".join(script.text for script in scripts())
+    name = f"idsync_template_{hashlib.sha256(texts.encode()).hexdigest()[:8]}"
     if _made:
         return name
     with connection.transaction():

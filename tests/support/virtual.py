@@ -38,7 +38,7 @@ from idsync.sandbox.server import App, Options
 from idsync.store import jobs
 from idsync.store.address import is_shared
 from idsync.store.db import Db, Store
-from idsync.store.postgres import PostgresDb, PostgresStore, connect
+from idsync.store.postgres import PostgresStore
 from idsync.store.queued import Queue
 from idsync.store.sqlite import SqliteDb, SqliteStore
 from support.directory import Directory
@@ -136,11 +136,11 @@ class _PromptDatabase(PostgresStore):
 
     shared = False
     """Nobody else is in this world: so nothing asks every half a virtual second what others have done."""
-    _own: PostgresDb | None = None
+    _own: Any = None
 
     def submit(self, run: Callable[[Db], T], *, urgent: bool = False) -> Future[T]:
         waiting, future = _alone(run, urgent)
-        self._own = self._own or PostgresDb(connect(self.address))
+        self._own = self._connected(self._own)
         self._commit_batch(self._own, waiting)
         return future
 

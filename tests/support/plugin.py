@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+
 from support.stores import SHARED, drop_databases
 
 
@@ -20,5 +22,5 @@ def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
     """Drop a test's databases when all else of it has been taken down."""
     folder = item.funcargs.get("tmp_path") if isinstance(item, pytest.Function) else None
     yield
-    if SHARED and folder is not None:
+    if SHARED and isinstance(folder, Path):
         drop_databases(folder)
