@@ -7,7 +7,7 @@ READY  := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 unexport PYTHONDONTWRITEBYTECODE  # the tests start many an interpreter: each would compile everything anew
 
-.PHONY: demo run test browser fuzz crash litellm vault traces bench lint lock man deploy release clean
+.PHONY: demo run test contract postgres browser fuzz crash litellm vault traces bench lint lock man deploy release clean
 
 $(READY): requirements/dev.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "idsync needs Python 3.11, 3.12 or 3.13 (PYTHON=python3.12 make ...)")'
@@ -25,6 +25,14 @@ run: $(READY) ## daemon on the sandbox, in the foreground
 
 test: $(READY) lint ## every check and every test
 	@$(BIN)/pytest -q -n auto --dist worksteal
+
+ON_POSTGRES = IDSYNC_TEST_STORE=postgresql $(BIN)/python tools/with_postgres.py --memory $(BIN)/pytest -q -n auto --dist worksteal
+
+contract: $(READY) ## what every store promises, and the endpoint over it, on a PostgreSQL of its own; CI runs it after `make test`
+	@$(ON_POSTGRES) tests/store tests/intake tests/http tests/scim/test_scim_sql.py tests/scim/test_scim_storage.py
+
+postgres: $(READY) ## every test that has a store, on PostgreSQL
+	@$(ON_POSTGRES) --timeout 600 tests --ignore tests/sandbox --ignore tests/gateway --ignore tests/docs --ignore tests/litellm
 
 lint: $(READY)
 	@$(BIN)/ruff check --quiet .
