@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 from support.editor import REFUSED, edit
 from support.settings import write_settings
-from support.stores import url_of
+from support.stores import put_back, url_of
 
 from idsync.cli.main import cli
 from idsync.clock import SystemClock
@@ -41,7 +42,8 @@ class Place:
     def run(self, *words: str) -> tuple[int, str]:
         """Run a command in this process; return its exit code, and what it said."""
         line = ["-c", str(self.folder / "config.toml"), *words]
-        done = CliRunner().invoke(cli, line, standalone_mode=False)
+        ours: dict[str, str | None] = {name: None for name in os.environ if name.startswith("IDSYNC_")}
+        done = CliRunner(env=ours).invoke(cli, line, standalone_mode=False)
         if isinstance(done.exception, IdsyncError):
             return done.exception.exit_code, str(done.exception)
         assert done.exception is None, done.exception
@@ -83,15 +85,19 @@ def pattern(tmp_path_factory: pytest.TempPathFactory) -> Path:
             journal.append(db, at=at, actor="okta", action="a", subject=f"Ä{number}", detail={"n": number})
 
     place.write(fill)
-    assert place.run("audit", "export", "--to", "2026-01-05", "--output", str(place.file))[0] == 0
+    done = place.run("audit", "export", "--to", "2026-01-05", "--output", str(place.file))
+    assert done[0] == 0, done
     return place.folder
 
 
 @pytest.fixture
 def place(pattern: Path, tmp_path: Path) -> Place:
-    shutil.copytree(pattern, tmp_path / "here")
-    settings = tmp_path / "here" / "config.toml"
-    settings.write_text(settings.read_text().replace(str(pattern), str(tmp_path / "here")))
+    before, here = pattern / "idsync.db", tmp_path / "here" / "idsync.db"
+    shutil.copytree(pattern, here.parent)
+    put_back(before, here)
+    settings = here.parent / "config.toml"
+    text = settings.read_text().replace(url_of(before), url_of(here))
+    settings.write_text(text.replace(str(pattern), str(here.parent)))
     return Place(tmp_path / "here")
 
 

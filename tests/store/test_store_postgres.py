@@ -36,7 +36,7 @@ from idsync.model import Lane
 from idsync.store import facts, jobs, journal
 from idsync.store.db import Db, Store
 from idsync.store.opening import read_only, store_of
-from idsync.store.postgres import PostgresStore
+from idsync.store.postgres import LINK_LOCK, PostgresStore
 from idsync.web.auth import ScimSource
 
 from .batches import SOON, names, one_batch, put
@@ -205,8 +205,18 @@ def test_the_entries_of_two_become_one_whole_chain(url: str) -> None:
     assert first_break(found) is None
     assert [entry.seq for entry in found] == list(range(1, 201))
     assert {entry.subject for entry in found} == {str(number) for number in range(200)}
-    for which in (0, 1):  # those of one process in the order in which it wrote them, but for its threads
-        assert len([entry for entry in found if int(entry.subject) % 2 == which]) == 100
+
+
+def test_who_is_kept_from_linking_writes_on_and_links_at_the_latest_when_closed(url: str) -> None:
+    with opened(url) as store, psycopg.connect(url) as another:
+        another.execute("SELECT pg_advisory_xact_lock(%s)", (LINK_LOCK,))
+        for number in range(10):
+            store.write(note(number))
+        assert (journal.unlinked(store.reader()), list(journal.events(store.reader()))) == (10, [])
+    with read_only(url) as db:
+        found = list(journal.events(db))
+    assert [entry.subject for entry in found] == [str(number) for number in range(10)]
+    assert first_break(found) is None
 
 
 COPY = "SELECT {}, at, actor, action, subject, detail, prev, hash FROM audit WHERE seq = 3"
@@ -396,6 +406,8 @@ def test_whoever_goes_gives_the_lead_back(url: str) -> None:
     with opened(url) as other, opened(url) as waiting:
         assert (other.leads, waiting.leads) == (True, False)
         other.close()
+        for told in ("SELECT id FROM replicas WHERE id = :id", "SELECT place FROM leader WHERE replica_id = :id"):
+            assert waiting.reader().all(told, id=other.name) == []
         until(lambda: waiting.leads, "the other one leads", seconds=LEAD_WITHIN)
         assert not other.leads
 

@@ -18,7 +18,7 @@ from idsync.store import sqlite
 from idsync.store.address import Address
 from idsync.store.db import Db
 from idsync.store.postgres import PostgresDb, connect
-from idsync.store.postgres_schema import migrate
+from idsync.store.postgres_schema import GUARD, migrate
 from idsync.store.scripts import scripts
 
 SERVER = os.environ.get("IDSYNC_TEST_POSTGRES", "")
@@ -117,7 +117,7 @@ def _server() -> AbstractContextManager[psycopg.Connection]:
 
 def _template(connection: psycopg.Connection) -> str:
     """Return the database that all others are copied from, made by whoever comes first."""
-    texts = "".join(script.text for script in scripts())
+    texts = GUARD + "".join(script.text for script in scripts())
     name = f"idsync_template_{hashlib.sha256(texts.encode()).hexdigest()[:8]}"
     if _made:
         return name
