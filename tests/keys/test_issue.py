@@ -150,6 +150,7 @@ def test_nobody_rotates_what_is_not_there(ground: Ground) -> None:
             home.run(commands.rotate_key(alias=alias, by="ops"))
 
 
+@pytest.mark.needs_file("so a command goes through its daemon")
 def test_through_the_daemon_the_secret_reaches_who_asked_and_nobody_else(tmp_path: Path, gateway: Gateway) -> None:
     ground = Ground(tmp_path, gateway, None)  # type: ignore[arg-type]
     settings = write_settings(tmp_path, gateway.url, **ground.settings())

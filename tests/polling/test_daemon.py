@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import signal
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 from support.daemon import Daemon, idsync
+from support.editor import refuse_fact
 from support.gateway import Gateway
 from support.settings import store_url, write_settings
 from support.waiting import until
@@ -52,10 +51,7 @@ def test_the_daemon_polls_and_a_command_beside_it_goes_through_it(gateway: Gatew
 
 def _a_poll_that_ends_in_a_fault_stops_nothing_else(daemon: Daemon) -> None:
     passes = len([event for event in daemon.events() if event["event"] == "pass.done"])
-    store = store_url(daemon.settings).removeprefix("sqlite:///")
-    with closing(sqlite3.connect(store, isolation_level=None)) as db:
-        db.execute("CREATE TRIGGER no_poll BEFORE UPDATE ON facts WHEN new.name = 'polled:poll' "
-                   "BEGIN SELECT RAISE(FAIL, 'no'); END")  # fmt: skip
-        daemon.signal(signal.SIGUSR1)
-        daemon.wait_for_event("poll.crashed")
-        daemon.wait_for_event("pass.done", passes + 1)
+    refuse_fact(store_url(daemon.settings), "polled:poll")
+    daemon.signal(signal.SIGUSR1)
+    daemon.wait_for_event("poll.crashed")
+    daemon.wait_for_event("pass.done", passes + 1)

@@ -343,7 +343,7 @@ def both(gateway: Gateway, opened: Opener, okta: Polled) -> tuple[Home, Any]:
 
 def test_a_push_during_a_poll_is_newer_than_it(gateway: Gateway, opened: Opener, okta: Polled) -> None:
     home, leo = both(gateway, opened, okta)
-    okta.asked_at = time.time()
+    okta.asked_at = home.core.clock.now()
     home.directory.part("Data", "leo")
     home.poll("poll")
     home.wait_until_quiet()
@@ -359,7 +359,7 @@ def test_a_push_before_the_next_poll_is_not_taken_back(gateway: Gateway, opened:
     okta.part("Web", "leo")
     home.poll("poll")
     home.wait_until_quiet()
-    okta.asked_at = time.time()
+    okta.asked_at = home.core.clock.now()
     home.directory.join("Web", "leo")
     home.poll("poll")
     home.wait_until_quiet()

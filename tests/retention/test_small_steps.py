@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from support.stores import UsualStore, url_of
+from support.stores import SHARED, UsualStore, url_of
 
 from idsync.audit import first_break
 from idsync.clock import SystemClock
@@ -123,7 +123,8 @@ def killed(store: Store, work: str) -> None:
         f"import asyncio, sys; sys.path[:0] = {[str(here.parent), str(here.parents[1])]!r}; from test_small_steps import *\n"
         f"store = Mortal({url!r}); store.open(); {work}"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60, check=False)
+    environ = {**os.environ, "IDSYNC_TEST_STORE": "postgresql" if SHARED else ""}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60, check=False, env=environ)
     assert done.returncode == 9, done.stderr.decode()
     store.open()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -42,8 +41,7 @@ class Place:
     def run(self, *words: str) -> tuple[int, str]:
         """Run a command in this process; return its exit code, and what it said."""
         line = ["-c", str(self.folder / "config.toml"), *words]
-        ours: dict[str, str | None] = {name: None for name in os.environ if name.startswith("IDSYNC_")}
-        done = CliRunner(env=ours).invoke(cli, line, standalone_mode=False)
+        done = CliRunner().invoke(cli, line, standalone_mode=False)
         if isinstance(done.exception, IdsyncError):
             return done.exception.exit_code, str(done.exception)
         assert done.exception is None, done.exception

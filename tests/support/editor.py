@@ -49,6 +49,12 @@ def refuse_entries(url: str) -> None:
     edit(url, "ALTER TABLE audit_unlinked ADD CHECK (false) NOT VALID" if is_shared(url) else full, guarded=True)
 
 
+def refuse_fact(url: str, name: str) -> None:
+    """Let the store refuse one fact from now on, with an error that nobody expects."""
+    full = f"CREATE TRIGGER no_fact BEFORE UPDATE ON facts WHEN new.name = '{name}' BEGIN SELECT RAISE(FAIL, 'no'); END"
+    edit(url, f"ALTER TABLE facts ADD CHECK (name <> '{name}') NOT VALID" if is_shared(url) else full, guarded=True)
+
+
 def edit(url: str, *statements: str, guarded: bool = False) -> None:
     """Run statements; the trail's guards are taken away first, unless they are to be tried."""
     if is_shared(url):

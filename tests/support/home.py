@@ -83,7 +83,8 @@ class Home:
             more: dict[str, Any] = {} if self._polled is None else {"sources": lambda *_: self._polled}
             if self._hasty:
                 more = {"sources": partial(sources_of, sleep=_at_once)}
-            async with opened(config.load(str(self._settings), {}).config, clock=self._clock, **more) as core:
+            made = config.load(str(self._settings), {}).config
+            async with opened(made, clock=self._clock, role="all", **more) as core:
                 await self._serve(core)
         except BaseException as error:
             self._error = error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items if SHARED else ():
         if (mark := item.get_closest_marker("needs_file")) is not None:
             item.add_marker(pytest.mark.skip(reason=f"needs a file: {mark.args[0]}"))
+
+
+def pytest_collection_finish() -> None:
+    """Hide what has chosen the store from commands that tests run in this process: it is no key of theirs."""
+    for name in ("IDSYNC_TEST_STORE", "IDSYNC_TEST_POSTGRES"):
+        os.environ.pop(name, None)
 
 
 @pytest.hookimpl(wrapper=True)
