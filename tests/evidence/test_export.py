@@ -63,7 +63,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Export:
     store.write(fill)
     store.close()
     (folder / "idsync.toml").write_text(
-        f'[store]\nurl = "sqlite:///{folder / "idsync.db"}"\n[routero]\nbase_url = "http://127.0.0.1:9"\n'
+        f'[store]\nurl = "{url_of(folder / "idsync.db")}"\n[routero]\nbase_url = "http://127.0.0.1:9"\n'
     )
     made = Export(folder, [], "")
     done = made.idsync("-c", "idsync.toml", "audit", "export", "--output", "all.jsonl")

@@ -223,6 +223,7 @@ def test_a_token_is_told_of_until_another_one_outlives_it(fresh: Store) -> None:
     assert told(fresh) == []
 
 
+@pytest.mark.needs_file("asks SQLite for its plan")
 def test_entries_that_are_told_are_found_without_reading_the_trail(store: Store) -> None:
     sql = (
         "EXPLAIN QUERY PLAN SELECT * FROM audit WHERE action IN ('departure.reasserted', 'spend.after_departure')"
