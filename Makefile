@@ -29,7 +29,7 @@ test: $(READY) lint ## every check and every test
 ON_POSTGRES = IDSYNC_TEST_STORE=postgresql $(BIN)/python tools/with_postgres.py --memory $(BIN)/pytest -q -n auto --dist worksteal
 
 contract: $(READY) ## what every store promises, and the endpoint over it, on a PostgreSQL of its own; CI runs it after `make test`
-	@$(ON_POSTGRES) tests/store tests/intake tests/http tests/scim/test_scim_sql.py tests/scim/test_scim_storage.py
+	@$(ON_POSTGRES) tests/store tests/intake tests/http tests/scim/test_scim_sql.py tests/scim/test_scim_storage.py tests/page/test_page.py
 
 postgres: $(READY) ## every test that has a store, on PostgreSQL
 	@$(ON_POSTGRES) --timeout 600 tests --ignore tests/sandbox --ignore tests/gateway --ignore tests/docs --ignore tests/litellm
