@@ -62,6 +62,7 @@ traces: .venv-traces/.installed ## tests of OpenTelemetry, which `make test` ski
 pgbouncer: $(READY) ## idsync behind PgBouncer and through a rolling upgrade, on PostgreSQL; installs both where this is root on Debian
 	@command -v pgbouncer >/dev/null || test -x /usr/sbin/pgbouncer || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -q >/dev/null && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends pgbouncer >/dev/null; } || { echo "PgBouncer is not installed; on Debian: apt install pgbouncer"; exit 1; }
 	@$(BIN)/python tools/with_postgres.py $(BIN)/pytest -q tests/pooler tests/rolling
+	@IDSYNC_TEST_STORE=postgresql IDSYNC_TEST_LATER=1 $(BIN)/python tools/with_postgres.py $(BIN)/pytest -q tests/replicas tests/store/test_store_jobs.py tests/store/test_store_ledger.py tests/store/test_store_verdicts.py
 
 bench: $(READY) ## ratios and percentiles; never part of the tests
 	@$(BIN)/python -m bench

@@ -7,7 +7,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from support.adding import not_adding
+from support.adding import later, not_adding
 from support.company import founded
 from support.daemon import Daemon, Done, idsync
 from support.gateway import Gateway
@@ -30,15 +30,6 @@ def tables(url: str) -> list[str]:
         return sorted(row[0] for row in connection.execute(TABLES))
 
 
-def more(names: list[str]) -> str:
-    """Return a migration that gives every table there is another column, of each kind in turn, and adds a table."""
-    kinds = ["TEXT", "INTEGER NOT NULL DEFAULT 0", "TEXT NOT NULL DEFAULT ''", "DOUBLE PRECISION"]
-    added = [f"ALTER TABLE {name} ADD COLUMN later {kinds[n % len(kinds)]};" for n, name in enumerate(names)]
-    return "\n".join(
-        [*added, "CREATE TABLE later (id TEXT PRIMARY KEY);", "CREATE INDEX users_later ON users (later);"]
-    )
-
-
 @pytest.fixture
 def url(tmp_path: Path) -> str:
     return database(tmp_path / "idsync.db")
@@ -47,7 +38,7 @@ def url(tmp_path: Path) -> str:
 @pytest.fixture
 def next_release(tmp_path: Path, url: str) -> Release:
     """A release that adds to every table; when the older one is gone, it takes away a table and a column."""
-    added = more(tables(url))
+    added = later(tables(url))
     assert not_adding(added) == []
     taken = "DROP TABLE later; ALTER TABLE facts DROP COLUMN later;"
     return Release(tmp_path / "next", {"0090_later.sql": added, "0091_gone.post.sql": taken})

@@ -43,3 +43,13 @@ def _adds(text: str, tables: set[str], columns: set[tuple[str, str]]) -> bool:
         changed = re.findall(rf"(?:^|, ){_NAME} ?=", found[2])
         return found[1] in tables or (bool(changed) and all((found[1], name) in columns for name in changed))
     return False
+
+
+def later(tables: list[str]) -> str:
+    """Return a migration of a later release: every table gets another column, and there is another table."""
+    kinds = ["TEXT", "INTEGER NOT NULL DEFAULT 0", "TEXT NOT NULL DEFAULT ''", "DOUBLE PRECISION"]
+    wanted = [name for name in tables if name != "idsync_migrations"]
+    added = [f"ALTER TABLE {name} ADD COLUMN later {kinds[n % len(kinds)]};" for n, name in enumerate(wanted)]
+    return "\n".join(
+        [*added, "CREATE TABLE later (id TEXT PRIMARY KEY);", "CREATE INDEX users_later ON users (later);"]
+    )

@@ -6,8 +6,12 @@ import hashlib
 import os
 from pathlib import Path
 
+from support.adding import later
+
 SERVER = os.environ.get("IDSYNC_TEST_POSTGRES", "")
 """The address of a PostgreSQL that tests may make databases on: `tools/with_postgres.py` starts one."""
+LATER = bool(os.environ.get("IDSYNC_TEST_LATER", ""))
+"""Whether the databases have what a later release might add, as they do while one release replaces another."""
 SHARED = os.environ.get("IDSYNC_TEST_STORE", "") == "postgresql"
 
 
@@ -46,6 +50,10 @@ def _template(connection: object) -> str:
             other.execute("CREATE DATABASE idsync_making")
         with connect(Address(f"{SERVER.rpartition('/')[0]}/idsync_making")) as made:
             migrate(made)
+            if LATER:
+                tables = made.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
+                made.execute(later(sorted(row["tablename"] for row in tables)).encode())
+                made.execute("INSERT INTO idsync_migrations (name) VALUES ('9999_later')")
         made.close()
         with psycopg.connect(SERVER, autocommit=True) as other:
             other.execute(f"ALTER DATABASE idsync_making RENAME TO {name}")
