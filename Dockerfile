@@ -19,12 +19,12 @@ COPY pyproject.toml README.md LICENSE ./
 COPY idsync idsync
 RUN ["/opt/build/bin/pip", "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", "/wheels", "."]
 
-# -- what runs: the locked dependencies and that wheel.
+# -- what runs: the locked dependencies, with the extra for PostgreSQL, and that wheel.
 FROM python:3.13-slim-bookworm AS install
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
-COPY requirements/runtime.lock /tmp/runtime.lock
+COPY requirements/postgres.lock /tmp/postgres.lock
 RUN ["python", "-m", "venv", "/opt/idsync"]
-RUN ["/opt/idsync/bin/pip", "install", "--require-hashes", "--only-binary", ":all:", "-r", "/tmp/runtime.lock"]
+RUN ["/opt/idsync/bin/pip", "install", "--require-hashes", "--only-binary", ":all:", "-r", "/tmp/postgres.lock"]
 COPY --from=wheel /wheels /wheels
 RUN /opt/idsync/bin/pip install --no-deps --no-index /wheels/idsync-*.whl
 

@@ -7,7 +7,7 @@ READY  := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 unexport PYTHONDONTWRITEBYTECODE  # the tests start many an interpreter: each would compile everything anew
 
-.PHONY: demo run test contract postgres browser fuzz crash litellm vault traces bench lint lock man deploy release clean
+.PHONY: demo run test contract postgres browser fuzz crash litellm vault traces pgbouncer bench lint lock man deploy release clean
 
 $(READY): requirements/dev.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "idsync needs Python 3.11, 3.12 or 3.13 (PYTHON=python3.12 make ...)")'
@@ -66,6 +66,11 @@ vault: $(READY) ## tests of the Vault sink at a real server: IDSYNC_VAULT names 
 
 traces: .venv-traces/.installed ## tests of OpenTelemetry, which `make test` skips: it is an extra
 	@.venv-traces/bin/pytest -q tests/traces
+
+pgbouncer: $(READY) ## idsync behind PgBouncer and through a rolling upgrade, on PostgreSQL; installs both where this is root on Debian
+	@command -v pgbouncer >/dev/null || test -x /usr/sbin/pgbouncer || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -q >/dev/null && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends pgbouncer >/dev/null; } || { echo "PgBouncer is not installed; on Debian: apt install pgbouncer"; exit 1; }
+	@$(BIN)/python tools/with_postgres.py $(BIN)/pytest -q tests/pooler tests/rolling
+	@IDSYNC_TEST_STORE=postgresql IDSYNC_TEST_LATER=1 $(BIN)/python tools/with_postgres.py $(BIN)/pytest -q tests/replicas tests/store/test_store_jobs.py tests/store/test_store_ledger.py tests/store/test_store_verdicts.py
 
 bench: $(READY) ## ratios and percentiles; never part of the tests
 	@$(BIN)/python -m bench

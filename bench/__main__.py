@@ -1,8 +1,8 @@
 """`make bench`: leavers, joiners, waves, rotations, steady pushes, SCIM requests and polls, beside the budgets.
 
-    .venv/bin/python -m bench [leavers] [joiners] [wave] [rotation] [pushes] [scim] [polls] [replicas] [--json FILE]
+    .venv/bin/python -m bench [leavers] [joiners] [wave] [rotation] [pushes] [scim] [polls] [replicas] [million] [--json FILE]
 
-Without a part, all of them, in about twenty minutes; BENCH_QUICK=1 takes short samples of smaller sizes.
+Without a part, all of them but the last, in about twenty minutes; BENCH_QUICK=1 takes short samples of smaller sizes.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from bench.joiners import joiners
 from bench.leavers import one_at_a_time, wave, wave_beside_pushes
 from bench.load import Loader, loader
+from bench.million import million
 from bench.polls import polls
 from bench.pushes import steady
 from bench.replicas import replicas
@@ -23,22 +24,29 @@ from bench.scim import FULL, QUICK, scim
 from bench.stage import staged
 
 PARTS = ("leavers", "joiners", "wave", "rotation", "pushes", "scim", "polls", "replicas")
+ASKED_FOR = ("million",)
+"""Only when named: it takes ten minutes more."""
 GATEWAY = 0.005
 """Seconds the gateway takes to answer in the parts about leavers."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all of them without")
+    parser.add_argument(
+        "parts",
+        nargs="*",
+        metavar="PART",
+        help=f"of {', '.join(PARTS)}; all of them without. And {', '.join(ASKED_FOR)}",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure to a file as well")
     chosen = parser.parse_args()
-    if unknown := set(chosen.parts) - set(PARTS):
+    if unknown := set(chosen.parts) - {*PARTS, *ASKED_FOR}:
         parser.error(f"no such part: {', '.join(sorted(unknown))}")
     report = Report(quick=bool(os.environ.get("BENCH_QUICK")))
     report.begin()
     with loader() as load:
-        for part in PARTS:
-            if not chosen.parts or part in chosen.parts:
+        for part in (*PARTS, *ASKED_FOR):
+            if part in (chosen.parts or PARTS):
                 take(part, load, report)
     report.end()
     if chosen.json:
@@ -67,6 +75,9 @@ def take(part: str, load: Loader, report: Report) -> None:
             steady(bench, report, 10.0 if report.quick else 60.0)
     elif part == "polls":
         polls(report)
+    elif part == "million":
+        first, whole, few = (1_000, 5_000, 10) if report.quick else (20_000, 100_000, 100)
+        million(load, report, first=first, whole=whole, leavers=few, seconds=1.0 if report.quick else 8.0)
     elif part == "replicas":
         people, seconds = (500, 2.0) if report.quick else (2400, 8.0)
         replicas(load, report, people=people, crowd=crowd, seconds=seconds)

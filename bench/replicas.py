@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import os
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from bench.leavers import join
 from bench.load import Loader, Result, Stream
+from bench.postgres import database, postgres
 from bench.report import Report, quantile
 from bench.stage import Bench, Server, active, cpu_seconds, patch, person, staged
 
@@ -20,7 +19,6 @@ CLIENTS = 16
 GATEWAY = 0.005
 FIRST = 500_000
 """Numbers of people without access, from here on."""
-TOOL = Path(__file__).parents[1] / "tools" / "with_postgres.py"
 
 
 @dataclass
@@ -39,9 +37,9 @@ LAYOUTS = (("a file, 1 process", False, 1), *((f"PostgreSQL, {count} replica(s)"
 def replicas(load: Loader, report: Report, *, people: int, crowd: int, seconds: float) -> None:
     """Measure every layout in one run, and hold each against the file."""
     layouts = [Layout(*each) for each in LAYOUTS]
-    with _server() as server:
+    with postgres() as server:
         for number, layout in enumerate(layouts):
-            store = _database(server, f"bench_{number}") if layout.shared else ""
+            store = database(server, f"bench_{number}") if layout.shared else ""
             with staged(load, latency=GATEWAY, store=store, replicas=layout.replicas) as bench:
                 _measure(bench, layout, server if layout.shared else None, people, crowd, seconds)
     _print(report, layouts, people, crowd)
@@ -163,31 +161,3 @@ def _print(report: Report, layouts: Sequence[Layout], people: int, crowd: int) -
             cells.append(f"{value:,.1f}{ratio}" if value < 100 else f"{value:,.0f}{ratio}")
         print(f"  {what + ', ' + unit:38}" + "".join(f"{cell:>26}" for cell in cells))
     print()
-
-
-@contextlib.contextmanager
-def _server() -> Iterator[Any]:
-    found = importlib.util.spec_from_file_location("with_postgres", TOOL)
-    assert found is not None
-    assert found.loader is not None
-    tool = importlib.util.module_from_spec(found)
-    found.loader.exec_module(tool)
-    with tempfile.TemporaryDirectory(prefix="idsync-bench-postgres-", ignore_cleanup_errors=True) as folder:
-        Path(folder).chmod(0o755)
-        made = Path(folder) / "server"
-        made.mkdir()
-        server = tool.Server(made)
-        server.make()
-        server.start()
-        try:
-            yield server
-        finally:
-            server.stop()
-
-
-def _database(server: Any, name: str) -> str:
-    import psycopg
-
-    with psycopg.connect(server.url, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}".encode())
-    return f"{server.url.rpartition('/')[0]}/{name}"

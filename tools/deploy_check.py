@@ -44,6 +44,13 @@ EVERYTHING: dict[str, Any] = {
     "priorityClassName": "high",
 }
 OWN = {"existingConfigMap": "mine", "persistence": {"existingClaim": "mine"}, "networkPolicy": {"enabled": False}}
+SHARED: dict[str, Any] = {
+    "replicas": 3,
+    "store": {
+        "url": "postgresql://idsync@db.example.com:5432/idsync?sslmode=verify-full",
+        "password": {"secretName": "database", "key": "password"},
+    },
+}
 RENDERED = (
     ({}, {"ConfigMap", "Deployment", "NetworkPolicy", "PersistentVolumeClaim", "Service"}),
     (
@@ -51,10 +58,18 @@ RENDERED = (
         {"ConfigMap", "Deployment", "Ingress", "NetworkPolicy", "PersistentVolumeClaim", "Service", "ServiceMonitor"},
     ),
     (OWN, {"Deployment", "Service"}),
+    (SHARED, {"ConfigMap", "Deployment", "NetworkPolicy", "PodDisruptionBudget", "Service"}),
+    ({**SHARED, "replicas": 1, "role": "worker"}, {"ConfigMap", "Deployment", "NetworkPolicy", "Service"}),
 )
 """Values, and the kinds of what they make."""
 REFUSED: tuple[dict[str, Any], ...] = (
     {"replicaCount": 2},
+    {"replicas": 2},
+    {**SHARED, "replicas": 0},
+    {"role": "web"},
+    {"store": {"url": "sqlite:////var/lib/idsync/idsync.db"}},
+    {"store": {"url": "postgresql://idsync:secret@db.example.com/idsync"}},
+    {"store": {"url": "postgresql://db.example.com/idsync", "password": {"secretName": "a"}}},
     {"publicUrl": "http://idsync.example.com"},
     {"trustedProxies": []},
     {"secrets": {"adminKey": {"secretName": "", "key": "k"}}},

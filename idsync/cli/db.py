@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def db() -> None:
-    """Back up and check the store while the daemon runs; restore or move it while none does."""
+    """Back up, check and upgrade the store while the daemon runs; restore or move it while none does."""
 
 
 @db.command()
@@ -177,3 +177,40 @@ def _teller() -> Callable[[Step], None]:
             say(line, err=True)
 
     return tell
+
+
+@db.command()
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and change nothing.")
+@click.option("--post", is_flag=True, help="Also take away what no replica of an older release uses any more.")
+@JSON
+@click.pass_context
+def migrate(ctx: click.Context, dry_run: bool, post: bool, as_json: bool) -> int:
+    """Bring the store's schema up to this release; the first start would do it too.
+
+    On a shared database this only adds, while replicas of the release before go on; --post takes away what only they
+    used, and is refused with exit code 7 as long as one of them is there.
+    """
+    from idsync.app.parts import store_password
+    from idsync.errors import StoreError
+    from idsync.store.opening import migrated, stands
+
+    config = settings(ctx)
+    where = (config.store.url, store_password(config))
+    before = stands(*where)
+    if before.outgrown:
+        raise StoreError(before.outgrown)
+    wanted = [*before.missing, *(before.post if post else ())]
+    applied = [] if dry_run else migrated(*where, post=post)
+    after = before if dry_run else stands(*where)
+    if as_json:
+        show({"applied": applied, "missing": list(after.missing), "post": list(after.post), "newer": list(after.newer)})
+    else:
+        for name in wanted if dry_run else applied:
+            say(f"{'would apply' if dry_run else 'applied'} {name}")
+        if not (wanted if dry_run else applied):
+            say("the schema is this release's")
+        if after.post and not (dry_run and post):
+            say(
+                f"left for later: {', '.join(after.post)}; once every replica is of this release: idsync db migrate --post"
+            )
+    return 3 if dry_run and wanted else 0

@@ -10,6 +10,7 @@ from idsync.errors import StoreError
 from idsync.store import sqlite
 from idsync.store.address import Address, is_shared
 from idsync.store.db import Db, Inspection, Store
+from idsync.store.scripts import Left, left
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -71,6 +72,35 @@ def inspect(url: str, password: Callable[[], str] | None = None) -> Inspection:
     with needs_psycopg():
         from idsync.store import postgres_look
     return postgres_look.inspect(url, password)
+
+
+def stands(url: str, password: Callable[[], str] | None = None) -> Left:
+    """Return how the schema of a store stands to this release's; a file that is not there lacks everything.
+
+    Raises:
+        StoreError: it cannot be reached, or read.
+    """
+    if is_shared(url):
+        found: Left = _postgres().stands(Address(url, password))
+        return found
+    return left(sqlite.migrations_done(url) if exists(url) else ())
+
+
+def migrated(url: str, password: Callable[[], str] | None = None, *, post: bool = False) -> list[str]:
+    """Bring the schema of a store up to date and return what that took; `post`: also what takes something away.
+
+    Raises:
+        StoreBusy: another process holds the file, or a replica of an older release needs what is to be taken away.
+        StoreError: it cannot be reached, or is of a newer release.
+    """
+    if is_shared(url):
+        names: list[str] = _postgres().migrated(Address(url, password), post=post)
+        return names
+    before = stands(url)
+    store = sqlite.SqliteStore(url)
+    store.open()
+    store.close()
+    return sorted((*before.missing, *before.post))
 
 
 def exists(url: str) -> bool:

@@ -28,9 +28,18 @@ from idsync.store import journal
 from idsync.store.address import Address
 from idsync.store.db import Db, Row
 from idsync.store.dialect import parameters, statement
-from idsync.store.postgres_schema import migrate, refuse_half, refuse_unfit
+from idsync.store.postgres_schema import (
+    done,
+    migrate,
+    refuse_half,
+    refuse_outgrown,
+    refuse_statement_pooling,
+    refuse_unfit,
+    refuse_unreadable,
+)
 from idsync.store.presence import CHANNEL, Listener, Presence
 from idsync.store.queued import Queue, Work
+from idsync.store.scripts import Left, left
 from idsync.store.writing import Writing
 
 log = structlog.get_logger(__name__)
@@ -64,6 +73,7 @@ TAKES_TURNS = 2.0
 TURN = 0.03
 """Seconds after which a transaction in turn takes no more work, so that the others have theirs."""
 SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+READS_ONLY = "this connection reads only"
 IDLE = psycopg.pq.TransactionStatus.IDLE
 LINK_LOCK = 0x1D5C
 """The advisory lock, for a transaction, of whoever links audit entries."""
@@ -184,12 +194,16 @@ class _ReadingDb(PostgresDb):
     """One connection that reads. A setting that says so would stay behind a pooler, for whoever writes there next."""
 
     def execute(self, sql: str, /, **params: Any) -> int:
-        raise StoreError("this connection reads only")
+        raise StoreError(READS_ONLY)
 
     def _run(self, sql: str, params: dict[str, Any]) -> psycopg.Cursor[dict[str, Any]]:
-        if not sql.startswith(("SELECT", "WITH")):
-            raise StoreError("this connection reads only")
+        _refuse_writing(sql)
         return super()._run(sql, params)
+
+
+def _refuse_writing(sql: str) -> None:
+    if not sql.startswith(("SELECT", "WITH")):
+        raise StoreError(READS_ONLY)
 
 
 class _Reader:
@@ -202,7 +216,7 @@ class _Reader:
         self._asked_again_at = 0.0
 
     def execute(self, sql: str, /, **params: Any) -> int:
-        raise StoreError("this connection reads only")
+        raise StoreError(READS_ONLY)
 
     def one(self, sql: str, /, **params: Any) -> Row | None:
         rows = self._read(sql, params)
@@ -224,7 +238,7 @@ class _Reader:
         return self.snapshot()
 
     def after_commit(self, call: Callable[[], None]) -> None:
-        raise StoreError("this connection reads only")
+        raise StoreError(READS_ONLY)
 
     @contextmanager
     def _told(self) -> Iterator[None]:
@@ -247,8 +261,7 @@ class _Reader:
             yield connection
 
     def _read(self, sql: str, params: dict[str, Any]) -> Sequence[Row]:
-        if not sql.startswith(("SELECT", "WITH")):
-            raise StoreError("this connection reads only")
+        _refuse_writing(sql)
         with self._told():
             text, given = statement(sql).encode(), parameters(params)
             try:
@@ -285,6 +298,8 @@ class PostgresStore(Writing):
         self.retries = 0
         """Transactions that were begun again because they had met others."""
         self._listener: Listener | None = None
+        self._outgrown: StoreError | None = None
+        self.presence.on_return = self._come_back
 
     @property
     def leads(self) -> bool:
@@ -303,18 +318,17 @@ class PostgresStore(Writing):
                 refuse_unfit(connection)
                 refuse_half(connection)
                 migrate(connection)
+                self.presence.start()
+                refuse_outgrown(connection)  # before the sign of life somebody might have taken away what we need
             self._pool = self._pooled()
-        except psycopg.Error as error:
+        except (psycopg.Error, StoreError) as error:
+            self.presence.stop()
+            if isinstance(error, StoreError):
+                raise
             msg = f"cannot open the store {self.address}: {words(error)}"
             raise StoreError(msg) from error
         self._reader = _Reader(self._pool)
         self._start(self._work)
-        try:
-            self.presence.start()
-        except psycopg.Error as error:
-            self.close()
-            msg = f"cannot open the store {self.address}: {words(error)}"
-            raise StoreError(msg) from error
 
     def _pooled(self) -> ConnectionPool[Connection]:
         pool: ConnectionPool[Any] = ConnectionPool(
@@ -372,9 +386,20 @@ class PostgresStore(Writing):
         Raises:
             StoreError: the store is closed.
         """
+        if self._outgrown is not None:
+            raise self._outgrown
         if self._reader is None:
             raise StoreError("the store is closed")
         return self._reader
+
+    def _come_back(self, connection: Connection) -> None:
+        """Look, after a time in which nobody knew of us, whether this release may still use the database."""
+        try:
+            refuse_outgrown(connection)
+        except StoreError as error:
+            log.critical("store.outgrown", error=str(error))
+            self._outgrown = error
+            self.presence.withdraw()
 
     # -- the writer thread ---------------------------------------------------------------------------------------
 
@@ -398,6 +423,11 @@ class PostgresStore(Writing):
 
     def _connected(self, db: _WriterDb | None) -> _WriterDb | None:
         """Return a connection that is open; where there is none to be had, all that waits is refused together."""
+        if self._outgrown is not None:
+            self._refuse_all(self._outgrown)
+            if db is not None:
+                db.connection.close()
+            return None
         if db is not None and not db.connection.closed:
             return db
         try:
@@ -564,6 +594,38 @@ def words(error: BaseException) -> str:
     return str(error).strip().split("\n", 1)[0] or type(error).__name__
 
 
+def stands(address: Address) -> Left:
+    """Return how the schema of a database stands to this release's.
+
+    Raises:
+        StoreError: it cannot be reached.
+    """
+    with _reached(address) as connection:
+        return left(done(connection))
+
+
+def migrated(address: Address, *, post: bool) -> list[str]:
+    """Apply the migrations that are missing, with `post` what takes away as well; return their names.
+
+    Raises:
+        StoreBusy: a replica of an older release still needs what is to be taken away.
+        StoreError: the database cannot be reached, or serves this release no more.
+    """
+    with _reached(address) as connection:
+        refuse_unfit(connection)
+        return migrate(connection, post=post)
+
+
+@contextmanager
+def _reached(address: Address) -> Iterator[Connection]:
+    try:
+        with connect(address) as connection:
+            yield connection
+    except psycopg.Error as error:
+        msg = f"cannot open the store {address}: {words(error)}"
+        raise StoreError(msg) from error
+
+
 @contextmanager
 def read_only(url: str, password: Callable[[], str] | None) -> Iterator[Db]:
     """Read a database that daemons may be using.
@@ -579,9 +641,8 @@ def read_only(url: str, password: Callable[[], str] | None) -> Iterator[Db]:
         raise StoreError(msg) from error
     with contextlib.closing(connection):
         try:
-            if connection.execute("SELECT to_regclass('facts') AS there").fetchone() == {"there": None}:
-                msg = f"there is no store in {address} yet; start `idsync serve` once, or check store.url"
-                raise StoreError(msg)
+            refuse_statement_pooling(connection)
+            refuse_unreadable(connection, address)
             yield _ReadingDb(connection)
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             msg = f"the store {address} cannot be read ({words(error)})"

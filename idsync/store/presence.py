@@ -21,6 +21,7 @@ from idsync.clock import Clock
 from idsync.store.db import Db
 from idsync.store.dialect import statement
 from idsync.store.replicas import DEAD, LEAD
+from idsync.store.scripts import scripts
 
 Connection = psycopg.Connection[dict[str, Any]]
 BEAT = 1.0
@@ -54,6 +55,8 @@ class Presence:
         self._connect = connect
         self._name = name
         self.role = role
+        told = {"host": socket.gethostname(), "release": __version__, "knows": scripts()[-1].name}
+        self._told = {"id": name, "role": role, **told}
         self._until = 0.0
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -63,6 +66,8 @@ class Presence:
         """Epoch seconds of the database's clock less this machine's monotonic clock."""
         self.on_freed: Callable[[], None] = lambda: None
         """Called when jobs of the dead have become free."""
+        self.on_return: Callable[[Connection], None] = lambda connection: None
+        """Called when others had forgotten this process, and it is there again."""
 
     @property
     def leads(self) -> bool:
@@ -82,6 +87,10 @@ class Presence:
         if thread is not None:
             self._stopping.set()
             thread.join()
+
+    def withdraw(self) -> None:
+        """Lead no more and give no more signs, from whatever thread."""
+        self._stopping.set()
 
     def _run(self, connection: Connection | None) -> None:
         while not self._stopping.wait(BEAT):
@@ -104,15 +113,18 @@ class Presence:
             # a sign that is lost is told again, and one that `idsync db copy` is in the way of
             connection.execute(b"SET LOCAL synchronous_commit = off; SET LOCAL lock_timeout = '5s'")
             seen = connection.execute(
-                "INSERT INTO replicas (id, role, host, release, started_at, seen_at)"  # noqa: S608 - our own text
-                f" VALUES (%(id)s, %(role)s, %(host)s, %(release)s, {_NOW}, {_NOW})"
-                " ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at RETURNING seen_at".encode(),
-                {"id": self._name, "role": self.role, "host": socket.gethostname(), "release": __version__},
+                "INSERT INTO replicas (id, role, host, release, knows, started_at, seen_at)"  # noqa: S608 - our own text
+                f" VALUES (%(id)s, %(role)s, %(host)s, %(release)s, %(knows)s, {_NOW}, {_NOW})"
+                " ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at"
+                " RETURNING seen_at, xmax = 0 AS is_new".encode(),  # a row that was updated has an xmax
+                self._told,
             ).fetchone()
             holds = self._take_the_lead(connection)
             freed = self._free_the_dead(connection) if holds else 0
         if seen is not None:
             self._measure(float(seen["seen_at"]), begun)
+            if seen["is_new"] and self._thread is not None:
+                self.on_return(connection)
         self._until = begun + LEASE - 1.0 if holds else 0.0
         if holds and not led:
             log.info("lead.taken", replica=self._name)
@@ -187,6 +199,15 @@ class _DatabaseClock:
         return self._own.jitter()
 
 
+def is_pooled(connection: Connection) -> bool:
+    """Tell whether a pooler is between: then it is not the server who told us with whom we speak.
+
+    What is set for a session there, like LISTEN, stays with one of its connections and meets whoever has that next.
+    """
+    row = connection.execute(b"SELECT pg_backend_pid() AS pid").fetchone()
+    return row is not None and row["pid"] != connection.info.backend_pid
+
+
 class Listener:
     """Hears NOTIFY on a thread and a connection of its own. What it misses is found by looking."""
 
@@ -207,6 +228,9 @@ class Listener:
         while not self._stopping.is_set():
             try:
                 with contextlib.closing(self._connect()) as connection:
+                    if is_pooled(connection):
+                        log.info("listener.pooled", note="NOTIFY does not come through a pooler; work is looked for")
+                        return
                     connection.execute(f"LISTEN {CHANNEL}".encode())
                     self._wake()  # for what was said before
                     self._hear(connection)

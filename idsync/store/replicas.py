@@ -53,7 +53,7 @@ def time_of(db: Db, own: float) -> float:
 def present(db: Db, now: float) -> list[Replica]:
     """Return everybody who gave a sign of life lately, those who serve first."""
     rows = db.all(
-        "SELECT * FROM replicas WHERE seen_at >= :since ORDER BY CASE WHEN role = :command THEN 1 ELSE 0 END, host,"
+        "SELECT id, role, host, release, started_at, seen_at FROM replicas WHERE seen_at >= :since ORDER BY CASE WHEN role = :command THEN 1 ELSE 0 END, host,"
         " started_at, id",
         since=now - DEAD,
         command=COMMAND,

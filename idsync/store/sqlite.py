@@ -607,15 +607,24 @@ def backup(url: str, target: Path) -> None:
         raise StoreError(msg) from error
 
 
-def migrations_left(url: str) -> tuple[list[str], list[str]]:
-    """Return the migrations a store lacks, and those it has of a newer release.
+def migrations_done(url: str) -> set[str]:
+    """Return the names of the migrations that a store has.
 
     Raises:
         StoreError: there is no store yet.
     """
     with _reader(url) as connection:
         rows = connection.execute("SELECT name FROM _sqlite_migrations WHERE migration_set = 'idsync'").fetchall()
-    done, known = {row[0] for row in rows}, {entry.name for entry in _migrations()._migrations}
+    return {row[0] for row in rows}
+
+
+def migrations_left(url: str) -> tuple[list[str], list[str]]:
+    """Return the migrations a store lacks, and those it has of a newer release.
+
+    Raises:
+        StoreError: there is no store yet.
+    """
+    done, known = migrations_done(url), {entry.name for entry in _migrations()._migrations}
     return sorted(known - done), sorted(done - known)
 
 

@@ -187,6 +187,21 @@ def test_check_counts_rows_and_a_damaged_store_is_exit_1(site: Site) -> None:
         assert "Traceback" not in broken.stderr
 
 
+def test_a_schema_is_brought_up_to_date_on_request_and_what_is_missing_told_before(site: Site) -> None:
+    planned = site.run("db", "migrate", "--dry-run", "--json")
+    missing = json.loads(planned.stdout)["missing"]
+    assert (planned.returncode, missing[0], site.store.exists()) == (3, "0001_initial", False)
+    done = site.run("db", "migrate")
+    assert (done.returncode, done.stdout.splitlines()) == (0, [f"applied {name}" for name in missing])
+    again = site.run("db", "migrate", "--dry-run", "--post")
+    assert (again.returncode, again.stdout) == (0, "the schema is this release's\n")
+    sql(
+        site, "INSERT INTO _sqlite_migrations (migration_set, name, applied_at) VALUES ('idsync', '9999_later', '2026')"
+    )
+    newer = site.run("db", "migrate")
+    assert (newer.returncode, "written by a newer release" in newer.stderr) == (1, True)
+
+
 # -- commands that need the gateway ---------------------------------------------------------------------------------
 
 

@@ -187,10 +187,10 @@ def test_every_file_names_the_same_release() -> None:
         assert found[:1] == [wanted], name
 
 
-def test_the_chart_runs_one_process_without_rights() -> None:
+def test_the_chart_runs_without_rights_and_one_process_on_a_file() -> None:
     text = (ROOT / "deploy/helm/idsync/templates/deployment.yaml").read_text("utf-8")
     for line in (
-        "replicas: 1",
+        "replicas: {{ .Values.replicas }}",
         "type: Recreate",
         "runAsNonRoot: true",
         "readOnlyRootFilesystem: true",

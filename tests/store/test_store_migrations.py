@@ -10,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from support.adding import not_adding
 
 from idsync.store import directory
 from idsync.store.sqlite import SqliteStore
@@ -37,6 +38,8 @@ FROZEN = {
     "0012_page": "eb86edfa43b510e1c114895dc8eba07593fa8d7f5666c94de28d992519231171",
     "0013_notices": "5035dfea4d9bbda223bd84544628dd6f78115bbfb6988787fb2732c77730d4e9",
     "0014_retention": "a103f15e4b78abfe9cd5bba7425bad62799186898f53d14a128859792e5d2e4d",
+    "0015_replicas": "dc4dc8c4eee43f090b819c5390c2bc73bb628908e5d418240de275c43723d4e9",
+    "0016_rolling": "f89b7f262bbac246d05b831acb5e131b23cf8b6814d6caa8cb9bffbf92c5326c",
 }
 """SHA-256 of what stores have run already. A change of the schema is a new file, never another text in an old one."""
 RECORD = "CREATE TABLE _sqlite_migrations (migration_set TEXT, name TEXT, applied_at TEXT, PRIMARY KEY (migration_set, name))"
@@ -45,6 +48,50 @@ RECORD = "CREATE TABLE _sqlite_migrations (migration_set TEXT, name TEXT, applie
 def test_what_stores_have_run_never_changes() -> None:
     now = {name: hashlib.sha256(SCRIPTS[name].encode()).hexdigest() for name in FROZEN}
     assert now == FROZEN
+
+
+ROLLING = "0015_replicas"
+"""Since then several processes may share a store, and those of two releases do while one replaces the other."""
+
+
+@pytest.mark.parametrize("name", [name for name in SCRIPTS if name > ROLLING and not name.endswith(".post")])
+def test_a_migration_adds_or_waits_until_the_older_release_is_gone(name: str) -> None:
+    assert not_adding(SCRIPTS[name]) == [], "what takes away goes into NNNN_name.post.sql, of a later release"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "DROP TABLE users",
+        "ALTER TABLE users DROP COLUMN doc",
+        "ALTER TABLE users RENAME COLUMN doc TO body",
+        "ALTER TABLE users RENAME TO people",
+        "ALTER TABLE users ALTER COLUMN active TYPE TEXT",
+        "ALTER TABLE users ADD COLUMN more TEXT NOT NULL",
+        "ALTER TABLE users ADD COLUMN more TEXT UNIQUE",
+        "ALTER TABLE users ADD COLUMN more TEXT REFERENCES persons (id)",
+        "CREATE UNIQUE INDEX users_once ON users (doc)",
+        "UPDATE users SET doc = '{}'",
+        "ALTER TABLE users ADD COLUMN more TEXT; UPDATE users SET more = doc, doc = NULL WHERE active = 1",
+        "INSERT INTO facts (name) VALUES ('x')",
+        "DELETE FROM users",
+    ],
+)
+def test_what_old_code_would_notice_is_no_adding(text: str) -> None:
+    assert len(not_adding(text)) == 1
+
+
+def test_what_only_adds_is_seen_as_such() -> None:
+    adds = """
+    CREATE TABLE more (id TEXT PRIMARY KEY, n INTEGER NOT NULL DEFAULT 0); -- DROP TABLE users
+    CREATE UNIQUE INDEX more_once ON more (n) WHERE n > 0;
+    CREATE INDEX users_more ON users (doc);
+    ALTER TABLE users ADD COLUMN more TEXT;
+    ALTER TABLE users ADD COLUMN many INTEGER NOT NULL DEFAULT 0;
+    INSERT INTO more (id) SELECT id FROM users;
+    UPDATE users SET more = doc, many = 1 WHERE active = 1;
+    """
+    assert not_adding(adds) == []
 
 
 def schema(path: Path) -> set[tuple[str, str, str]]:

@@ -20,9 +20,12 @@ from idsync.store.db import Db
 from idsync.store.postgres import PostgresDb, connect
 from idsync.store.postgres_schema import GUARD, migrate
 from idsync.store.scripts import scripts
+from support.adding import later
 
 SERVER = os.environ.get("IDSYNC_TEST_POSTGRES", "")
 """The address of a PostgreSQL that tests may make databases on: `tools/with_postgres.py` starts one."""
+LATER = bool(os.environ.get("IDSYNC_TEST_LATER", ""))
+"""Whether the databases have what a later release might add, as they do while one release replaces another."""
 SHARED = os.environ.get("IDSYNC_TEST_STORE", "") == "postgresql"
 
 
@@ -128,6 +131,10 @@ def _template(connection: psycopg.Connection) -> str:
                 other.execute("CREATE DATABASE idsync_making")
             with connect(Address(_address("idsync_making"))) as made:
                 migrate(made)
+                if LATER:
+                    tables = made.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
+                    made.execute(later(sorted(row["tablename"] for row in tables)).encode())
+                    made.execute("INSERT INTO idsync_migrations (name) VALUES ('9999_later')")
             with _server() as other:
                 other.execute(f"ALTER DATABASE idsync_making RENAME TO {name}".encode())
     return name

@@ -21,6 +21,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- /* The Secrets that are mounted, each once, as a JSON list. */ -}}
 {{- define "idsync.secrets" -}}
 {{- $names := list .Values.secrets.adminKey.secretName -}}
+{{- with .Values.store.password }}{{- $names = append $names .secretName -}}{{- end -}}
 {{- range .Values.secrets.files }}{{- $names = append $names .secretName -}}{{- end -}}
 {{- $names | uniq | toJson -}}
 {{- end -}}
