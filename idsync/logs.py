@@ -74,5 +74,6 @@ def configure(level: str = "info", style: str | None = None, *, color: bool = Fa
         cache_logger_on_first_use=False,
     )
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s")
+    logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)  # what it cannot reach we tell by ourselves
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "apscheduler"):
         logging.getLogger(name).setLevel(logging.ERROR)

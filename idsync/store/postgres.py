@@ -292,7 +292,8 @@ class PostgresStore(Writing):
         self._pool: ConnectionPool[Connection] | None = None
         self._reader: _Reader | None = None
         self._waiting: deque[Work] = deque()
-        self._linked_at = 0.0
+        self.linked_at = 0.0
+        """When the trail was last looked at for entries to link, in seconds of the monotonic clock."""
         self._to_tell = False
         self._in_turn_until = 0.0
         self.retries = 0
@@ -415,7 +416,7 @@ class PostgresStore(Writing):
             db = self._connected(db)
             if db is not None:
                 self._commit_batch(db, self._queue)
-                if time.monotonic() - self._linked_at > LINKED_EVERY:
+                if time.monotonic() - self.linked_at > LINKED_EVERY:
                     db = self._link(db)
         db = self._link(db)
         if db is not None:
@@ -438,7 +439,7 @@ class PostgresStore(Writing):
 
     def _refuse_all(self, failure: StoreError) -> None:
         while (work := self._queue.take()) is not None:
-            if not work.future.cancelled():
+            if work.future.set_running_or_notify_cancel():
                 work.future.set_exception(failure)
 
     def _commit_batch(self, db: _WriterDb, waiting: Queue) -> None:
@@ -485,10 +486,11 @@ class PostgresStore(Writing):
 
     def _link(self, db: _WriterDb | None) -> _WriterDb | None:
         """Link audit entries into the chain, unless somebody else is at it; return the connection that was used."""
-        self._linked_at = time.monotonic()
+        self.linked_at = time.monotonic()
         try:
             db = db if db is not None and not db.connection.closed else _WriterDb(connect(self.address))
-            while journal.unlinked(db) and self._link_some(PostgresDb(db.connection)):
+            plain = PostgresDb(db.connection)
+            while journal.unlinked(plain) and self._link_some(plain):
                 pass
         except psycopg.Error as error:
             if db is not None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -195,9 +197,8 @@ def test_a_schema_is_brought_up_to_date_on_request_and_what_is_missing_told_befo
     assert (done.returncode, done.stdout.splitlines()) == (0, [f"applied {name}" for name in missing])
     again = site.run("db", "migrate", "--dry-run", "--post")
     assert (again.returncode, again.stdout) == (0, "the schema is this release's\n")
-    sql(
-        site, "INSERT INTO _sqlite_migrations (migration_set, name, applied_at) VALUES ('idsync', '9999_later', '2026')"
-    )
+    with closing(sqlite3.connect(site.store)) as store, store:
+        store.execute("INSERT INTO _sqlite_migrations VALUES (NULL, 'idsync', '9999_later', '2026')")
     newer = site.run("db", "migrate")
     assert (newer.returncode, "written by a newer release" in newer.stderr) == (1, True)
 

@@ -469,6 +469,26 @@ def test_a_server_that_died_is_used_again_and_has_lost_nothing_it_had_acknowledg
         until(lambda: store.leads, "it leads again")
 
 
+def test_a_server_that_died_while_nobody_wrote_is_written_to_again(server: Any) -> None:
+    with opened(server.url) as store:
+        store.write(put("before"))
+        server.kill()
+        looked = store.linked_at
+        until(lambda: store.linked_at > looked, "the writer has met the dead server")
+        server.start()
+        until(lambda: _reads(store), "reads go on")
+        until(lambda: _writes(store, "after"), "writes go on")
+        assert names(store.reader()) >= {"before", "after"}
+
+
+def _writes(store: Store, name: str) -> bool:
+    try:
+        store.submit(put(name)).result(10)
+    except StoreError:
+        return False
+    return True
+
+
 def _until_more(acknowledged: set[str]) -> None:
     before = len(acknowledged)
     until(lambda: len(acknowledged) > before + 50, "writes go on")
