@@ -157,9 +157,10 @@ def asking_the_gateway(config: Config, work: Callable[[Gateway], Awaitable[T]]) 
 
 def from_the_store(config: Config, read: Callable[[Db], T], otherwise: Callable[[], T]) -> T:
     """Read the store where there is one yet."""
+    from idsync.app.parts import store_password
     from idsync.store.opening import exists
 
-    if not exists(config.store.url):
+    if not exists(config.store.url, store_password(config)):
         return otherwise()
     with reading(config) as db:
         return read(db)

@@ -70,6 +70,7 @@ async def _listed(config: Config) -> tuple[set[str], list[dict[str, Any]]]:
     Returns the names of all teams beside it, those of the gateway and those of the configuration.
     """
     from idsync.app import gateway_of, start_problems, wanted_keys
+    from idsync.app.parts import store_password
     from idsync.clock import SystemClock
     from idsync.keys.showing import keys_view
     from idsync.store.opening import exists
@@ -81,7 +82,7 @@ async def _listed(config: Config) -> tuple[set[str], list[dict[str, Any]]]:
         teams = await gateway.list_teams()
         users, found = await asyncio.gather(gateway.list_users(), gateway.list_keys())
     named = {team.alias or team.team_id for team in teams} | {team.alias for team in config.teams}
-    if not exists(config.store.url):
+    if not exists(config.store.url, store_password(config)):
         return named, keys_view(None, wanted_keys(config), found, users, teams)
     with reading(config) as db:
         return named, keys_view(db, wanted_keys(config), found, users, teams)

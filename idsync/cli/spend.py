@@ -90,6 +90,7 @@ def _days(start: datetime | None, end: datetime | None) -> tuple[date, date]:
 
 async def _ask(config: Config, first: date, last: date) -> tuple[Report, Found | None]:
     from idsync.app import gateway_of, start_problems, watch_settings
+    from idsync.app.parts import store_password
     from idsync.clock import SystemClock
     from idsync.spend import teams, watch
     from idsync.store import facts
@@ -99,7 +100,7 @@ async def _ask(config: Config, first: date, last: date) -> tuple[Report, Found |
     if problems:
         raise ConfigError(problems)
     clock = SystemClock()
-    if not exists(config.store.url):
+    if not exists(config.store.url, store_password(config)):
         async with gateway_of(config, clock) as gateway:
             return await teams.read(gateway, config.routero.dialect, first, last), None
     with reading(config) as db:

@@ -103,9 +103,16 @@ def migrated(url: str, password: Callable[[], str] | None = None, *, post: bool 
     return sorted((*before.missing, *before.post))
 
 
-def exists(url: str) -> bool:
-    """Tell whether there is a store; of a shared one it is assumed."""
-    return is_shared(url) or sqlite.path_of(url).exists()
+def exists(url: str, password: Callable[[], str] | None = None) -> bool:
+    """Tell whether there is a store.
+
+    Raises:
+        StoreError: the database cannot be asked.
+    """
+    if not is_shared(url):
+        return sqlite.path_of(url).exists()
+    there: bool = _postgres().exists(url, password)
+    return there
 
 
 def shown(url: str) -> str:

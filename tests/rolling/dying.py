@@ -13,7 +13,7 @@ import psycopg
 from support.adding import statements
 
 from idsync.store.address import Address
-from idsync.store.postgres import _Connection
+from idsync.store.postgres_connection import KeptConnection as _Connection
 from idsync.store.postgres_schema import GUARD, migrate
 
 DONE, DIED = 0, -signal.SIGKILL
