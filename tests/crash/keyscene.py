@@ -181,8 +181,7 @@ class KeyScene:
         self.gateway.team("data", self._leo)
         if not self._shape.had:
             return None
-        expires = "2099-01-01T00:00:00Z"
-        key = self.gateway.key_of(None, "data", key_alias=ALIAS, expires=expires)
+        key = self.gateway.key_of(None, "data", key_alias=ALIAS)
         self._file.write_text(key.raw)
         store = store_of(store_url(self._settings))
         store.open()
