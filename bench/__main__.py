@@ -79,7 +79,7 @@ def take(part: str, load: Loader, report: Report) -> None:
         first, whole, few = (1_000, 5_000, 10) if report.quick else (20_000, 100_000, 100)
         million(load, report, first=first, whole=whole, leavers=few, seconds=1.0 if report.quick else 8.0)
     elif part == "replicas":
-        people, seconds = (500, 2.0) if report.quick else (2400, 8.0)
+        people, crowd, seconds = (500, 100, 2.0) if report.quick else (1000, 300, 4.0)
         replicas(load, report, people=people, crowd=crowd, seconds=seconds)
     else:
         scim(load, report, QUICK if report.quick else FULL)

@@ -46,7 +46,7 @@ def replicas(load: Loader, report: Report, *, people: int, crowd: int, seconds: 
 
 
 def _measure(bench: Bench, layout: Layout, server: Any | None, people: int, crowd: int, seconds: float) -> None:
-    ids = join(bench, crowd)
+    _leavers(bench, layout, join(bench, crowd), crowd)
     numbers = range(FIRST, FIRST + people)
     others = bench.create(numbers)
     bench.settle()
@@ -78,26 +78,23 @@ def _measure(bench: Bench, layout: Layout, server: Any | None, people: int, crow
             f"{what}|errors": errors,
         }
         bench.settle()
-    _leavers(bench, layout, ids, crowd)
 
 
 def _leavers(bench: Bench, layout: Layout, ids: Sequence[str], crowd: int) -> None:
     """Some leave one at a time, everybody else at once; pushes go to each replica in turn."""
     few = crowd // 10
-    known = {one.id for one in bench.departed()}
     bench.loader.run(*_streams(bench, [active(False)] * few, ids[:few], rate=8.0))
-    slow = [one for one in bench.departures(len(known) + few) if one.id not in known]
+    slow = bench.departures(few)
     for stage in ("blocked", "verified"):
         took = sorted(getattr(one, f"{stage}_at") - one.received_at for one in slow)
         layout.figures[f"one leaver|{stage}, p50 ms"] = quantile(took, 0.5) * 1000
         layout.figures[f"one leaver|{stage}, p99 ms"] = quantile(took, 0.99) * 1000
-    known = {one.id for one in bench.departed()}
     pushed = bench.loader.run(*_streams(bench, [active(False)] * (crowd - few), ids[few:]))
-    done = [one for one in bench.departures(len(known) + crowd - few) if one.id not in known]
     began = min(min(result.at) for result in pushed if result.at)
+    ended = max(one.verified_at or 0.0 for one in bench.departures(crowd))
     layout.figures |= {
         "a wave|all pushes answered, s": max(result.elapsed for result in pushed),
-        "a wave|all verified, s": max(one.verified_at or 0.0 for one in done) - began,
+        "a wave|all verified, s": ended - began,
     }
 
 

@@ -190,11 +190,6 @@ class Bench:
                 time.sleep(0.1)
         sys.exit(f"{wanted} leavers were not verified in time")
 
-    def departed(self) -> list[Departure]:
-        """Return every departure so far."""
-        with self.store() as db:
-            return ledger.departures(db, limit=1_000_000)
-
     def settle(self) -> None:
         """Wait until the engine has nothing to do."""
         until = time.monotonic() + SETTLES
