@@ -336,11 +336,17 @@ class Daemon:
 
 
 def led(core: Core, beat: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
-    """Return a beat that only the process which leads does; to all others it is over at once."""
+    """Return a beat that only the process which leads does; to all others it is over at once.
+
+    One that meets a store which does not answer is over as well, and the next one tries again.
+    """
 
     async def call() -> None:
-        if core.store.leads:
-            await beat()
+        try:
+            if core.store.leads:
+                await beat()
+        except StoreError as error:
+            log.warning("beat.refused", error=str(error))
 
     return call
 
