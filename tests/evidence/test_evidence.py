@@ -204,6 +204,7 @@ def copy_of(past: Past, folder: Path, *statements: str) -> Path:
     return settings
 
 
+@pytest.mark.needs_file("alters a copy of it")
 @pytest.mark.parametrize(
     ("statement", "code", "said"),
     [

@@ -39,6 +39,7 @@ def settings(tmp_path: Path, gateway: Gateway, dialect: str) -> Path:
     return write_settings(tmp_path, gateway.url, routero={"dialect": dialect})
 
 
+@pytest.mark.needs_file("there is none yet, and so no store")
 @both_dialects
 def test_teams_against_their_budgets(settings: Path, dialect: str) -> None:
     told = typed(settings, "spend", "--json", *SPAN)
@@ -52,6 +53,7 @@ def test_teams_against_their_budgets(settings: Path, dialect: str) -> None:
     assert told.json["after_departure"] is None
 
 
+@pytest.mark.needs_file("there is none yet, and so no store")
 def test_plain_text_and_csv(settings: Path) -> None:
     plain = typed(settings, "spend", *SPAN)
     assert "500.00 (25%)" in plain.out
