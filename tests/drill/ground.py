@@ -19,7 +19,8 @@ from support.daemon import Daemon, Done, idsync
 from support.editor import tables
 from support.gateway import Gateway
 from support.settings import store_url, write_settings
-from support.waiting import until
+from support.stores import SHARED
+from support.waiting import free_port, until
 
 from idsync.sandbox.server import Options, Sandbox
 from idsync.store import canary, journal
@@ -49,6 +50,10 @@ class Ground:
     def configure(self, **changed: Any) -> None:
         routero = {"dialect": self.dialect, "replica_urls": self.sandbox.replica_urls, "timeout": "2s"}
         routero |= changed.pop("routero", {})
+        port = (
+            {"port": free_port()} if SHARED else {}
+        )  # a command looks for the replica beside it where it is configured
+        changed["server"] = {**port, **changed.get("server", {})}
         self.settings = write_settings(self.folder, self.sandbox.url, routero=routero, **changed)
 
     @property
