@@ -18,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from support.daemon import Daemon, Done, idsync
 from support.editor import tables
 from support.gateway import Gateway
+from support.processes import usual_environment
 from support.settings import store_url, write_settings
 from support.stores import SHARED
 from support.waiting import free_port, until
@@ -73,7 +74,8 @@ class Ground:
     def drilling(self, *words: str) -> Iterator[subprocess.Popen[str]]:
         """A drill that goes on meanwhile."""
         line = [sys.executable, "-m", "idsync", "-c", str(self.settings), "drill", "--timeout", "20", *words]
-        with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        pipe, environ = subprocess.PIPE, usual_environment()
+        with subprocess.Popen(line, stdout=pipe, stderr=pipe, text=True, env=environ) as process:
             try:
                 yield process
             finally:
