@@ -13,7 +13,7 @@ from idsync.engine.wave import Wave
 from idsync.errors import Superseded
 from idsync.gateway.client import Gateway
 from idsync.policy import Rules
-from idsync.store import canary, facts, people
+from idsync.store import canary, facts, jobs, people
 from idsync.store.db import Db, Store
 
 T = TypeVar("T")
@@ -87,14 +87,16 @@ class Desk:
         return self.store.reader()
 
     async def write(self, work: Callable[[Db], T]) -> T:
-        """Write, if nobody asked for a newer generation meanwhile.
+        """Write, if nobody asked for a newer generation meanwhile, and no other process works on this person by now.
 
         Raises:
-            Superseded: somebody did; nothing was written.
+            Superseded: somebody did, or does; nothing was written.
         """
 
         def guarded(db: Db) -> T:
             self.refuse_if_superseded(db)
+            if db.shared and not jobs.is_owned(db, self.person_id, self.store.name):
+                raise Superseded  # a replica that gave no sign for a while has lost its jobs, and may be behind
             return work(db)
 
         return await asyncio.wrap_future(self.store.submit(guarded))

@@ -29,7 +29,7 @@ from idsync.errors import (
 from idsync.keys.due import AT_ONCE, MAKING, Sight, WantedKey, plan_keys, rotate_at
 from idsync.keys.ending import end_replaced, end_undelivered
 from idsync.keys.issuing import Asked, issue
-from idsync.keys.kit import ACTOR, Kit
+from idsync.keys.kit import ACTOR, PLACE, Kit
 from idsync.keys.looking import leavers_of, look
 from idsync.keys.making import Maker, settings_of
 from idsync.model import Lane
@@ -45,9 +45,6 @@ SLOWEST = 6 * 3600.0
 """Seconds between two tries of a rotation that keeps failing, at most."""
 GIVES_WAY = 30.0
 """Seconds for which rotations wait for revocations that are under way: one rotation serves all who leave together."""
-
-PLACE = "keys"
-"""What processes that share a store take turns at: the one whose turn it is may know a secret that is in no sink yet."""
 
 CALM: Mapping[str, Any] = {"attempts": 0, "error": None, "failing_since": None, "next_try_at": None}
 """What is known of a key that nothing is wrong with."""

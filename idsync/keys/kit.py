@@ -12,8 +12,11 @@ from idsync.gateway.client import Gateway
 from idsync.keys.due import WantedKey
 from idsync.sinks.base import Sink
 from idsync.store.db import Db, Store
+from idsync.store.turns import in_turn
 
 T = TypeVar("T")
+PLACE = "keys"
+"""What processes that share a store take turns at: the one whose turn it is may know a secret that is in no sink yet."""
 ACTOR = "keys"
 """Who acts in the audit trail when nobody asked."""
 
@@ -42,7 +45,12 @@ class Kit:
         return self.store.reader()
 
     async def write(self, work: Callable[[Db], T]) -> T:
-        return await asyncio.wrap_future(self.store.submit(work))
+        """Write, as long as this process is the one whose turn it is.
+
+        Raises:
+            StoreError: another process has taken over; nothing was written.
+        """
+        return await asyncio.wrap_future(self.store.submit(in_turn(self.store, PLACE, work)))
 
     async def read(self, work: Callable[[Db], T]) -> T:
         """Read in a thread of its own what may be much."""

@@ -17,6 +17,7 @@ from idsync.plan import Limits, Toll, over_limits
 from idsync.polling.looks import Looked
 from idsync.store import ledger, polled
 from idsync.store.db import Db
+from idsync.store.turns import in_turn
 
 T = TypeVar("T")
 DAY = 86400.0
@@ -24,6 +25,11 @@ AT_A_TIME = 200
 """Rows written in one transaction: a push that arrives meanwhile waits for one of them."""
 
 log = structlog.get_logger(__name__)
+
+
+def place_of(source: str) -> str:
+    """Return what processes that share a store take turns at when they poll a source."""
+    return f"poll:{source}"
 
 
 @dataclass(frozen=True)
@@ -66,11 +72,11 @@ class Losses:
         """Do or hold what the looks have shown, and let go whom a hold has and who is there; without `act`, only tell."""
         losses = sorted(looked.losses, key=lambda loss: loss.user.external_id)
         effects = [effect for some in in_parts(losses) for effect in await self._try(name, some, origin)]
-        weighed = await self._write(lambda db: self._weigh(db, name, losses, effects, origin, looked.kept, act))
+        weighed = await self._write(name, lambda db: self._weigh(db, name, losses, effects, origin, looked.kept, act))
         if act:
             doing = [loss for loss, taken in zip(losses, weighed, strict=True) if taken.state == "done"]
             for some in in_parts(doing):
-                await self._write(partial(self._do, name=name, losses=some, origin=origin))
+                await self._write(name, partial(self._do, name=name, losses=some, origin=origin))
         return sorted((t for t in weighed if t.departs or t.teams), key=lambda taken: (taken.user, taken.external_id))
 
     async def _try(self, name: str, losses: Sequence[Loss], origin: Origin) -> list[Effect]:
@@ -80,7 +86,7 @@ class Losses:
             raise Undone([self._polls.lose(db, name, loss, origin) for loss in losses])
 
         try:
-            await self._write(trial)
+            await self._write(name, trial)
         except Undone as undone:
             return undone.effects
         return []
@@ -164,8 +170,9 @@ class Losses:
             self._polls.count(db, name, self._polls.lose(db, name, loss, origin))
             polled.forget_absent(db, name, loss.user.external_id)
 
-    async def _write(self, work: Callable[[Db], T]) -> T:
-        result: T = await asyncio.wrap_future(self._store.submit(work))
+    async def _write(self, name: str, work: Callable[[Db], T]) -> T:
+        """Write, as long as no other process polls the source by now: theirs is the newer word."""
+        result: T = await asyncio.wrap_future(self._store.submit(in_turn(self._store, place_of(name), work)))
         return result
 
 

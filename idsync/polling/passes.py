@@ -24,13 +24,13 @@ from idsync.plan import Limits
 from idsync.policy import GroupSpec, Rules
 from idsync.polling.compare import Findings, compare, groups_of
 from idsync.polling.looks import Looked, Looks
-from idsync.polling.losses import DAY, Losses, Taken, in_parts
+from idsync.polling.losses import DAY, Losses, Taken, in_parts, place_of
 from idsync.polling.progress import Told
 from idsync.snapshot import Changes, PolledSource, Progress, Snapshot, Wanted
 from idsync.store import directory, facts, people, polled
 from idsync.store.db import Db
 from idsync.store.polled import HeldLoss
-from idsync.store.turns import turn
+from idsync.store.turns import in_turn, turn
 from idsync.traces import UNTRACED, Tracer
 
 T = TypeVar("T")
@@ -102,7 +102,7 @@ class Poller:
     @contextlib.asynccontextmanager
     async def _turn(self, name: str) -> AsyncIterator[None]:
         """Wait until no other poll of the source is under way, and be the one that is."""
-        async with self._turns[name], turn(self._store, f"poll:{name}"):
+        async with self._turns[name], turn(self._store, place_of(name)):
             self._under_way[name] = self._rules
             try:
                 yield
@@ -171,7 +171,7 @@ class Poller:
         outcome = await self._take(source, snapshot, "full", accounts, dry_run=dry_run)
         if not dry_run and not outcome.frozen:
             known = {"cursor": snapshot.cursor, "wanted": _digest(self._wanted(source.name)), "full_at": snapshot.at}
-            await self._write(lambda db: self._keep(db, source.name, known, start.cursor))
+            await self._write(source.name, lambda db: self._keep(db, source.name, known, start.cursor))
         return outcome
 
     def _keep(self, db: Db, name: str, known: Mapping[str, Any], events: str) -> None:
@@ -191,7 +191,7 @@ class Poller:
         outcome = await self._take(source, changes, "changes", ())
         if not outcome.frozen:
             moved = {**known, "cursor": changes.cursor}
-            await self._write(lambda db: facts.put(db, f"polled:{source.name}", moved, self._clock.now()))
+            await self._write(source.name, lambda db: facts.put(db, f"polled:{source.name}", moved, self._clock.now()))
         return outcome
 
     async def _events(self, source: PolledSource) -> Outcome:
@@ -207,7 +207,8 @@ class Poller:
             cursor, more, unsaid = changes.cursor, changes.more, unsaid or changes.unsaid
             if not outcome.frozen:
                 await self._write(
-                    partial(_put_fact, name=f"polled_events:{source.name}", value=cursor, at=self._clock.now())
+                    source.name,
+                    partial(_put_fact, name=f"polled_events:{source.name}", value=cursor, at=self._clock.now()),
                 )
         return _joined(outcome, await self._recent(source)) if unsaid and not outcome.frozen else outcome
 
@@ -222,11 +223,11 @@ class Poller:
             self._telemetry.polled(name, kind, type(error).__name__, self._clock.monotonic() - began)
             log.error("source.failed", source=name, poll=kind, error=why, note="nothing was removed")
             if not dry_run:
-                await self._write(lambda db: self._note_failure(db, name, why))
+                await asyncio.wrap_future(self._store.submit(lambda db: self._note_failure(db, name, why)))
             raise
         self._telemetry.polled(name, kind, "ok", self._clock.monotonic() - began)
         if not dry_run:
-            await self._write(lambda db: self._note_success(db, name, outcome))
+            await self._write(name, lambda db: self._note_success(db, name, outcome))
         return outcome
 
     def _note_failure(self, db: Db, name: str, why: str) -> None:
@@ -341,7 +342,7 @@ class Poller:
         """Take in who is new, back, or in another group; `only` these, or everybody (None)."""
         users = [*found.users.values(), *looked.back.values()]
         for some in in_parts([user for user in users if only is None or user.external_id in only]):
-            await self._write(partial(self._polls.take_in, source=name, users=some, origin=origin))
+            await self._write(name, partial(self._polls.take_in, source=name, users=some, origin=origin))
         for group, joins in found.groups:
             chosen = sorted(joins if only is None else joins & set(only))
             more = sorted(
@@ -353,7 +354,7 @@ class Poller:
                 continue
             for joining in in_parts([*chosen, *(one for one in more if one not in joins)]) or [[]]:
                 work = partial(self._polls.take_in_group, source=name, group=group, joins=joining, origin=origin)
-                await self._write(work)
+                await self._write(name, work)
 
     # -- what is asked for --------------------------------------------------------------------------------------------
 
@@ -377,8 +378,9 @@ class Poller:
         known: dict[str, Any] | None = facts.get(self._store.reader(), f"polled:{name}")
         return known
 
-    async def _write(self, work: Callable[[Db], T]) -> T:
-        result: T = await asyncio.wrap_future(self._store.submit(work))
+    async def _write(self, name: str, work: Callable[[Db], T]) -> T:
+        """Write what a poll of a source has found, as long as no other process polls it by now."""
+        result: T = await asyncio.wrap_future(self._store.submit(in_turn(self._store, place_of(name), work)))
         return result
 
 

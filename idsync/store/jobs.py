@@ -193,6 +193,12 @@ def next_due(db: Db) -> float | None:
     return row["at"] if row else None
 
 
+def is_owned(db: Db, person_id: str, owner: str) -> bool:
+    """Tell whether the open job of a person is leased by this owner."""
+    row = db.one("SELECT owner FROM jobs WHERE person_id = :person", person=person_id)
+    return row is not None and row["owner"] == owner
+
+
 def get(db: Db, person_id: str) -> Job | None:
     row = db.one("SELECT * FROM jobs WHERE person_id = :person", person=person_id)
     return _job(row) if row else None

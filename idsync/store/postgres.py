@@ -69,7 +69,7 @@ class PostgresStore(Writing):
 
     `write` gives each piece of work a savepoint inside a shared transaction, as the store of one file does; its future
     resolves only after the commit, so whoever waits may answer 2xx (promise 1). A transaction that met another one is
-    undone and done again as a whole, in smaller pieces where that goes on.
+    undone and done again as a whole, from then on for a while in turn with all others.
     """
 
     shared = True
@@ -82,7 +82,6 @@ class PostgresStore(Writing):
         self.presence = Presence(lambda: connect(self.address), self.name, role)
         self._pool: ConnectionPool[Connection] | None = None
         self._reader: Reader | None = None
-        self._waiting: deque[Work] = deque()
         self.linked_at = 0.0
         """When the trail was last looked at for entries to link, in seconds of the monotonic clock."""
         self._to_tell = False
@@ -255,6 +254,11 @@ class PostgresStore(Writing):
                 _roll_back(db)
                 _fail(taken, _refused(error))
                 return
+            except Exception as error:  # the thread outlives whatever it is: without it every push would wait for ever
+                log.exception("store.writer_failed")
+                _roll_back(db)
+                _fail(taken, _refused(error))
+                return
             else:
                 if waiting.is_empty():
                     self._link(db)  # while nobody waits for the next commit, whoever reads the trail finds it linked
@@ -287,6 +291,10 @@ class PostgresStore(Writing):
             if db is not None:
                 _roll_back(db)
             log.debug("audit.not_linked", error=words(error))
+        except Exception:  # an entry that cannot be linked keeps nobody from writing; it is told as late
+            log.exception("audit.link_failed")
+            if db is not None:
+                _roll_back(db)
         return db
 
     def _link_some(self, db: PostgresDb) -> bool:
@@ -307,7 +315,8 @@ def _roll_back(db: PostgresDb) -> None:
 
 def _fail(taken: deque[Work], failure: Exception) -> None:
     for work in taken:
-        work.future.set_exception(failure)
+        if not work.future.done():
+            work.future.set_exception(failure)
 
 
 def _refused(error: BaseException) -> StoreError:

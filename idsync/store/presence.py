@@ -101,6 +101,8 @@ class Presence:
                 log.debug("presence.failed", error=str(error).split("\n", 1)[0])
                 if connection is not None:
                     connection.close()
+            except Exception:  # who gives no more signs loses the lead and every job
+                log.exception("presence.crashed")
         self._until = 0.0
         with contextlib.suppress(psycopg.Error):
             if connection is not None:

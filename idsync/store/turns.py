@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
-from idsync.store.db import Store
+from idsync.errors import StoreError
+from idsync.store.db import Db, Store
+
+T = TypeVar("T")
 
 PAUSE = 0.2
 """Seconds between two tries to take what another process has."""
@@ -30,3 +34,20 @@ async def turn(store: Store, place: str) -> AsyncIterator[None]:
         yield
     finally:
         await asyncio.to_thread(store.end_turn, place)
+
+
+def in_turn(store: Store, place: str, work: Callable[[Db], T]) -> Callable[[Db], T]:
+    """Return a write that is refused once another process has the place: what was read before may be older than theirs.
+
+    A process that stood still, or could not reach the database for some seconds, has lost its places and does not know.
+    """
+
+    def checked(db: Db) -> T:
+        if db.shared:
+            row = db.one("SELECT replica_id FROM leader WHERE place = :place", place=place)
+            if row is None or row["replica_id"] != store.name:
+                msg = f"another process has taken over ({place}); what was begun here is left to it"
+                raise StoreError(msg)
+        return work(db)
+
+    return checked

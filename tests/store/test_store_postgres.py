@@ -37,6 +37,7 @@ from idsync.store import facts, jobs, journal
 from idsync.store.db import Db, Store
 from idsync.store.opening import read_only, store_of
 from idsync.store.postgres import LINK_LOCK, PostgresStore
+from idsync.store.turns import in_turn
 from idsync.web.auth import ScimSource
 
 from .batches import SOON, names, one_batch, put
@@ -565,3 +566,24 @@ def _copy(come: socket.socket, go: socket.socket, change: Callable[[bytes], byte
         while data := come.recv(65536):
             go.sendall(change(data))
         go.shutdown(socket.SHUT_WR)
+
+
+def test_who_lost_a_place_or_a_job_to_another_writes_nothing_more(two: tuple[PostgresStore, PostgresStore]) -> None:
+    """A replica that stood still does not know it: what it read is older than what the other one has done since."""
+    stood, other = two
+    assert stood.take_turn("poll:okta")
+    stood.write(in_turn(stood, "poll:okta", put("mine")))
+    other.write(lambda db: db.execute("UPDATE leader SET until = 0 WHERE place = 'poll:okta'"))
+    assert other.take_turn("poll:okta")
+    with pytest.raises(StoreError, match="another process has taken over"):
+        stood.write(in_turn(stood, "poll:okta", put("late")))
+    other.write(in_turn(other, "poll:okta", put("theirs")))
+    assert names(stood.reader()) >= {"mine", "theirs"}
+    assert "late" not in names(stood.reader())
+
+    stood.write(lambda db: jobs.open_job(db, "p", Lane.REVOKE, 1, 0.0))
+    stood.write(lambda db: jobs.claim(db, Lane.REVOKE, stood.name, 1.0, 60.0, 1))
+    assert jobs.is_owned(stood.reader(), "p", stood.name)
+    other.write(lambda db: jobs.release(db, "p", stood.name, 1.0))
+    other.write(lambda db: jobs.claim(db, Lane.REVOKE, other.name, 2.0, 60.0, 1))
+    assert not jobs.is_owned(stood.reader(), "p", stood.name)
