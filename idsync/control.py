@@ -17,11 +17,15 @@ from idsync.intake.polls import Polls
 from idsync.model import DepartureState, Evidence, Group, Lane, Origin, Person
 from idsync.policy import MANUAL, Rule, gives, protection
 from idsync.standing import Cause, note
-from idsync.store import called, directory, facts, jobs, journal, ledger, people, tokens
+from idsync.store import called, directory, facts, jobs, journal, ledger, people, replicas, tokens
 from idsync.store.db import Db
 from idsync.store.facts import FROZEN
 from idsync.store.people import Ban, Binding
 
+RULES_OF = "configuration:rules:"
+"""The facts that say by which rules each replica of a shared store judges people."""
+MIXED = "configuration:mixed"
+"""The fact that they did not all go by the same."""
 LIVE_TOKENS = 2
 """Tokens a source may have alive at a time: the current one and the next."""
 
@@ -419,9 +423,7 @@ class Control:
         for group in directory.live_groups(db):
             self.intake.bindings.bind_by_name(db, group)
         facts.put(db, "configuration", fingerprint, now)
-        origin = Origin("config", "start", now)
-        cause = Cause(origin, "the configuration was changed", configuration=True)
-        self.intake.people.look_again(db, [person.id for person in people.all_persons(db)], cause)
+        self._look_at_everybody(db)
         if known is not None:
             journal.append(
                 db,
@@ -432,6 +434,27 @@ class Control:
                 detail={"is": fingerprint, "was": known},
             )
         return known is not None
+
+    def _look_at_everybody(self, db: Db) -> None:
+        cause = Cause(Origin("config", "start", self.clock.now()), "the configuration was changed", configuration=True)
+        self.intake.people.look_again(db, [person.id for person in people.all_persons(db)], cause)
+
+    def settle_configuration(self, db: Db, replica: str) -> None:
+        """Note by which rules this replica judges; once all go by the same again, ask anew about everybody.
+
+        While a configuration is rolled out, one that still goes by the old rules judges people by them.
+        """
+        now, mine = self.clock.now(), self._fingerprint()
+        there = {one.id for one in replicas.present(db, replicas.time_of(db, now)) if one.role != replicas.COMMAND}
+        others = {name: told for name, (told, _) in facts.under(db, RULES_OF).items() if name != replica}
+        for gone in others.keys() - there:
+            facts.drop(db, RULES_OF + gone)
+        facts.put(db, RULES_OF + replica, mine, now)
+        if any(told != mine for name, told in others.items() if name in there):
+            facts.put(db, MIXED, True, now)
+        elif facts.get(db, MIXED):
+            self._look_at_everybody(db)
+            facts.drop(db, MIXED)
 
     def _fingerprint(self) -> str:
         rules = self.intake.rules

@@ -249,6 +249,8 @@ def _prepare(db: Db, core: Core) -> None:
     take_tokens(db, core)
     if core.control.adopt_configuration(db):
         log.warning("configuration.changed", note="what it alone would take from people is on hold: idsync holds list")
+    if db.shared and core.serves:
+        core.control.settle_configuration(db, core.store.name)
 
 
 def take_tokens(db: Db, core: Core) -> None:

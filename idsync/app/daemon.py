@@ -7,6 +7,7 @@ import contextlib
 import gc
 import socket
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -280,6 +281,9 @@ class Daemon:
             async with self._passing:
                 await asyncio.to_thread(self._check_chain, core)
                 await asyncio.wrap_future(core.store.submit(core.control.look_at_protected))
+                if core.store.shared:
+                    settle = partial(core.control.settle_configuration, replica=core.store.name)
+                    await asyncio.wrap_future(core.store.submit(settle))
                 done = await core.reconciler.apply()
                 renewed = await core.keeper.turn()
         except (GatewayError, StoreError) as error:

@@ -48,6 +48,8 @@ async def reload(core: Core, wanted: Config) -> Reloaded:
             facts.put(db, facts.SERVED, served(config), core.clock.now())
         take_tokens(db, core)
         core.control.adopt_configuration(db)
+        if db.shared:
+            core.control.settle_configuration(db, core.store.name)
 
     def undo(done: Future[None]) -> None:
         if done.cancelled() or done.exception() is not None:

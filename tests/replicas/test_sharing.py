@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -137,3 +138,21 @@ def test_a_drill_is_begun_by_a_command_beside_a_replica(place: Place, gateway: G
     drilled = idsync(place.settings("elsewhere", server=server), "drill", "--json")
     assert drilled.code == 0, drilled
     assert drilled.json["ok"]
+
+
+def test_who_was_judged_by_old_rules_is_judged_anew_once_all_replicas_have_the_new_ones(
+    place: Place, gateway: Gateway
+) -> None:
+    files = [place.settings(name) for name in ("one", "other")]
+    one, other = (place.serve(file) for file in files)
+    directory, leo = one.directory, gateway.account("leo", None)
+    directory.hire("ann", "Crew")
+    changed = [{**DATA, "groups": ["Crew"]}, WEB]
+    write_settings(files[0].parent, gateway.sandbox.url, store={"url": place.url}, teams=changed)
+    one.signal(signal.SIGHUP)
+    one.wait_for_event("config.reloaded")
+    directory.at(other.scim).hire("leo", "Crew")  # judged by rules in which the group gives nothing
+    write_settings(files[1].parent, gateway.sandbox.url, store={"url": place.url}, teams=changed)
+    other.signal(signal.SIGHUP)
+    other.wait_for_event("config.reloaded")
+    gateway.wait_for_member("data", leo.user_id)
