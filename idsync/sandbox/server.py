@@ -24,6 +24,8 @@ from idsync.sandbox.options import Options
 
 __all__ = ["Options", "Sandbox", "create_app", "run"]
 
+AWAKE = 0.5
+"""Seconds between two looks whether a signal has come."""
 START_TIMEOUT = 10.0
 
 
@@ -110,7 +112,8 @@ def run(options: Options, on_ready: Callable[[Sandbox], None]) -> None:
     try:
         with Sandbox(options) as sandbox:
             on_ready(sandbox)
-            ended.wait()
+            while not ended.wait(AWAKE):  # a signal that another thread has got does not wake this one
+                pass
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
