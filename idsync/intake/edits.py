@@ -6,6 +6,7 @@ once that transaction is on disk, and not before.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -38,8 +39,11 @@ class Intake:
         return self.people.rules
 
     def _now(self) -> float:
-        """Return the time in whole milliseconds, as `meta` shows it and filters compare it."""
-        return round(self._clock.now(), 3)
+        """Return the time in whole milliseconds, as `meta` shows it and filters compare it, and none of them too early.
+
+        What is said within the millisecond in which a poll asked, and after it, is the newer word.
+        """
+        return math.ceil(self._clock.now() * 1000) / 1000
 
     # -- users --------------------------------------------------------------------------------------------------
 
