@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import click
+
+AWAKE = 0.5
+"""Seconds between two looks whether a signal has come."""
 
 
 @click.command()
@@ -71,7 +74,8 @@ def _keep(folder: Path) -> int:
         click.echo("")
         try:
             click.echo("Ctrl-C ends it.")
-            signal.pause()
+            while True:
+                time.sleep(AWAKE)  # a signal that another thread has got does not wake this one
         except KeyboardInterrupt:
             click.echo("stopping")
     return 0

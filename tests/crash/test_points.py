@@ -18,6 +18,8 @@ from crash.size import CRASH, FULL
 VARIANTS = [("litellm", 1), *([("routero", 1), ("litellm", 16), ("routero", 16)] if FULL else [])]
 """Dialects, and how many calls go on side by side: one keeps the points in the same order in every play."""
 PUSHED = SHAPES[0]
+TWO = next(shape for shape in SHAPES if shape.name == "two at once")
+"""The calls of two people come back in either order: a life may be over some points sooner than it was before."""
 
 
 def some(points: list[int], few: int, *case: object) -> list[int]:
@@ -39,7 +41,7 @@ def at_each(scene: Scene, points: Iterable[int]) -> Iterator[Course]:
     """Die at these points."""
     for n in points:
         course = scene.play(n)
-        assert course.deaths == 1
+        assert course.deaths == 1 or (scene.shape is TWO and len(course.met[0]) > n // 2), course
         yield course
 
 
@@ -73,7 +75,7 @@ def test_a_leaver_survives_two_deaths(tmp_path: Path, gateway: Gateway, shape: S
         second_life = scene.play(n).met[1]
         for m in some(worlds(second_life), 1, shape.name, n):
             course = scene.play(n, m)
-            assert course.deaths == 2
+            assert course.deaths == 2 or (shape is TWO and len(course.met[1]) > m // 2), course
             assert not course.faults, course
 
 
