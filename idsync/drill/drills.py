@@ -25,6 +25,7 @@ from idsync.store import canary as canaries
 from idsync.store import facts, journal, tokens, verdicts
 from idsync.store.canary import Canary
 from idsync.store.db import Db
+from idsync.store.turns import turn_if_free
 from idsync.store.verdicts import Fence, Window
 
 SHORTEST_WAIT, LONGEST_WAIT = 90.0, 1800.0
@@ -33,6 +34,9 @@ ENDING = 10.0
 """Seconds that a drill may take to end when the daemon stops."""
 SCHEDULE = "schedule"
 """Who asks for a drill when nobody does."""
+PLACE = "drill"
+"""What processes that share a store take turns at: one's canary is not for another to remove."""
+UNDER_WAY = "a drill is under way already; one at a time"
 
 log = structlog.get_logger(__name__)
 
@@ -67,7 +71,10 @@ class Drills:
         report = Report(by, source or DRILL, timeout or self._wait(), self._tools.clock.now())
         self._running = asyncio.current_task()
         try:
-            await self._drill(report, token)
+            async with turn_if_free(self._tools.store, PLACE) as free:
+                if not free:
+                    raise UsageError(UNDER_WAY)
+                await self._drill(report, token)
         finally:
             self._running = None
         return view(report, self._tools.place)
@@ -76,9 +83,11 @@ class Drills:
         """Remove what a drill that was cut off has left, and drill when it is time; `every` 0.0: never."""
         if self._running is not None or self._closing:
             return
-        left = self._removal.left()
-        if left:
-            await self._tidy_up_after(left)
+        if self._removal.left():
+            async with turn_if_free(self._tools.store, PLACE) as free:
+                if not free:
+                    return  # what is there belongs to a drill of another process
+                await self._tidy_up_after(self._removal.left())
         if every and self._running is None and not self._closing and self._is_due(every):
             try:
                 await self.run(by=SCHEDULE)
@@ -110,8 +119,7 @@ class Drills:
 
     def _refuse(self, source: str | None, token: str | None) -> None:
         if self._running is not None or self._closing:
-            msg = "a drill is under way already; one at a time"
-            raise UsageError(msg)
+            raise UsageError(UNDER_WAY)
         known = self._tools.place.sources
         if source is not None and source not in known:
             msg = f"the configuration has no source {source!r} (it has: {', '.join(sorted(known))})"
@@ -176,6 +184,8 @@ class Drills:
 
         await self._tools.write(write)
         self._on_tokens()
+        if token_id is not None and self._tools.store.shared:
+            await asyncio.sleep(tokens.REREAD)  # whichever replica is asked, it knows the token by then
         return canary, secret
 
     # -- after ------------------------------------------------------------------------------------------------------

@@ -7,6 +7,9 @@ from typing import Literal
 
 from idsync.store.db import Db, Row
 
+REREAD = 2.0
+"""Seconds after which the tokens are read again: `idsync token` and other replicas may run beside a process."""
+
 
 @dataclass(frozen=True)
 class TokenRow:

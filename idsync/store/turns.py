@@ -36,6 +36,21 @@ async def turn(store: Store, place: str) -> AsyncIterator[None]:
         await asyncio.to_thread(store.end_turn, place)
 
 
+@asynccontextmanager
+async def turn_if_free(store: Store, place: str) -> AsyncIterator[bool]:
+    """Have a place as `turn` does, or be told that another process has it.
+
+    Raises:
+        StoreError: the store cannot be written.
+    """
+    free = await asyncio.to_thread(store.take_turn, place)
+    try:
+        yield free
+    finally:
+        if free:
+            await asyncio.to_thread(store.end_turn, place)
+
+
 def in_turn(store: Store, place: str, work: Callable[[Db], T]) -> Callable[[Db], T]:
     """Return a write that is refused once another process has the place: what was read before may be older than theirs.
 

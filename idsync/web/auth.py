@@ -13,13 +13,12 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from idsync.clock import Clock
+from idsync.store.tokens import REREAD
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 MAX_TOKEN = 512
 """Bytes; ours are about fifty."""
-REREAD = 2.0
-"""Seconds after which the tokens are read again: `idsync token` may run beside the daemon."""
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +25,7 @@ from support.stores import SHARED
 from support.waiting import free_port, until
 
 from idsync.sandbox.server import Options, Sandbox
-from idsync.store import canary, journal
+from idsync.store import canary, journal, replicas
 from idsync.store.opening import read_only
 
 KEPT = ("pass:", "verb:", "gateway:", "drill:last", "source_success:okta")
@@ -116,8 +117,17 @@ class Ground:
             found[sample.name] = found.get(sample.name, 0.0) + sample.value
         return found
 
-    def events(self, name: str) -> list[Row]:
-        return [event for event in self.daemon.events() if event["event"] == name]
+    def events(self, name: str, *by_hand: Done) -> list[Row]:
+        """Return what the daemon has logged, and what drills by hand did, which on a database go on in their command."""
+        lines = [line for done in by_hand for line in done.err.splitlines() if line.startswith("{")]
+        told = [*self.daemon.events(), *map(json.loads, lines)]
+        return [event for event in told if event["event"] == name]
+
+    def replicas(self) -> int:
+        """Count the daemons that a shared store takes for alive."""
+        with read_only(store_url(self.settings)) as db:
+            now = replicas.time_of(db, time.time())
+            return sum(one.role != replicas.COMMAND for one in replicas.present(db, now)) if SHARED else 0
 
     def assert_discreet(self, *printed: str) -> None:
         """No key of a drill stands in what was printed, in the log, in the store's files or in the trail.

@@ -98,7 +98,7 @@ def test_a_deleted_key_that_lives_on_is_exit_code_5_and_an_alarm(tmp_path: Path)
             ]
         assert (done.json["refused_seconds"], done.json["cache_window_seconds"]) == (None, None)
         assert here.state() == before
-        assert [event["level"] for event in here.events("drill.failed")] == ["critical"]
+        assert [event["level"] for event in here.events("drill.failed", done)] == ["critical"]
         assert "idsync_drill_last_success_timestamp_seconds" not in here.metrics()
         assert here.run("doctor").code == 1
         printed = here.run("drill", "--timeout", "1")
@@ -258,6 +258,7 @@ def test_two_drills_are_never_under_way_at_once(tmp_path: Path) -> None:
 def test_without_a_daemon_there_is_no_way_in(tmp_path: Path) -> None:
     with ground(tmp_path) as here:
         here.daemon.kill()
+        until(lambda: here.replicas() == 0, "a database takes it for gone")
         done = here.drill()
         assert (done.code, "start `idsync serve`" in done.err) == (1, True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,7 +16,12 @@ from support.settings import DATA, TOKEN, WEB, store_url, write_settings
 from support.stores import SERVER, database
 from support.waiting import free_port, until
 
+from idsync import config
+from idsync.app import Core, opened
+from idsync.model import DRILL
+from idsync.store import canary as canaries
 from idsync.store import jobs, ledger
+from idsync.store.canary import Canary
 from idsync.store.opening import read_only
 
 pytestmark = pytest.mark.skipif(not SERVER, reason="needs a PostgreSQL: tools/with_postgres.py")
@@ -138,6 +144,25 @@ def test_a_drill_is_begun_by_a_command_beside_a_replica(place: Place, gateway: G
     drilled = idsync(place.settings("elsewhere", server=server), "drill", "--json")
     assert drilled.code == 0, drilled
     assert drilled.json["ok"]
+
+
+def test_the_canary_of_a_drill_that_another_process_holds_is_left_to_it(place: Place) -> None:
+    asked = config.load(str(place.settings("one")), {}).config
+    canary = Canary("idsync-drill-x@idsync.example", DRILL)
+
+    async def left_after_a_beat(core: Core) -> list[Canary]:
+        await core.drills("http://127.0.0.1:1/scim/v2").beat(0.0)
+        return canaries.every(core.store.reader())
+
+    async def play() -> None:
+        async with opened(asked) as core, opened(asked) as other:
+            other.store.write(lambda db: canaries.put(db, canary, 0.0))
+            assert await asyncio.to_thread(other.store.take_turn, "drill")
+            assert await left_after_a_beat(core) == [canary]
+            await asyncio.to_thread(other.store.end_turn, "drill")
+            assert await left_after_a_beat(core) == []
+
+    asyncio.run(play())
 
 
 def test_who_was_judged_by_old_rules_is_judged_anew_once_all_replicas_have_the_new_ones(

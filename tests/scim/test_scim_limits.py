@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from idsync.clock import ManualClock
-from idsync.web.auth import REREAD, Tokens, allowed, bearer
+from idsync.store.tokens import REREAD
+from idsync.web.auth import Tokens, allowed, bearer
 from idsync.web.limits import Gone, Receive, TooLarge, TooSlow, read_body
 
 
