@@ -18,9 +18,11 @@ from support.waiting import free_port, until
 
 from idsync import config
 from idsync.app import Core, opened
-from idsync.model import DRILL
+from idsync.engine.desk import Desk
+from idsync.errors import Superseded
+from idsync.model import DRILL, Lane
 from idsync.store import canary as canaries
-from idsync.store import jobs, ledger
+from idsync.store import jobs, ledger, people
 from idsync.store.canary import Canary
 from idsync.store.opening import read_only
 
@@ -161,6 +163,23 @@ def test_the_canary_of_a_drill_that_another_process_holds_is_left_to_it(place: P
             assert await left_after_a_beat(core) == [canary]
             await asyncio.to_thread(other.store.end_turn, "drill")
             assert await left_after_a_beat(core) == []
+
+    asyncio.run(play())
+
+
+def test_who_has_lost_a_job_to_another_replica_writes_nothing_of_it(place: Place) -> None:
+    asked = config.load(str(place.settings("one")), {}).config
+
+    async def play() -> None:
+        async with opened(asked) as core, opened(asked) as other:
+            leo = core.store.write(lambda db: people.new_person(db, "leo", 0.0))
+            for worker in (core, other):
+                core.store.write(lambda db: jobs.open_job(db, leo, Lane.REVOKE, 0, 0.0))
+                worker.store.write(lambda db, name=worker.store.name: jobs.claim(db, Lane.REVOKE, name, 1.0, -1.0, 1))
+            parts = (core.clock, core.engine.rules, core.engine.settings, core.engine.telemetry, leo, 0)
+            with pytest.raises(Superseded):
+                await Desk(core.store, core.gateway, *parts).write(lambda db: people.name_again(db, leo, "written"))
+            assert await Desk(other.store, other.gateway, *parts).write(lambda db: "written") == "written"
 
     asyncio.run(play())
 
