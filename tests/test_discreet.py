@@ -17,6 +17,7 @@ from support.daemon import Daemon, idsync
 from support.directory import ScimDirectory
 from support.gateway import Gateway
 from support.settings import write_settings
+from support.stores import SHARED
 from support.waiting import until
 
 from idsync.localuser import accountable
@@ -106,10 +107,11 @@ def test_no_secret_is_written_anywhere_in_trouble_a_crash_and_a_kill(settings: P
         there.fault(path="/user/update", status=500, body=f"Traceback: {CANARIES['admin.key']} {RAW}", times=1)
         directory.leave("leo")
         there.wait_until_ended(holder.user_id)
-        status, crashed = at_the_socket(settings, "revoke", {"user": [RAW], "reason": RAW, "by": "x"})
-        assert (status, crashed["exit_code"]) == (500, 1)
+        if not SHARED:  # there is no such socket beside a database
+            status, crashed = at_the_socket(settings, "revoke", {"user": [RAW], "reason": RAW, "by": "x"})
+            assert (status, crashed["exit_code"]) == (500, 1)
         until(lambda: len([one for one in daemon.events() if one["event"] == "source.failed"]) >= 2, "both IdPs refuse")
-        assert "local.crashed" in daemon.said()
+        assert SHARED or "local.crashed" in daemon.said()
         assert_discreet(everything_said(settings, daemon, *COMMANDS))
         daemon.kill()
         daemon.start()
@@ -119,6 +121,7 @@ def test_no_secret_is_written_anywhere_in_trouble_a_crash_and_a_kill(settings: P
     assert_discreet({"stderr": daemon.said().encode()})
 
 
+@pytest.mark.needs_file("has a daemon that commands speak to")
 def test_whoever_acts_is_named_by_the_kernel(settings: Path) -> None:
     (settings.parent / "graph.secret").chmod(0o644)
     with Daemon(settings) as daemon:

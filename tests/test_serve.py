@@ -83,6 +83,7 @@ def test_sigterm_during_the_first_pass_ends_in_order(settings: Path, gateway: Ga
     daemon.assert_discreet()
 
 
+@pytest.mark.needs_file("has one holder")
 def test_a_second_daemon_on_the_same_store_is_refused(settings: Path, gateway: Gateway) -> None:
     with Daemon(settings) as daemon:
         second = idsync(settings, "serve")

@@ -53,6 +53,7 @@ def _play(folder: Path) -> int:
 def _keep(folder: Path) -> int:
     from idsync.demo.stage import staged
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that starts it in the background has it ignored
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     with staged(folder, dialect="litellm", fence=True, ports=(8080, 9090, 4000), cache_ttl=2.0) as stage:
         token = stage.tokens["okta"]
@@ -76,7 +77,7 @@ def _keep(folder: Path) -> int:
         try:
             click.echo("Ctrl-C ends it.")
             while True:
-                time.sleep(AWAKE)  # a signal that another thread has got does not wake this one
+                time.sleep(AWAKE)  # one that another thread has got wakes nobody
         except KeyboardInterrupt:
             click.echo("stopping")
     return 0

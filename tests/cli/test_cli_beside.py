@@ -50,6 +50,7 @@ def place(tmp_path: Path, gateway: Gateway) -> Iterator[Place]:
         yield Place(daemon, company, settings)
 
 
+@pytest.mark.needs_file("has a daemon that commands speak to")
 def test_no_command_goes_by_another_configuration_unsaid(place: Place) -> None:
     """From an edited file to one that was taken over: nothing happens by the old one that was meant by the new one."""
     gateway = place.company.gateway

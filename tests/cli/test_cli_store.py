@@ -189,6 +189,7 @@ def test_check_counts_rows_and_a_damaged_store_is_exit_1(site: Site) -> None:
         assert "Traceback" not in broken.stderr
 
 
+@pytest.mark.needs_file("is made by the first command")
 def test_a_schema_is_brought_up_to_date_on_request_and_what_is_missing_told_before(site: Site) -> None:
     planned = site.run("db", "migrate", "--dry-run", "--json")
     missing = json.loads(planned.stdout)["missing"]
