@@ -253,6 +253,8 @@ class PostgresStore(Writing):
             except psycopg.Error as error:
                 _roll_back(db)
                 _fail(taken, _refused(error))
+                if isinstance(error, psycopg.errors.LockNotAvailable):
+                    self._refuse_all(_refused(error))  # they have waited for the same; not one after the other
                 return
             except Exception as error:  # the thread outlives whatever it is: without it every push would wait for ever
                 log.exception("store.writer_failed")

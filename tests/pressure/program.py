@@ -88,8 +88,8 @@ class Program:
 
     @property
     def process(self) -> Path:
-        """Return what the kernel tells of the process; the lock file of the store names it."""
-        return Path("/proc", self.daemon.settings.with_name("idsync.db.lock").read_text().strip())
+        """Return what the kernel tells of the process."""
+        return Path("/proc", str(self.daemon.pid))
 
     def open_files(self) -> int:
         return len(list((self.process / "fd").iterdir()))

@@ -11,6 +11,7 @@ from support.daemon import Daemon, idsync
 from support.endpoint import PREFIX, USER, Client, digest, request
 from support.gateway import Gateway
 from support.settings import TOKEN, write_settings
+from support.stores import SHARED
 from support.waiting import until
 
 from idsync.store import tokens
@@ -239,6 +240,8 @@ def rotate(program: Program, callers: list[Caller], old: str) -> str:
     with program.store() as db:
         (old_id,) = [token.id for token in tokens.live_tokens(db) if token.digest == digest(old)]
     assert idsync(settings, "token", "revoke", old_id).code == 0
+    if SHARED:  # a replica reads the tokens again within 2 s
+        until(lambda: Client(program.port, old).get("/Users").status == 401, "the old token is refused")
     assert Client(program.port, old).get("/Users").status == 401
     return fresh
 

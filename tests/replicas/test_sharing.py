@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -173,9 +174,9 @@ def test_who_has_lost_a_job_to_another_replica_writes_nothing_of_it(place: Place
     async def play() -> None:
         async with opened(asked) as core, opened(asked) as other:
             leo = core.store.write(lambda db: people.new_person(db, "leo", 0.0))
-            for worker in (core, other):
-                core.store.write(lambda db: jobs.open_job(db, leo, Lane.REVOKE, 0, 0.0))
-                worker.store.write(lambda db, name=worker.store.name: jobs.claim(db, Lane.REVOKE, name, 1.0, -1.0, 1))
+            core.store.write(lambda db: jobs.open_job(db, leo, Lane.REVOKE, 0, 0.0))
+            for now, name in enumerate((core.store.name, other.store.name), 1):
+                core.store.write(partial(jobs.claim, lane=Lane.REVOKE, owner=name, now=now, lease=0.5, limit=1))
             parts = (core.clock, core.engine.rules, core.engine.settings, core.engine.telemetry, leo, 0)
             with pytest.raises(Superseded):
                 await Desk(core.store, core.gateway, *parts).write(lambda db: people.name_again(db, leo, "written"))

@@ -111,6 +111,10 @@ class Daemon:
             log.seek(self._before)
             return log.read().decode()
 
+    @property
+    def pid(self) -> int:
+        return self._running().pid
+
     def _running(self) -> Running:
         assert self._process is not None, "the daemon is not running"
         return self._process

@@ -16,16 +16,21 @@ REFUSED = (sqlite3.IntegrityError, psycopg.errors.RaiseException)
 """What the store itself says to whoever would rewrite the trail."""
 
 
-def tables(db: Db) -> dict[str, list[str]]:
-    """Return the rows of every table as texts, sorted; without the trail, and without who is there."""
+def tables_of(db: Db) -> list[str]:
+    """Return the names of the tables, but for those that say who is there and which schema this is."""
     named = "SELECT tablename AS name FROM pg_tables WHERE schemaname = 'public'"
     named = named if db.shared else "SELECT name FROM sqlite_master WHERE type = 'table'"
-    names = [row["name"] for row in db.all(named)]
+    names = sorted(row["name"] for row in db.all(named))
+    others = ("_", "sqlite_", "idsync_")
+    return [name for name in names if name not in {"replicas", "leader"} and not name.startswith(others)]
+
+
+def tables(db: Db) -> dict[str, list[str]]:
+    """Return the rows of every table as texts, sorted; without the trail."""
     return {
         name: sorted(repr(list(dict(row).values())) for row in db.all(f"SELECT * FROM {name}"))  # noqa: S608
-        for name in sorted(names)
-        if name not in {"audit", "audit_unlinked", "replicas", "leader"}
-        and not name.startswith(("_", "sqlite_", "idsync_"))
+        for name in tables_of(db)
+        if name not in {"audit", "audit_unlinked"}
     }
 
 
