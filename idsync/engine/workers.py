@@ -99,10 +99,10 @@ class Engine:
             try:
                 await self._mind_the_clock()
                 await self._claim_all()
-            except StoreError as error:
-                log.error("engine.store_refused", error=str(error))  # a full disk: go on when there is room again
+                await self._rest()
+            except StoreError as error:  # a full disk, or a database that is away: go on when it is back
+                log.error("engine.store_refused", error=str(error))
                 await self.progress(STORE_PAUSE)
-            await self._rest()
         await asyncio.gather(*self._running[Lane.REVOKE], *self._running[Lane.GRANT])
 
     def stop(self) -> None:
@@ -312,8 +312,6 @@ class Engine:
     async def _fail(self, desk: Desk, job: Job, error: Exception) -> None:
         delay = self._delay(job, error)
         self._tell(job, error, delay)
-        if isinstance(error, StillAlive):
-            desk.telemetry.verification("alive")
         text = str(error) if isinstance(error, IdsyncError) else f"unexpected {type(error).__name__}"
 
         def write(db: Db) -> None:
@@ -329,6 +327,8 @@ class Engine:
             jobs.retry(db, job.person_id, self.owner, job.wanted, again, text, alive=alive)
 
         try:
+            if isinstance(error, StillAlive):
+                desk.telemetry.verification("alive")
             await self._write(write)
         except StoreError as failure:
             log.error("engine.store_refused", error=str(failure))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from pathlib import Path
 
@@ -15,8 +16,10 @@ from support.home import Home
 from support.waiting import until
 
 from idsync.engine.desk import EngineSettings
+from idsync.errors import StoreError
 from idsync.model import Lane
 from idsync.store import jobs
+from idsync.store.db import Db
 from idsync.store.ledger import Departure
 
 LIES = ["/key/delete", "/team/member_delete", "/user/update"]
@@ -295,3 +298,27 @@ def test_in_a_wave_everybody_is_fenced_and_blocked_before_anybody_is_tidied(gate
     assert paths[:last_blocked].count("/user/update") == len(crowd), "every fence"
     for holder in crowd:
         gateway.assert_gone(holder)
+
+
+def test_a_store_that_cannot_be_read_for_a_while_keeps_nobody_from_leaving(
+    gateway: Gateway, opened: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A database may go away between any two reads; the engine goes on by itself."""
+    home = opened()
+    company = founded(gateway, home)
+    store = home.core.store
+    failed: list[int] = []
+    read = store.reader
+
+    def reader() -> Db:
+        if threading.current_thread().name == "idsync-home" and len(failed) < 4:
+            failed.append(1)
+            raise StoreError("the database does not answer")
+        return read()
+
+    monkeypatch.setattr(store, "reader", reader)
+    home.core.engine.wake()
+    until(lambda: len(failed) == 4, "it could not read")
+    home.directory.leave("leo")
+    home.wait_until_verified("leo")
+    company.assert_leo_is_gone()
