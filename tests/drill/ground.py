@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -24,15 +25,21 @@ from support.settings import store_url, write_settings
 from support.stores import SHARED
 from support.waiting import free_port, until
 
+from idsync.drill.drills import PLACE
 from idsync.sandbox.server import Options, Sandbox
 from idsync.store import canary, journal, replicas
 from idsync.store.opening import read_only
 
-KEPT = ("pass:", "verb:", "gateway:", "drill:last", "source_success:okta")
+KEPT = ("pass:", "verb:", "gateway:", "drill:last", "source_success:okta", "configuration:rules:")
 """Facts that a drill may leave: what it has measured, and what has nothing to do with it."""
 WORDS = re.compile(rb"[A-Za-z0-9_\-]{16,}")
 KEYS = re.compile(rb"sk-[A-Za-z0-9_\-]{6,}")
 Row = dict[str, Any]
+
+
+def _takes_an_interrupt() -> None:
+    """Undo what a shell does to what it begins in the background."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @dataclass
@@ -76,11 +83,32 @@ class Ground:
         """A drill that goes on meanwhile."""
         line = [sys.executable, "-m", "idsync", "-c", str(self.settings), "drill", "--timeout", "20", *words]
         pipe, environ = subprocess.PIPE, usual_environment()
-        with subprocess.Popen(line, stdout=pipe, stderr=pipe, text=True, env=environ) as process:
+        with subprocess.Popen(
+            line, stdout=pipe, stderr=pipe, text=True, env=environ, preexec_fn=_takes_an_interrupt
+        ) as process:
             try:
                 yield process
             finally:
                 process.kill()
+
+    def kill_who_drills(self, command: subprocess.Popen[str]) -> None:
+        """Kill the process that makes the canary: the daemon, or on a shared store the command itself."""
+        if SHARED:
+            command.kill()
+        else:
+            self.daemon.kill()
+
+    def go_on(self) -> None:
+        """Start the daemon anew: it looks at once for what a drill has left, where no living process holds one."""
+        if SHARED:
+            until(self._is_nobodys, "the drill's place is free again")
+            self.daemon.kill()
+        self.daemon.start()
+
+    def _is_nobodys(self) -> bool:
+        with read_only(store_url(self.settings)) as db:
+            row = db.one("SELECT until FROM leader WHERE place = :place", place=PLACE)
+        return row is None or row["until"] < time.time()
 
     # -- looking ----------------------------------------------------------------------------------------------------
 

@@ -6,7 +6,8 @@ Where the RFC is silent, this is what is meant, as in scim2-models' `ScimFilter.
 - an attribute that is not there compares as null: equal to null, unequal to anything else, neither before nor after;
 - an empty text is a value (`eq ""`) but is not present (`pr`); false is present;
 - an entry of a list without the sub-attribute that is compared holds null there;
-- text of an attribute that is not case exact is compared without its case. How case is taken away, and whether composed
+- text of an attribute that is case exact is compared character by character;
+- text of an attribute that is not is compared without its case. How case is taken away, and whether composed
   and decomposed characters are the same, the RFC leaves open: a `Folding` is one choice, and a result has to be right
   under one of them. Names that identify (userName, a group's displayName) are case-folded, as this service says.
 """
@@ -30,13 +31,10 @@ _EXACT = {("id", ""), ("externalid", ""), ("meta", "resourcetype"), ("meta", "lo
 
 @dataclass(frozen=True)
 class Folding:
-    """How text that is not case exact is compared, and text of any kind normalised."""
+    """How text that is not case exact is compared."""
 
     case: Callable[[str], str]
     form: Callable[[str], str]
-
-    def exact(self, text: str) -> str:
-        return self.form(text)
 
     def folded(self, text: str) -> str:
         return self.form(self.case(self.form(text)))
@@ -111,7 +109,7 @@ class Oracle:
             return lambda value: None if value is None else datetime.fromisoformat(value)
         if key == ("username", "") or (key == ("displayname", "") and self._kind == "Group"):
             folding = replace(folding, case=str.casefold)
-        text = folding.exact if key in self._exact else folding.folded
+        text = _as_it_is if key in self._exact else folding.folded
         return lambda value: text(value) if isinstance(value, str) else value
 
 
