@@ -31,7 +31,7 @@ from idsync.store.verdicts import Fence, Window
 SHORTEST_WAIT, LONGEST_WAIT = 90.0, 1800.0
 """Seconds for which a key may go on being taken: the least and the most that is waited without being told."""
 ENDING = 10.0
-"""Seconds that a drill may take to end when the daemon stops."""
+"""Seconds that a drill may take to end when it is called off."""
 SCHEDULE = "schedule"
 """Who asks for a drill when nobody does."""
 PLACE = "drill"
@@ -49,7 +49,8 @@ class Drills:
         self._tools = tools
         self._on_tokens = on_tokens
         self._removal = Removal(tools, on_tokens=on_tokens, on_purge=on_purge)
-        self._running: asyncio.Task[Any] | None = None
+        self._running: asyncio.Task[None] | None = None
+        self._called_off: str | None = None
         self._closing = False
 
     async def run(
@@ -64,20 +65,28 @@ class Drills:
 
         Without a source the canary comes in through the built-in one, with a token that ends with the drill.
 
+        Cancelled (a command that gets Ctrl-C) it is called off: what it has made is removed before this raises.
+
         Raises:
             NotFound, UsageError: it cannot begin.
         """
         self._refuse(source, token)
         report = Report(by, source or DRILL, timeout or self._wait(), self._tools.clock.now())
-        self._running = asyncio.current_task()
+        self._running = asyncio.create_task(self._in_turn(report, token))
         try:
-            async with turn_if_free(self._tools.store, PLACE) as free:
-                if not free:
-                    raise UsageError(UNDER_WAY)
-                await self._drill(report, token)
+            await asyncio.shield(self._running)
+        except asyncio.CancelledError:
+            await self._call_off("the drill was stopped")
+            raise
         finally:
-            self._running = None
+            self._running = self._called_off = None
         return view(report, self._tools.place)
+
+    async def _in_turn(self, report: Report, token: str | None) -> None:
+        async with turn_if_free(self._tools.store, PLACE) as free:
+            if not free:
+                raise UsageError(UNDER_WAY)
+            await self._drill(report, token)
 
     async def beat(self, every: float) -> None:
         """Remove what a drill that was cut off has left, and drill when it is time; `every` 0.0: never."""
@@ -95,24 +104,29 @@ class Drills:
                 log.critical("drill.failed", problems=[str(error)])
 
     async def close(self) -> None:
-        """Call off a drill that is under way, and give it the time to remove its canary.
+        """Hold no drill from now on, and call off one that is under way."""
+        self._closing = True
+        await self._call_off("the daemon was stopped")
+
+    async def _call_off(self, why: str) -> None:
+        """End a drill that is under way, and give it the time to remove its canary.
 
         It is not cut off in the middle of a call: the gateway might still do what nobody waits for.
         """
-        self._closing = True
+        self._called_off = why
         if self._running is not None:
             _, late = await asyncio.wait([self._running], timeout=ENDING)
             for task in late:
                 task.cancel()
 
     def _go_on(self) -> None:
-        """Raise when the daemon is to end.
+        """Raise when the drill is to end.
 
         Raises:
             Transient: it is.
         """
-        if self._closing:
-            msg = "the daemon was stopped meanwhile"
+        if self._called_off is not None:
+            msg = f"{self._called_off} meanwhile"
             raise Transient(msg)
 
     # -- before -----------------------------------------------------------------------------------------------------
@@ -191,7 +205,7 @@ class Drills:
     # -- after ------------------------------------------------------------------------------------------------------
 
     async def _clear_up(self, report: Report) -> None:
-        if report.unsure and not self._closing:
+        if report.unsure and self._called_off is None:
             await asyncio.sleep(self._tools.place.call_timeout)
         try:
             await self._removal.remove(self._removal.left())

@@ -135,10 +135,13 @@ def _connected(url: str, password: Callable[[], str] | None) -> Iterator[tuple[A
 
 
 def _take(connection: Connection, address: Address, tables: Sequence[str], mode: str) -> None:
-    """Keep everybody from writing until the transaction ends, or from anything at all."""
+    """Keep everybody from writing until the transaction ends, or from anything at all.
+
+    Waited for: the server's own upkeep may be at a table, and gives way; so may the session of a copy that was killed.
+    """
     connection.execute(_UNHURRIED)
     every = ", ".join(f'"{name}"' for name in tables)
-    connection.execute(f"LOCK TABLE {every} IN {mode} MODE NOWAIT".encode())
+    connection.execute(f"LOCK TABLE {every} IN {mode} MODE".encode())
     alone = connection.execute(b"SELECT pg_try_advisory_xact_lock(%d) AS got" % COPYING).fetchone()
     if alone is not None and not alone["got"]:
         msg = f"another process opens the database {address}, or copies it; stop every `idsync serve` on it first"

@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 
 from crash.points import Crash, Fuse, FusedStore, Program
 from idsync.app import Core
 from idsync.clock import Clock
 from idsync.config import Config
-from idsync.engine.desk import Outcome
 from idsync.engine.workers import Engine
 from idsync.model import Lane
 from idsync.policy import Rules
 from idsync.standing import People
-from idsync.store import jobs
 from idsync.store.db import Db, Row
 from idsync.store.jobs import Job
 
@@ -38,13 +37,13 @@ class AcknowledgeFirst(Program):
 
 class _Marking(Engine):
     async def _serve(self, job: Job) -> None:
-        await self._write(lambda db: jobs.close(db, job.person_id, self.owner, job.wanted))
+        await self._write(partial(_mark, person=job.person_id))
         await super()._serve(job)
 
-    def _close(self, db: Db, job: Job, outcome: Outcome) -> None:
-        outcome.record(db)
-        if outcome.run_at is not None:
-            jobs.open_job(db, job.person_id, job.lane, job.wanted, outcome.run_at)
+
+def _mark(db: Db, person: str) -> None:
+    """Write a job down as one with nothing to do any more; who does it goes on."""
+    db.execute("UPDATE jobs SET run_at = :never WHERE person_id = :person", never=1e12, person=person)
 
 
 class MarkFirst(Program):

@@ -18,7 +18,7 @@ from support.waiting import until
 from idsync.engine import exposed
 from idsync.engine.desk import Desk, EngineSettings, every
 from idsync.model import Lane
-from idsync.store import exposure, journal, people
+from idsync.store import exposure, people
 from idsync.store.db import Db
 
 AT_ONCE = {"group_loss_delete_after": "0s"}
@@ -106,7 +106,7 @@ def test_what_a_leaver_may_know_is_shown_and_works_on(gateway: Gateway, opened: 
         "rotation": "not asked for",
     }
     assert known(opened, mail("ann")) == {}
-    entries = [entry for entry in journal.events(home.db) if entry.action == "keys.exposed"]
+    entries = [entry for entry in home.trail() if entry.action == "keys.exposed"]
     assert [(entry.subject, entry.detail["departure"]) for entry in entries] == [(mail("leo"), departure.id)]
     assert entries[0].detail["keys"] == sorted(key.id for key in made.values())
 

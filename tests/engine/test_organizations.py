@@ -18,7 +18,7 @@ from support.settings import SOURCE
 from support.waiting import until
 
 from idsync.model import Lane
-from idsync.store import journal, ledger, organizations
+from idsync.store import ledger, organizations
 
 LEAVE, JOIN = "/organization/member_delete", "/organization/member_add"
 ACME, OURS = "acme", "org-default"
@@ -81,11 +81,6 @@ def inside(gateway: Gateway, company: Company) -> set[str]:
     return set(gateway.organizations_of(company.leo.user_id))
 
 
-def told(home: Home, action: str) -> list[dict[str, Any]]:
-    """Return the details of the audit entries of an action, oldest first."""
-    return [dict(entry.detail) for entry in journal.last(home.db, 500) if entry.action == action]
-
-
 def receipt_of(home: Home, login: str = "leo") -> dict[str, Any]:
     return dict(home.departure(login).receipt or {})
 
@@ -111,7 +106,7 @@ def test_a_membership_ends_last_of_all_and_is_told(gateway: Gateway, opened: Ope
     departure, receipt = home.departure("leo"), receipt_of(home)
     assert (set(receipt["organizations"]), receipt["features"]["organization"]) == (ground.ended, "used")
     assert departure.fence == "assumed"
-    entries = told(home, "organization.left")
+    entries = home.told("organization.left")
     assert {entry["organization"] for entry in entries} == ground.ended
     assert {(entry["account"], entry["before"], entry["after"]) for entry in entries} == {
         ("u-leo", "internal_user", None)
@@ -136,7 +131,7 @@ def test_whoever_is_outside_is_no_doubt_and_nothing_to_do(gateway: Gateway, open
     home.write(lambda db: home.core.intake.people.open_job(db, home.person("leo").id, Lane.REVOKE))
     home.wait_until_quiet()
     assert home.state("leo") == "settled"
-    assert len(told(home, "organization.left")) == len(ground.ended)
+    assert len(home.told("organization.left")) == len(ground.ended)
     assert home.conflicts() == []
     assert ledger.unverified(home.db, time.time()) == 0
     assert idsync(opened.settings, "verify").code == 0
@@ -176,7 +171,7 @@ def test_a_return_gives_it_back(gateway: Gateway, opened: Opener, ground: Ground
     assert gateway.paths(before, writes=True)[0] == JOIN
     assert not gateway.fenced("u-leo")
     assert "data" in gateway.teams_with("u-leo")
-    assert {(e["organization"], e["before"], e["after"]) for e in told(home, "organization.joined")} == {
+    assert {(e["organization"], e["before"], e["after"]) for e in home.told("organization.joined")} == {
         (name, None, "internal_user") for name in ground.ended
     }
     assert noted(home) == []
@@ -184,7 +179,7 @@ def test_a_return_gives_it_back(gateway: Gateway, opened: Opener, ground: Ground
     home.directory.leave("leo")
     home.wait_for("leo", "settled")
     assert ground.ended.isdisjoint(inside(gateway, company)), "and a second departure ends it again"
-    assert told(home, "departure.reasserted") == []
+    assert home.told("departure.reasserted") == []
 
 
 @everywhere
@@ -211,7 +206,7 @@ def test_a_leave_after_half_a_return_is_no_security_event(gateway: Gateway, open
     home.directory.leave("leo")
     home.wait_for("leo", "settled")
     assert ground.ended.isdisjoint(inside(gateway, company))
-    assert told(home, "departure.reasserted") == []
+    assert home.told("departure.reasserted") == []
 
 
 @everywhere
@@ -224,7 +219,7 @@ def test_what_somebody_gave_back_by_hand_is_left_alone(gateway: Gateway, opened:
     home.wait_until_quiet()
     roles = gateway.organizations_of("u-leo")
     assert {roles[name] for name in ground.ended} == {"internal_user_viewer"}
-    assert (told(home, "organization.joined"), noted(home)) == ([], [])
+    assert (home.told("organization.joined"), noted(home)) == ([], [])
 
 
 @everywhere
@@ -235,7 +230,7 @@ def test_nobody_comes_back_as_an_admin(gateway: Gateway, opened: Opener, ground:
         gateway.call("PATCH", "/organization/member_update", change)
     home.directory.leave("leo")
     home.wait_for("leo", "settled")
-    assert {entry["before"] for entry in told(home, "organization.left")} == {"org_admin"}
+    assert {entry["before"] for entry in home.told("organization.left")} == {"org_admin"}
     home.directory.come_back("leo")
     home.wait_until_quiet()
     roles = gateway.organizations_of("u-leo")
@@ -311,7 +306,7 @@ def test_a_gateway_that_does_not_end_memberships_is_said_to_be_one(
     assert (receipt["features"]["organization"], receipt["organizations"]) == (how, [])
     assert any("membership of organizations stays" in line for line in receipt["left_standing"])
     assert home.failed_job("leo") is None
-    assert (noted(home), told(home, "organization.left")) == ([], [])
+    assert (noted(home), home.told("organization.left")) == ([], [])
     gateway.mend()
     home.directory.come_back("leo")
     home.wait_until_quiet()
@@ -333,7 +328,7 @@ def test_a_200_that_ended_nothing_is_not_believed(gateway: Gateway, opened: Open
     home.directory.leave("leo")
     until(lambda: home.failed_job("leo"), "the lie is noticed")
     assert home.state("leo") == "verified"
-    assert (told(home, "departure.settled"), told(home, "organization.left")) == ([], [])
+    assert (home.told("departure.settled"), home.told("organization.left")) == ([], [])
     found = idsync(opened.settings, "verify", mail("leo"))
     assert (found.code, "member of organization" in found.out) == (5, True)
     gateway.mend()
@@ -357,7 +352,7 @@ def test_an_answer_that_is_lost_loses_no_membership(
     home.wait_for("leo", "settled")
     assert ground.ended.isdisjoint(inside(gateway, company))
     assert set(receipt_of(home)["organizations"]) == ground.ended
-    assert len(told(home, "organization.left")) == len(ground.ended)
+    assert len(home.told("organization.left")) == len(ground.ended)
     home.directory.come_back("leo")
     home.wait_until_quiet()
     assert gateway.organizations_of("u-leo") == dict.fromkeys(ground.theirs, "internal_user")
@@ -371,11 +366,11 @@ def test_a_sweep_ends_what_somebody_has_given_back(gateway: Gateway, opened: Ope
     home, company = settled(gateway, opened, ground)
     gateway.ok(JOIN, {"organization_id": OURS, "member": {"user_id": "u-leo", "role": "internal_user"}})
     home.reconcile()
-    until(lambda: told(home, "departure.reasserted"), "it is told")
+    until(lambda: home.told("departure.reasserted"), "it is told")
     home.wait_for("leo", "settled")
     home.wait_until_quiet()
     assert inside(gateway, company) == set()
-    assert [entry["what"] for entry in told(home, "departure.reasserted")] == [["organization"]]
+    assert [entry["what"] for entry in home.told("departure.reasserted")] == [["organization"]]
 
 
 @confined
@@ -383,7 +378,7 @@ def test_a_key_made_for_somebody_outside_is_ended(gateway: Gateway, opened: Open
     home, company = settled(gateway, opened, ground)
     company.leo.keys.append(gateway.key_of("u-leo", "data"))
     home.reconcile()
-    until(lambda: told(home, "departure.reasserted"), "it is told")
+    until(lambda: home.told("departure.reasserted"), "it is told")
     home.wait_for("leo", "settled")
     home.wait_until_quiet()
     company.assert_leo_is_gone()
@@ -407,7 +402,7 @@ def test_a_namesake_of_somebody_outside_is_no_doubt(
     home.wait_for("bob", "settled")
     bob.keys.append(gateway.key_of(bob.user_id))
     home.reconcile()
-    until(lambda: told(home, "departure.reasserted"), "it is told")
+    until(lambda: home.told("departure.reasserted"), "it is told")
     home.wait_for("bob", "settled")
     gateway.assert_gone(bob)
     assert gateway.answers(namesake.keys) == {200}

@@ -16,15 +16,10 @@ from support.home import Home
 from support.waiting import until
 
 from idsync.model import DepartureState, Lane
-from idsync.store import journal, ledger, people, verdicts
+from idsync.store import ledger, people, verdicts
 
 SOON: dict[str, Any] = {"routero": {"cache_time": "0.1s"}}
 LATER: dict[str, Any] = {"policy": {"group_loss_delete_after": "1h"}}
-
-
-def told(home: Home, action: str) -> list[dict[str, Any]]:
-    """Return the details of the audit entries of an action, oldest first."""
-    return [dict(entry.detail) for entry in journal.last(home.db, 500) if entry.action == action]
 
 
 def events(home: Home) -> dict[str, float]:
@@ -74,10 +69,10 @@ def test_what_comes_back_is_ended_again_and_told(gateway: Gateway, opened: Opene
     home, company = settled(gateway, opened)
     act(gateway, company)
     home.reconcile()
-    until(lambda: told(home, "departure.reasserted"), "it is told")
+    until(lambda: home.told("departure.reasserted"), "it is told")
     home.wait_until_quiet()
     company.assert_leo_is_gone()
-    assert [(entry["what"], entry["evidence"]) for entry in told(home, "departure.reasserted")] == [
+    assert [(entry["what"], entry["evidence"]) for entry in home.told("departure.reasserted")] == [
         ([what], home.departure("leo").evidence.value)
     ]
     assert events(home) == {what: 1.0}
@@ -88,10 +83,10 @@ def test_a_key_unblocked_while_its_deletion_waits_is_blocked_again_and_told(gate
     company = founded(gateway, home)
     home.directory.part("Data", "leo")
     home.wait_for("leo", "blocked")
-    assert told(home, "access.ended")
+    assert home.told("access.ended")
     gateway.ok("/key/unblock", {"key": company.leo.keys[0].id})
     home.reconcile()
-    until(lambda: told(home, "departure.reasserted"), "it is told")
+    until(lambda: home.told("departure.reasserted"), "it is told")
     assert gateway.is_blocked(company.leo.keys[0])
     assert events(home) == {"key": 1.0}
 
@@ -108,7 +103,7 @@ def test_a_key_that_only_its_id_still_finds_is_ended_by_the_second_look(gateway:
     )
     before = gateway.ready()
     home.wait_for("leo", "settled")
-    assert [entry["what"] for entry in told(home, "departure.reasserted")] == [["key"]]
+    assert [entry["what"] for entry in home.told("departure.reasserted")] == [["key"]]
     assert gateway.calls("/key/delete", before)
 
 
@@ -126,7 +121,7 @@ def test_looking_again_at_what_is_settled_says_nothing_new(
     after = home.departure("leo")
     assert (after.state, after.settled_at, after.settle_at) == (before.state, before.settled_at, None)
     assert (before.fence, after.fence) == ("assumed", fence)
-    assert len(told(home, "departure.settled")) == 1
+    assert len(home.told("departure.settled")) == 1
 
 
 # -- where policy wants keys blocked ------------------------------------------------------------------------------------
@@ -137,11 +132,11 @@ def test_where_departures_only_block_that_is_proven_told_and_looked_at_again(gat
     company = founded(gateway, home)
     home.directory.leave("leo")
     home.wait_for("leo", "settled")
-    assert len(told(home, "departure.verified")) == len(told(home, "departure.settled")) == 1
+    assert len(home.told("departure.verified")) == len(home.told("departure.settled")) == 1
     assert timed(home) == 1
     gateway.ok("/key/unblock", {"key": company.leo.keys[0].id})
     home.reconcile()
-    until(lambda: told(home, "departure.reasserted"), "it is told")
+    until(lambda: home.told("departure.reasserted"), "it is told")
     assert all(gateway.is_blocked(key) for key in company.leo.keys)
     assert gateway.answers(company.leo.keys).isdisjoint({200})
 
@@ -211,7 +206,7 @@ def test_an_account_made_later_with_their_e_mail_is_ended_by_the_sweep(gateway: 
     again = gateway.account("leo-again", None, user_email=company.leo.email.upper())
     assert gateway.answers(again.keys) == {200}
     home.reconcile()
-    until(lambda: told(home, "departure.reasserted"), "it is told")
+    until(lambda: home.told("departure.reasserted"), "it is told")
     gateway.assert_gone(again)
     assert events(home)["account"] == 1.0
 
@@ -227,7 +222,7 @@ def test_an_address_that_somebody_new_has_now_is_theirs(gateway: Gateway, opened
     home.reconcile()
     home.wait_until_quiet()
     assert gateway.answers(theirs.keys) == {200}
-    assert told(home, "departure.reasserted") == []
+    assert home.told("departure.reasserted") == []
 
 
 # -- while another account may be theirs ----------------------------------------------------------------------------------
@@ -282,7 +277,7 @@ def test_a_doubt_stops_no_sweep(gateway: Gateway, opened: Opener) -> None:
     make_a_key(gateway, company)
     put_on_a_team(gateway, company)
     home.reconcile()
-    until(lambda: told(home, "departure.reasserted"), "it is told")
+    until(lambda: home.told("departure.reasserted"), "it is told")
     home.wait_until_idle("leo")
     company.assert_leo_is_gone()
     departure = home.departure("leo")

@@ -13,7 +13,7 @@ from idsync.clock import SystemClock
 from idsync.doctor.measured import measured
 from idsync.errors import ConfigError
 from idsync.status import status_of
-from idsync.store import journal, refusals, roles
+from idsync.store import refusals, roles
 
 DATA: dict[str, Any] = {"alias": "data", "groups": ["Data"]}
 LED = {**DATA, "admins": ["Data Leads"]}
@@ -48,7 +48,7 @@ def settled(home: Home) -> None:
 def changes_of(home: Home, login: str) -> list[tuple[str | None, str]]:
     """Return every role that the audit trail says somebody was given, with the one before."""
     label = home.person(login).label
-    entries = [one for one in journal.events(home.db) if (one.action, one.subject) == ("role.set", label)]
+    entries = [one for one in home.trail() if (one.action, one.subject) == ("role.set", label)]
     return [(one.detail["before"], one.detail["after"]) for one in entries]
 
 
@@ -419,7 +419,7 @@ def test_a_joiner_has_teams_and_roles_and_no_key_though_the_gateway_makes_one_un
     assert [role(gateway, home, one) for one in ("ann", "zoe")] == ["internal_user_viewer", "proxy_admin"]
     assert (in_team(gateway, home, "ann"), in_team(gateway, home, "zoe", "web")) == ("admin", "user")
     assert [row for row in gateway.state()["keys"] if row["user_id"] != "default_user_id"] == []
-    (told,) = [one for one in journal.events(home.db) if one.action == "key.unasked"]
+    (told,) = [one for one in home.trail() if one.action == "key.unasked"]
     assert (told.subject, len(told.detail["keys"])) == (home.person("zoe").label, 1)
 
 

@@ -13,7 +13,7 @@ from support.home import Home
 
 from idsync.model import Observation, Origin
 from idsync.standing import Cause
-from idsync.store import directory, journal, ledger
+from idsync.store import directory, ledger
 from idsync.store.db import Db
 
 
@@ -46,7 +46,7 @@ def test_the_suspended_are_locked_out_and_get_the_same_keys_back(gateway: Gatewa
         assert set(gateway.teams_with(company.leo.user_id)) == {"data", "lab"}
         home.reconcile()  # which does not end it either
         home.wait_until_quiet()
-    told = [entry.action for entry in journal.last(home.db, 200) if entry.subject == mail("leo")]
+    told = [entry.action for entry in home.trail() if entry.subject == mail("leo")]
     assert told.count("access.suspended") == 1
 
     say(home, "leo", Observation.PRESENT)

@@ -13,7 +13,7 @@ from support.gateway import WORKS, Gateway
 from support.home import Home
 from support.settings import DATA
 
-from idsync.store import journal, teamkeys
+from idsync.store import teamkeys
 from idsync.store.teamkeys import TeamKey
 
 ALIAS = "ds-prod"
@@ -98,4 +98,4 @@ class Ground:
 
     def entries(self, home: Home, *actions: str) -> list[tuple[str, str]]:
         """Return who did what of these, in order."""
-        return [(event.actor, event.action) for event in journal.events(home.db) if event.action in actions]
+        return [(event.actor, event.action) for event in home.trail() if event.action in actions]

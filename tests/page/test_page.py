@@ -15,7 +15,7 @@ from support.stores import SHARED
 from idsync.clock import ManualClock
 from idsync.errors import SourceUnreachable
 from idsync.model import Observation
-from idsync.store import facts, journal, ledger, notices, people, spend, teamkeys
+from idsync.store import facts, ledger, notices, people, spend, teamkeys
 from idsync.store.teamkeys import TeamKey
 from idsync.web.auth import Tokens
 from idsync.web.page.html import Markup, tag
@@ -144,7 +144,7 @@ def test_an_approval_is_shown_asked_carried_out_and_signed(scene: Scene) -> None
     home.wait_until_verified("leo")
     scene.gateway.assert_gone(scene.leo)
     assert ada.get(scene.path).says("operator:ada")
-    [entry] = [event for event in journal.events(home.db) if event.action == "hold.approved"]
+    [entry] = [event for event in home.trail() if event.action == "hold.approved"]
     assert (entry.actor, entry.detail["hold"]) == ("operator/ada", scene.hold.id)
     receipt = ada.get(f"/departures/{home.departure('leo').id}")
     assert all(receipt.says(word) for word in ("gone", "Left standing", "Read back", "key ", "fenced after"))

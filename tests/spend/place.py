@@ -21,7 +21,7 @@ from support.home import Home
 from idsync.cli import main
 from idsync.clock import ManualClock
 from idsync.errors import IdsyncError
-from idsync.store import journal, spend
+from idsync.store import spend
 
 HOUR = 3600.0
 BACK = 6 * HOUR
@@ -84,7 +84,7 @@ class Place:
         return {one.key_id: one.spend for one in spend.after_since(self.home.db, 0.0)}
 
     def audited(self) -> list[Mapping[str, Any]]:
-        return [one.detail for one in journal.events(self.home.db) if one.action == "spend.after_departure"]
+        return [one.detail for one in self.home.trail() if one.action == "spend.after_departure"]
 
     def metric(self, name: str) -> float:
         lines = self.home.core.metrics.text().decode().splitlines()

@@ -15,13 +15,14 @@ from typing import Any, Self, TypeVar
 from idsync import config
 from idsync.app import Core, opened
 from idsync.app.parts import sources_of
+from idsync.audit import AuditEvent
 from idsync.clock import Clock
 from idsync.control import find_person
 from idsync.engine.desk import EngineSettings
 from idsync.model import Person
 from idsync.polling.passes import Outcome
 from idsync.snapshot import PolledSource
-from idsync.store import jobs, ledger, people
+from idsync.store import jobs, journal, ledger, people
 from idsync.store.db import Db
 from idsync.store.ledger import Departure
 from support.directory import Directory, mail
@@ -213,6 +214,15 @@ class Home:
     def approve(self, hold: ledger.Hold) -> None:
         checksum = ledger.checksum(ledger.items(self.db, hold.id))
         self.run(self.core.commands(alone=False).approve(hold_id=hold.id, checksum=checksum, by="test"))
+
+    def trail(self) -> list[AuditEvent]:
+        """Return the audit trail, oldest entry first, once everything that was written is linked into its chain."""
+        until(lambda: journal.unlinked(self.db) == 0, "the trail is linked")
+        return list(journal.events(self.db))
+
+    def told(self, action: str) -> list[dict[str, Any]]:
+        """Return the details of the audit entries of an action, oldest first."""
+        return [dict(entry.detail) for entry in self.trail() if entry.action == action]
 
     def conflicts(self) -> list[people.Conflict]:
         return people.conflicts(self.db)

@@ -13,7 +13,7 @@ from support.gateway import Gateway, Holder, Row
 from support.home import Home
 
 from idsync.clock import ManualClock
-from idsync.store import facts, journal, ledger
+from idsync.store import facts, ledger
 
 STRICT = {"alias": "data", "groups": ["Data"], "extra_members": "remove"}
 WEB = {"alias": "web", "groups": ["Web"]}
@@ -57,7 +57,7 @@ def test_they_lose_their_keys_of_the_team_and_the_membership_and_nothing_else(ga
     assert (gateway.answers([of_team]), gateway.answers([own, shared])) == ({401}, {200})
     assert gateway.teams_with(guest.user_id) == []
     assert gateway.teams_with(home.account_of("ann")) == ["data"]
-    entries = {event.action: event.detail for event in journal.events(home.db) if event.subject == guest.email}
+    entries = {event.action: event.detail for event in home.trail() if event.subject == guest.email}
     assert entries["member.removing"]["keys"] == entries["member.removed"]["keys"] == [of_team.id]
     before = gateway.ready()
     assert home.reconcile()["changes"] == []

@@ -15,7 +15,7 @@ from support.home import Home
 
 from idsync.audit import first_break
 from idsync.errors import IdsyncError, NotFound, StillAlive, UsageError
-from idsync.store import facts, journal, people
+from idsync.store import facts, people
 from idsync.teams.retiring import Retirement
 
 DATA, WEB = {"alias": "data", "groups": ["Data"], "max_budget": 2000}, {"alias": "web", "groups": ["Web"]}
@@ -57,10 +57,10 @@ def test_it_is_shown_then_blocked_then_gone_with_its_keys(gateway: Gateway, open
     assert gateway.answers([own, shared]) == {401}
     assert gateway.answers([other]) == {200}
     assert [row["team_id"] for row in gateway.state()["teams"]] == ["web"]
-    told = {event.action: event for event in journal.events(home.db) if event.action.startswith("team.reti")}
+    told = {event.action: event for event in home.trail() if event.action.startswith("team.reti")}
     assert told["team.retiring"].detail["before"]["max_budget"] == 2000
     assert sorted(told["team.retired"].detail["keys"]) == sorted([own.id, shared.id])
-    assert first_break(list(journal.events(home.db))) is None
+    assert first_break(home.trail()) is None
     assert [grant.team for grant in people.grants(home.db, home.person("ann").id)] == ["web"]
     assert (home.holds(), home.reconcile()["changes"], home.reconcile()["unfinished"]) == ([], [], [])
     with pytest.raises(NotFound):

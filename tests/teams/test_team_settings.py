@@ -9,7 +9,7 @@ import pytest
 from support.fixtures import Opener, both_dialects
 from support.gateway import Gateway, Row
 
-from idsync.store import facts, journal
+from idsync.store import facts
 
 SETTINGS: dict[str, Any] = {
     "max_budget": 2000,
@@ -57,7 +57,7 @@ def test_what_is_changed_by_hand_is_put_back_and_what_is_not_ours_is_left(gatewa
     before = gateway.ready()
     assert home.reconcile()["changes"] == []
     assert gateway.paths(before, writes=True) == []
-    [update] = [event for event in journal.events(home.db) if event.action == "team.update"]
+    [update] = [event for event in home.trail() if event.action == "team.update"]
     assert update.detail["before"] == {
         **{name: BY_HAND[name] for name in NAMES if "." not in name},
         "metadata.cost_center": "0",
