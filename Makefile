@@ -45,10 +45,10 @@ browser: $(READY) ## the status page in Debian's chromium; pictures of it go to 
 	@IDSYNC_SCREENSHOTS=.run/pictures $(BIN)/pytest -q tests/page/test_browser.py
 
 fuzz: $(READY) ## the hostile-input suites at their nightly size; SIZE=1 is that of `make test`
-	@IDSYNC_FUZZ=$(or $(SIZE),20) $(BIN)/pytest -q --timeout 7200 tests/fuzz tests/differential
+	@IDSYNC_FUZZ=$(or $(SIZE),20) $(BIN)/pytest -q -n auto --dist worksteal --timeout 7200 tests/fuzz tests/differential
 
 crash: $(READY) ## death at every point and at every pair of points, a wave under kill -9, days of trouble; SIZE=1 is that of `make test`
-	@IDSYNC_CRASH=$(or $(SIZE),20) IDSYNC_INTERPRETERS=1 $(BIN)/pytest -q --timeout 7200 tests/crash tests/drill/test_drill_kill.py tests/engine/test_faults.py
+	@IDSYNC_CRASH=$(or $(SIZE),20) IDSYNC_INTERPRETERS=1 $(BIN)/pytest -q -n auto --dist worksteal --timeout 7200 tests/crash tests/drill/test_drill_kill.py tests/engine/test_faults.py
 
 litellm: $(READY) ## tests of the engine at a real LiteLLM proxy; skips with a reason where that cannot be had
 	@$(BIN)/python tools/litellm

@@ -46,7 +46,7 @@ from idsync.plan import (
 )
 from idsync.policy import TEAM_ADMIN
 from idsync.standing import People
-from idsync.store import facts, ledger, organizations, people, refusals, roles
+from idsync.store import facts, jobs, ledger, organizations, people, refusals, roles
 from idsync.store.db import Db, Store
 from idsync.store.ledger import Departure
 from idsync.store.people import Grant
@@ -242,9 +242,10 @@ class Reconciler:
     # -- people ---------------------------------------------------------------------------------------------------
 
     def _open_jobs(self, db: Db, changes: Iterable[Change], lane: Lane) -> None:
-        """Open a job for everybody concerned."""
+        """Open a job for everybody concerned, but for leavers whose own is still before its reading back."""
         for person_id in sorted({change.person_id for change in changes if change.person_id is not None}):
-            self._standing.open_job(db, person_id, lane)
+            if lane is Lane.GRANT or not _is_under_way(db, person_id):
+                self._standing.open_job(db, person_id, lane)
 
     def _wanted(self, db: Db, ids: Mapping[str, str], scape: Gatewayscape) -> Iterable[WantedPerson]:
         by_address: dict[str, list[GatewayUser]] = {}
@@ -350,6 +351,14 @@ class Reconciler:
                 and not is_in_use(db, person.id, email)
             )
         )
+
+
+def _is_under_way(db: Db, person_id: str) -> bool:
+    """Tell whether a departure's own job will find whatever is left: to ask anew would only make it begin again."""
+    departure, job = ledger.open_departure(db, person_id), jobs.get(db, person_id)
+    if departure is None or departure.verified_at is not None or job is None:
+        return False
+    return job.lane is Lane.REVOKE and job.leased
 
 
 def _takes(change: Change) -> bool:

@@ -51,7 +51,7 @@ def test_sigterm_in_the_middle_of_a_departure_ends_it_first(settings: Path, comp
         gateway.wait_for_fault("/key/block")
         daemon.terminate()
         assert daemon.exit_code() == 0
-    assert (is_verified(settings), leases(settings)) == (True, 0)
+    assert (is_verified(settings), leases(settings)) == (True, 0), daemon.said()
     company.assert_leo_is_gone()
     daemon.assert_discreet(*company.all_secrets)
     assert daemon.events()[-1]["event"] == "daemon.stopped"

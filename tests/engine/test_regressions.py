@@ -478,3 +478,18 @@ def test_nothing_more_is_ended_of_a_leaver_who_is_protected_since(gateway: Gatew
         )
     )
     assert not gateway.exists(key)
+
+
+def test_a_pass_beside_a_departure_does_not_make_it_begin_again(gateway: Gateway, opened: Opener) -> None:
+    """A daemon that was stopped after such a pass left the rest of the departure to its next start."""
+    home = opened()
+    company = founded(gateway, home)
+    before = home.person("leo").generation
+    gateway.break_with("/key/delete", delay=1.0)
+    home.directory.leave("leo")
+    gateway.wait_for_fault("/key/delete")
+    planned = home.run(home.core.reconciler.apply())
+    assert any(change.person_id == home.person("leo").id for change in planned.changes), "it was before the end"
+    home.wait_until_verified("leo")
+    company.assert_leo_is_gone()
+    assert home.person("leo").generation == before + 1, "nobody asked anew"
