@@ -18,7 +18,12 @@ BAD = "[server]\nport = true\n"
 
 @pytest.mark.parametrize(
     ("words", "code"),
-    [(("config", "check"), 0), (("status",), 0 if SHARED else 1), (("-c", "bad.toml", "config", "check"), 2), (("nonsense",), 2)],
+    [
+        (("config", "check"), 0),
+        (("status",), 0 if SHARED else 1),
+        (("-c", "bad.toml", "config", "check"), 2),
+        (("nonsense",), 2),
+    ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
 )
 def test_a_forked_command_says_and_returns_the_same(tmp_path: Path, words: tuple[str, ...], code: int) -> None:

@@ -46,7 +46,7 @@ LEAD_LOOKED_AT = 0.5
 
 Role = Literal["all", "web", "worker"]
 LOOPBACK = "127.0.0.1"
-"""Where a worker answers SCIM, on any free port: for its own drills alone."""
+"""Where a worker answers SCIM, on any free port: for its own drills alone. At `server.port` it answers probes."""
 ONE_PROCESS = "store.url is a file, which one process has for itself; postgresql://... is for several"
 
 SPEND_LOOKED_AT = 60.0
@@ -123,17 +123,19 @@ class Daemon:
         core.gateway.give_way_to(lambda: scim.is_busy)
         server = self.config.server
         with contextlib.ExitStack() as sockets:
-            place = (LOOPBACK, 0) if self.role == "worker" else (server.host, server.port)
-            public = sockets.enter_context(_bound(*place, "server.port"))
+            public = sockets.enter_context(_bound(server.host, server.port, "server.port"))
             private = sockets.enter_context(_bound(server.ops_host, server.ops_port, "server.ops_port"))
-            drills = core.drills(f"{_own_address(public)}/scim/v2", scim)
+            answers = public if self.role != "worker" else sockets.enter_context(_bound(LOOPBACK, 0, "server.port"))
+            drills = core.drills(f"{_own_address(answers)}/scim/v2", scim)
             commands = core.commands(alone=False, on_tokens=scim.tokens.reload, drills=drills)
             wired: dict[str, Any] = {"tokens": scim.tokens, "gateway": core.gateway.name, "run": commands.run}
             page, ops = servers.operations_app(lambda: self.config, ready=self._problems, **wired, **shared)
             running = [
-                servers.Server(app, public, proxies=server.trusted_proxies),
+                servers.Server(app, answers, proxies=server.trusted_proxies),
                 servers.Server(ops, private, proxies=server.trusted_proxies),
             ]
+            if answers is not public:
+                running.append(servers.Server(servers.probes_app(self._problems), public))
             if core.store.path is not None:  # of a database, commands are carried out by whoever gives them
                 control = sockets.enter_context(local.listen(core.store.path))
                 local_app = local.local_app(commands.run, lambda: self.config)
@@ -165,10 +167,12 @@ class Daemon:
             head = journal.head(core.store.reader())
             addresses = (_address(public), _address(private))
             trail = {"audit_entries": head[0], "audit_head": head[1]}
-            log.info("daemon.ready", scim=f"{addresses[0]}/scim/v2", ops=addresses[1], **trail)
+            scim_at = {} if self.role == "worker" else {"scim": f"{addresses[0]}/scim/v2"}
+            log.info("daemon.ready", **scim_at, ops=addresses[1], **trail)
             self._on_ready(*addresses)
-            self._supervisor.ready(_status(addresses[0]))
-            answering = self._answering(core, scim.tokens, pace, _status(addresses[0]))
+            status = _status(addresses[0], self.role)
+            self._supervisor.ready(status)
+            answering = self._answering(core, scim.tokens, pace, status)
             answering.append(asyncio.create_task(self._beat_when_leading(core, metronome)))
             await self._until_stopped([*working, *tasks, *answering])
             self._ready = False
@@ -372,8 +376,8 @@ async def _quietly(poll: Awaitable[Outcome | None]) -> None:
         log.info("poll.done", **told, taken_in=outcome.taken_in, lost=done, held=held, frozen=outcome.frozen)
 
 
-def _status(scim: str) -> str:
-    return f"serving SCIM at {scim}/scim/v2"
+def _status(scim: str, role: Role) -> str:
+    return "working" if role == "worker" else f"serving SCIM at {scim}/scim/v2"
 
 
 def _bound(host: str, port: int, key: str) -> socket.socket:

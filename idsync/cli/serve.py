@@ -40,7 +40,9 @@ def serve(ctx: click.Context, role: Role) -> int:
     from idsync.app import Daemon
 
     def ready(scim: str, ops: str) -> None:
-        say(f"idsync serves SCIM at {scim}/scim/v2 and operations at {ops}", err=True)
+        answers = f"works beside those that serve SCIM, answers probes at {scim}"
+        answers = answers if role == "worker" else f"serves SCIM at {scim}/scim/v2"
+        say(f"idsync {answers} and operations at {ops}", err=True)
 
     uvloop.run(Daemon(config, on_ready=ready, reread=lambda: settings(ctx), role=role).serve())
     return 0

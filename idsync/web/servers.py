@@ -61,6 +61,11 @@ def public_app(
     return scim, Starlette(routes=[*probe_routes(ready), ScimMount("/scim/v2", scim)])
 
 
+def probes_app(ready: Callable[[], list[str]]) -> Starlette:
+    """Build the public port of a process that answers no SCIM: the two probes."""
+    return Starlette(routes=probe_routes(ready))
+
+
 def _ourselves(host: str) -> tuple[Network, ...]:
     """Return the addresses from which this machine reaches its own port: nobody else pushes a drill."""
     networks = ["127.0.0.0/8", "::1/128"]

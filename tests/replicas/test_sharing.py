@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import urllib.error
+import urllib.request
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -66,6 +68,14 @@ def port_of(daemon: Daemon) -> int:
     return int(daemon.scim.rpartition(":")[2].partition("/")[0])
 
 
+def status_of(url: str) -> int:
+    try:
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
 def test_what_a_web_replica_takes_in_a_worker_does_at_once(place: Place, gateway: Gateway) -> None:
     web = place.serve(place.settings("web"), "--role", "web")
     worker = place.serve(place.settings("worker"), "--role", "worker")
@@ -80,6 +90,16 @@ def test_what_a_web_replica_takes_in_a_worker_does_at_once(place: Place, gateway
     gateway.assert_gone(leo)
     assert worker.times_of("lead.taken")
     assert not web.times_of("lead.taken"), "a web replica polls and sweeps nothing"
+
+
+def test_a_worker_answers_probes_where_others_answer_scim(place: Place) -> None:
+    worker = place.serve(place.settings("worker"), "--role", "worker")
+    assert {path: status_of(worker.scim + path) for path in ("/livez", "/readyz", "/scim/v2/Users")} == {
+        "/livez": 200,
+        "/readyz": 200,
+        "/scim/v2/Users": 404,
+    }
+    assert all("scim" not in event for event in worker.events())
 
 
 def test_a_cursor_of_one_replica_is_good_at_another(place: Place) -> None:

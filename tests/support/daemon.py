@@ -23,7 +23,7 @@ from support.settings import ADMIN_KEY, TOKEN, store_url
 from support.waiting import until
 
 Running = Process | subprocess.Popen[bytes]
-READY = re.compile(r"idsync serves SCIM at (\S+) and operations at (\S+)")
+READY = re.compile(r"idsync .* at (\S+) and operations at (\S+)")
 
 
 @dataclass(frozen=True)
