@@ -47,7 +47,12 @@ def main() -> None:
     with loader() as load:
         for part in (*PARTS, *ASKED_FOR):
             if part in (chosen.parts or PARTS):
-                take(part, load, report)
+                try:
+                    take(part, load, report)
+                except SystemExit as missing:  # a program that is not there
+                    if chosen.parts:
+                        raise
+                    print(f"{part}: left out: {missing}")
     report.end()
     if chosen.json:
         report.save(chosen.json)

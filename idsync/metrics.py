@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import platform
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -13,6 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from idsync import __version__
+from idsync.errors import StoreError
 from idsync.model import DRILL, Lane
 from idsync.pulse import Pulse
 from idsync.store import canary, exposure, facts, jobs, ledger, replicas, spend, teamkeys, tokens, verdicts
@@ -243,7 +245,14 @@ class _StoreCollector(Collector):
         return []
 
     def collect(self) -> Iterable[Metric]:
-        db = self._db()
+        try:
+            read = list(self._read(self._db()))
+        except StoreError:
+            read = []
+        yield _gauge("idsync_store_readable", "1: the store was read for this answer", int(bool(read)))
+        yield from read
+
+    def _read(self, db: Db) -> Iterable[Metric]:
         yield _gauge("idsync_unverified_revocations", "Departures not yet proven", ledger.unverified(db, self._now()))
         yield _gauge("idsync_holds", "Holds that wait for a person", len(ledger.holds(db)))
         canaries = canary.persons(db)
@@ -325,17 +334,20 @@ class _ReplicaCollector(Collector):
         return []
 
     def collect(self) -> Iterable[Metric]:
-        db = self._store.reader()
-        now = replicas.time_of(db, self._now())
-        serving = [one for one in replicas.present(db, now) if one.role != replicas.COMMAND]
-        yield _gauge("idsync_replicas", "Processes that serve on the store", len(serving) if db.shared else 1)
         yield _gauge("idsync_leader", "1: this process polls, sweeps and does full passes", int(self._store.leads))
-        tail = replicas.tail(db)
-        yield _gauge("idsync_audit_unlinked", "Audit entries that are committed, not yet linked", tail.entries)
-        yield _gauge("idsync_audit_unlinked_seconds", "Age of the oldest entry not yet linked", tail.age(now))
         yield CounterMetricFamily(
             "idsync_store_retries", "Transactions begun again: another one was in the way", value=self._store.retries
         )
+        with suppress(StoreError):
+            yield from list(self._read(self._store.reader()))
+
+    def _read(self, db: Db) -> Iterable[Metric]:
+        now = replicas.time_of(db, self._now())
+        serving = [one for one in replicas.present(db, now) if one.role != replicas.COMMAND]
+        yield _gauge("idsync_replicas", "Processes that serve on the store", len(serving) if db.shared else 1)
+        tail = replicas.tail(db)
+        yield _gauge("idsync_audit_unlinked", "Audit entries that are committed, not yet linked", tail.entries)
+        yield _gauge("idsync_audit_unlinked_seconds", "Age of the oldest entry not yet linked", tail.age(now))
 
 
 def state_of(job: jobs.Job) -> str:

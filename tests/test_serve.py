@@ -9,6 +9,7 @@ import pytest
 from page.served import Visitor
 from support.company import Company, founded
 from support.daemon import Daemon, idsync
+from support.editor import edit
 from support.fixtures import _sandboxes, dialect, gateway  # noqa: F401
 from support.gateway import Gateway
 from support.home import Home
@@ -124,6 +125,30 @@ def test_commands_work_beside_the_daemon(settings: Path, company: Company, gatew
         daemon.assert_discreet(made.out.strip(), operator, *visitor.cookies.values(), *company.all_secrets)
         assert TOKEN not in made.out
     company.assert_leo_is_gone()
+
+
+def test_a_store_that_cannot_be_read_is_told_by_health_and_metrics(settings: Path, gateway: Gateway) -> None:
+    """What watches idsync gets an answer that says so, not an error that looks as if idsync were away."""
+    with Daemon(settings) as daemon:
+        operator = idsync(settings, "token", "new", "--operator", "ada").out.strip()
+        visitor = Visitor(int(daemon.operations.rpartition(":")[2]))
+        assert visitor.log_in(operator).status == 303
+        edit(store_url(settings), "ALTER TABLE jobs RENAME TO elsewhere", guarded=True)
+        told = json.loads(visitor.get("/health").text)
+        said = visitor.get("/metrics")
+        assert (told["state"], [part["state"] for part in told["components"] if part["name"] == "store"]) == (
+            "failed",
+            ["failed"],
+        )
+        assert (said.status, "idsync_store_readable 0.0" in said.text, "idsync_build_info{" in said.text) == (
+            200,
+            True,
+            True,
+        )
+        assert "idsync_unverified_revocations" not in said.text
+        edit(store_url(settings), "ALTER TABLE elsewhere RENAME TO jobs", guarded=True)
+        assert "idsync_store_readable 1.0" in visitor.get("/metrics").text
+        assert json.loads(visitor.get("/health").text)["state"] != "failed"
 
 
 def test_a_credential_that_lives_on_is_told_by_verify(settings: Path, company: Company, gateway: Gateway) -> None:

@@ -143,9 +143,39 @@ def events() -> dict[str, set[str]]:
     """Return every log event with its levels."""
     found: dict[str, set[str]] = {}
     for _, module in _modules():
-        for name, call in _calls(module):
-            ours = isinstance(call.func, ast.Attribute) and getattr(call.func.value, "id", "") == "log"
-            if ours and name in LEVELS and call.args:
-                for event in _texts(call.args[0], {}):
-                    found.setdefault(event, set()).add("error" if name == "exception" else name)
+        named, calls = _assigned(module), list(_calls(module))
+        for level, value in _logged(module):
+            for event in _texts(value, named):
+                found.setdefault(event, set()).add(level)
+        for teller, levels in _tellers(module).items():
+            given = [value for name, call in calls if name == teller for value in _arguments(call)]
+            for event in (text for value in given for text in _texts(value, named) if ACTION.fullmatch(text)):
+                found.setdefault(event, set()).update(levels)
     return dict(sorted(found.items()))
+
+
+def _logged(where: ast.AST) -> Iterator[tuple[str, ast.expr]]:
+    """Yield the level and the event of every call that logs."""
+    for node in ast.walk(where):
+        if isinstance(node, ast.Call) and node.args:
+            either = (node.func.body, node.func.orelse) if isinstance(node.func, ast.IfExp) else (node.func,)
+            for called in either:
+                ours = isinstance(called, ast.Attribute) and getattr(called.value, "id", "") == "log"
+                if ours and called.attr in LEVELS:
+                    yield "error" if called.attr == "exception" else called.attr, node.args[0]
+
+
+def _tellers(module: ast.Module) -> dict[str, set[str]]:
+    """Return the functions that log an event which they are given, with the levels."""
+    found: dict[str, set[str]] = {}
+    for node in ast.walk(module):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            given = {one.arg for one in (*node.args.args, *node.args.kwonlyargs)}
+            for level, value in _logged(node):
+                if isinstance(value, ast.Name) and value.id in given:
+                    found.setdefault(node.name, set()).add(level)
+    return found
+
+
+def _arguments(call: ast.Call) -> list[ast.expr]:
+    return [*call.args, *(word.value for word in call.keywords)]

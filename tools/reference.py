@@ -77,8 +77,8 @@ One TOML file: the one given with `-c`, else the one `IDSYNC_CONFIG` names, else
 - A key in the environment: `IDSYNC_ROUTERO__BASE_URL` is `base_url` in `[routero]`. A value that begins with `[` is
   read as a TOML list: `IDSYNC_SERVER__TRUSTED_PROXIES='["10.0.0.0/8"]'`.
 - A key of a list entry: by the entry's name, with `_` for `-`, and the entry must be in the file:
-  `IDSYNC_TEAMS__DATA_SCIENCE__MAX_BUDGET`. The name is `name` for sources and sinks, `alias` for teams, `role` for
-  roles.
+  `IDSYNC_TEAMS__DATA_SCIENCE__MAX_BUDGET`. The name is `name` for sources, sinks and receivers, `alias` for teams
+  and their keys, `role` for roles.
 - Secrets stand in files that the configuration names, or in the environment; in the file itself they are an error. A
   setting that ends in `_file` may begin with `${CREDENTIALS_DIRECTORY}/`, where systemd's `LoadCredential=` puts them.
 - An unknown key is an error. All errors are told at once, each with its path, with exit code 2.

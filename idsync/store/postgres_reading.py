@@ -89,6 +89,9 @@ class Reader:
             self._asked_again_at = time.monotonic() + DOWN
             msg = f"the store cannot be read: {words(error)}"
             raise StoreError(msg) from error
+        except psycopg.ProgrammingError as error:  # a table or a right that somebody has taken away
+            msg = f"the store cannot be read: {words(error)}"
+            raise StoreError(msg) from error
 
     @contextmanager
     def _connection(self) -> Iterator[Connection]:

@@ -44,16 +44,23 @@ class Component:
 
 
 def health(store: Store, config: Config, pulse: Pulse, now: float) -> dict[str, Any]:
-    """Return what /health answers. Not for an event loop: it asks the writer for a turn."""
-    db = store.reader()
-    parts = list(components(store, db, config, pulse, now))
+    """Return what /health answers: of a store that cannot be read, that, and what this process knows by itself.
+
+    Not for an event loop: it asks the writer for a turn.
+    """
+    try:
+        db = store.reader()
+        parts, numbers = list(components(store, db, config, pulse, now)), sums(db, now)
+    except StoreError as error:
+        mine = (_gateway(pulse, now), _chain(pulse, now), *(_beat(beat, now) for beat in pulse.beats.values()))
+        parts, numbers = [Component("store", "failed", str(error)), *mine], {}
     worst = max((part.state for part in parts), key=ORDER.index)
     return {
         "state": "ok" if worst == "unknown" else worst,
         "version": __version__,
         "started_at": rfc3339(pulse.started_at),
         "components": [asdict(part) for part in parts],
-        **sums(db, now),
+        **numbers,
     }
 
 

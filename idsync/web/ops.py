@@ -46,7 +46,7 @@ def ops_app(
     """
 
     async def exposition(_: Request) -> Response:
-        return Response(metrics(), media_type=EXPOSITION)
+        return Response(await page.in_thread(metrics), media_type=EXPOSITION)
 
     async def health_page(request: Request) -> Response:
         if tokens.check(bearer(request.scope["headers"]), OPERATOR) is None and page.session_of(request) is None:
