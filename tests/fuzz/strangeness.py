@@ -106,10 +106,16 @@ def _retext(rng: Random, value: Any) -> Any:
     return rng.choice((value[:at] + rng.choice(TEXTS) + value[at:], value.upper(), value[:at], value * 3, f" {value}"))
 
 
+LARGEST = 1 << 20
+"""Bytes: no endpoint reads a larger body, and repeated repetitions fill the memory of whoever makes it."""
+
+
 def _repeat(rng: Random, value: Any) -> Any:
+    many = rng.choice((2, 3, 50)) if isinstance(value, list) else rng.choice((2, 50, 1001))
+    times = max(1, min(many, LARGEST // len(json.dumps(value))))
     if isinstance(value, list):
-        return [copy.deepcopy(one) for _ in range(rng.choice((2, 3, 50))) for one in value]
-    return [value] * rng.choice((2, 50, 1001))
+        return [copy.deepcopy(one) for _ in range(times) for one in value]
+    return [value] * times
 
 
 _EDITS: tuple[Callable[[Random, Any], Any], ...] = (_swap, _swap, _retype, _nest, _retext, _repeat)
