@@ -18,7 +18,7 @@ from idsync.model import DepartureState, Evidence, Group, Lane, Origin, Person
 from idsync.policy import MANUAL, Rule, gives, protection
 from idsync.standing import Cause, note
 from idsync.store import called, directory, facts, jobs, journal, ledger, people, replicas, tokens
-from idsync.store.db import Db
+from idsync.store.db import Db, Store
 from idsync.store.facts import FROZEN
 from idsync.store.people import Ban, Binding
 
@@ -455,6 +455,15 @@ class Control:
         elif facts.get(db, MIXED):
             self._look_at_everybody(db)
             facts.drop(db, MIXED)
+
+    def say_rules(self, store: Store) -> None:
+        """Note by which rules this replica judges, if a pass has forgotten it while it gave no sign of life.
+
+        Raises:
+            StoreError: the store cannot be used.
+        """
+        if facts.get(store.reader(), RULES_OF + store.name) is None:
+            store.write(lambda db: self.settle_configuration(db, store.name))
 
     def _fingerprint(self) -> str:
         rules = self.intake.rules

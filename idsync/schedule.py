@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
+
+STEP = 1.0
+"""Seconds by which the clock has to be set back before anybody hurries."""
 
 
 class Metronome:
@@ -18,6 +22,7 @@ class Metronome:
         self._scheduler = AsyncIOScheduler(
             timezone=UTC, job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None}
         )
+        self._ahead = time.time() - time.monotonic()
 
     def every(
         self, seconds: float, beat: Callable[[], Awaitable[None]], *, jitter: float = 0.0
@@ -41,6 +46,13 @@ class Metronome:
         """Let every beat come now; one that is still going is not begun twice."""
         for job in self._scheduler.get_jobs():
             job.modify(next_run_time=datetime.now(UTC))
+
+    def mind_the_clock(self) -> None:
+        """Let every beat come now if the machine's clock was set back: by that clock none would be due for as long."""
+        ahead = time.time() - time.monotonic()
+        if ahead < self._ahead - STEP:
+            self.hurry()
+        self._ahead = ahead
 
     def start(self) -> None:
         self._scheduler.start()

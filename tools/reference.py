@@ -32,6 +32,7 @@ from idsync.cli.main import cli
 from idsync.config import LIVE, Config, restart_tables
 from idsync.errors import EXIT_CODES
 from idsync.scim import parse, provider, sql, tolerance
+from idsync.scim.documents import LONGEST
 from idsync.store.directory import PENDING_FOR
 from idsync.web.auth import MAX_TOKEN
 from idsync.web.limits import LARGE_BODIES, LARGE_BODY, SERVING, WAITING
@@ -308,6 +309,11 @@ def limits() -> str:
         ("head of a request", f"{HEAD // 1024} KiB, {HEAD_SECONDS:g} s", "the connection is closed"),
         ("operations in one PATCH or `/Bulk`", f"{provider.MAX_OPERATIONS:,}", "413"),
         ("members named in one request", f"{provider.MAX_MEMBERS:,}", "413"),
+        (
+            "name, address, `externalId` or member id that a record is found by",
+            f"{LONGEST:,} bytes",
+            "400 `invalidValue`",
+        ),
         ("members of a group that a PATCH answers with", f"{provider.SMALL_GROUP}", "204 without a body"),
         ("resources on a page", f"{provider.MAX_PAGE}; {provider.PAGE} without `count`", "the page is shorter"),
         ("age of a cursor", f"{provider.CURSOR_SECONDS // 3600} h", "400 `expiredCursor`"),

@@ -205,13 +205,23 @@ class Daemon:
         return [] if self.role == "web" else [core.engine, core.keeper]
 
     async def _beat_when_leading(self, core: Core, metronome: Metronome) -> None:
-        """Whoever takes the lead from another process does at once what is done regularly."""
+        """Whoever takes the lead from another process does at once what is done regularly; so does a clock set back."""
         led = core.store.leads
         while True:
             await asyncio.sleep(LEAD_LOOKED_AT)
+            metronome.mind_the_clock()
             if core.store.leads and not led:
                 metronome.hurry()
             led = core.store.leads
+            if core.store.shared:
+                await self._keep_up(core)
+
+    async def _keep_up(self, core: Core) -> None:
+        """Without an engine go by the database's clock too; say anew by which rules we judge, where that was forgotten."""
+        if self.role == "web":
+            core.clock.follow(core.clock.strayed())
+        with contextlib.suppress(StoreError):
+            await asyncio.to_thread(core.control.say_rules, core.store)
 
     def _answering(
         self, core: Core, known: Tokens, pace: Callable[[float], None], status: str

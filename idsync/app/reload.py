@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import Future
 from dataclasses import dataclass
 
 from idsync.app.core import Core, engine_settings, take_tokens
@@ -43,6 +42,7 @@ async def reload(core: Core, wanted: Config) -> Reloaded:
     rules, before = rules_of(config), people.rules
 
     def adopt(db: Db) -> None:
+        db.on_undo(lambda: setattr(people, "rules", before))
         people.rules = rules
         if db.shared:
             facts.put(db, facts.SERVED, served(config), core.clock.now())
@@ -51,14 +51,8 @@ async def reload(core: Core, wanted: Config) -> Reloaded:
         if db.shared:
             core.control.settle_configuration(db, core.store.name)
 
-    def undo(done: Future[None]) -> None:
-        if done.cancelled() or done.exception() is not None:
-            people.rules = before
-
     async with core.reconciler.between_passes:
-        adopted = core.store.submit(adopt)
-        adopted.add_done_callback(undo)  # runs on the writer's thread as well, before its next write
-        await asyncio.wrap_future(adopted)
+        await asyncio.wrap_future(core.store.submit(adopt))
         core.config = config
         core.engine.rules, core.engine.settings = rules, engine_settings(config)
         core.poller.follow(rules, limits_of(config))

@@ -25,7 +25,7 @@ from idsync.store import canary as canaries
 from idsync.store import facts, journal, tokens, verdicts
 from idsync.store.canary import Canary
 from idsync.store.db import Db
-from idsync.store.turns import turn_if_free
+from idsync.store.turns import has_turn, in_turn, turn_if_free
 from idsync.store.verdicts import Fence, Window
 
 SHORTEST_WAIT, LONGEST_WAIT = 90.0, 1800.0
@@ -36,9 +36,15 @@ SCHEDULE = "schedule"
 """Who asks for a drill when nobody does."""
 PLACE = "drill"
 """What processes that share a store take turns at: one's canary is not for another to remove."""
-UNDER_WAY = "a drill is under way already; one at a time"
 
 log = structlog.get_logger(__name__)
+
+
+class UnderWay(UsageError):
+    """One is held already, here or in another process."""
+
+    def __init__(self) -> None:
+        super().__init__("a drill is under way already; one at a time")
 
 
 class Drills:
@@ -85,7 +91,7 @@ class Drills:
     async def _in_turn(self, report: Report, token: str | None) -> None:
         async with turn_if_free(self._tools.store, PLACE) as free:
             if not free:
-                raise UsageError(UNDER_WAY)
+                raise UnderWay
             await self._drill(report, token)
 
     async def beat(self, every: float) -> None:
@@ -100,6 +106,8 @@ class Drills:
         if every and self._running is None and not self._closing and self._is_due(every):
             try:
                 await self.run(by=SCHEDULE)
+            except UnderWay:
+                return  # somebody else's, by hand: looked at again
             except IdsyncError as error:
                 log.critical("drill.failed", problems=[str(error)])
 
@@ -128,12 +136,15 @@ class Drills:
         if self._called_off is not None:
             msg = f"{self._called_off} meanwhile"
             raise Transient(msg)
+        if not has_turn(self._tools.db, self._tools.store.name, PLACE):
+            msg = "this process stood still meanwhile, and another one has removed the canary"
+            raise Transient(msg)
 
     # -- before -----------------------------------------------------------------------------------------------------
 
     def _refuse(self, source: str | None, token: str | None) -> None:
         if self._running is not None or self._closing:
-            raise UsageError(UNDER_WAY)
+            raise UnderWay
         known = self._tools.place.sources
         if source is not None and source not in known:
             msg = f"the configuration has no source {source!r} (it has: {', '.join(sorted(known))})"
@@ -161,7 +172,7 @@ class Drills:
         except IdsyncError as error:
             report.fail(error.exit_code, str(error))
         await self._clear_up(report)
-        await self._tools.write(lambda db: self._record(db, report))
+        await self._tools.write(in_turn(self._tools.store, PLACE, lambda db: self._record(db, report)))
         if report.ok:
             log.info("drill.done", **report.outcome)
         else:
@@ -196,7 +207,7 @@ class Drills:
                 tokens.put_token(db, id=token_id, kind="source", name=DRILL, scope="scim", digest=digest, at=now)
                 journal.append(db, at=now, actor="idsync", action="token.made", subject=token_id, detail=detail)
 
-        await self._tools.write(write)
+        await self._tools.write(in_turn(self._tools.store, PLACE, write))
         self._on_tokens()
         if token_id is not None and self._tools.store.shared:
             await asyncio.sleep(tokens.REREAD)  # whichever replica is asked, it knows the token by then

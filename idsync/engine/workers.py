@@ -82,6 +82,8 @@ class Engine:
         self._wave = Wave()
         self._stopping = False
         self._alarmed = False
+        self._unsure = False
+        """The store refused, or never said that it had taken: there may be leases of ours that nobody serves."""
 
     # -- life -----------------------------------------------------------------------------------------------------
 
@@ -101,6 +103,7 @@ class Engine:
                 await self._claim_all()
                 await self._rest()
             except StoreError as error:  # a full disk, or a database that is away: go on when it is back
+                self._unsure = True
                 log.error("engine.store_refused", error=str(error))
                 await self.progress(STORE_PAUSE)
         await asyncio.gather(*self._running[Lane.REVOKE], *self._running[Lane.GRANT])
@@ -173,6 +176,7 @@ class Engine:
 
     async def _claim_all(self) -> None:
         await self._renew()
+        await self._give_back_the_lost()
         for lane, places in ((Lane.REVOKE, self.settings.workers), (Lane.GRANT, self.settings.grants)):
             if lane is Lane.GRANT and self._is_frozen():
                 continue
@@ -228,6 +232,13 @@ class Engine:
         serving, until = tuple(self._serving), self.clock.now() + self.settings.lease
         await self._write(lambda db: jobs.renew(db, serving, self.owner, until))
         self._renewed = now
+
+    async def _give_back_the_lost(self) -> None:
+        """Free what was leased by a commit whose answer was lost: else it would wait for the whole lease."""
+        if self._unsure:
+            serving = tuple(self._serving)
+            await self._write(lambda db: jobs.release_others(db, self.owner, serving))
+            self._unsure = False
 
     async def _claim(self, lane: Lane, limit: int) -> list[Job]:
         """Lease due jobs; asks with a read first, so that an idle engine writes nothing."""
@@ -299,13 +310,23 @@ class Engine:
         until = self.clock.monotonic() + self.settings.lease
         while True:
             try:
-                await self._write(lambda db: jobs.release(db, job.person_id, self.owner, self.clock.now()))
+                await self._write(lambda db: self._let_go(db, job))
             except StoreError:
                 if self._stopping or self.clock.monotonic() > until:
+                    self._unsure = True
                     return
                 await asyncio.sleep(STORE_PAUSE)
             else:
                 return
+
+    def _let_go(self, db: Db, job: Job) -> None:
+        """Release a job. One that another replica has by now may be done there, before our last call arrived: looked at again."""
+        if db.shared and not jobs.is_owned(db, job.person_id, self.owner):
+            departure = ledger.open_departure(db, job.person_id)
+            if departure is not None:
+                generation = people.bump_generation(db, job.person_id)
+                jobs.open_job(db, job.person_id, Lane.REVOKE, generation, self.clock.now())
+        jobs.release(db, job.person_id, self.owner, self.clock.now())
 
     # -- failures -------------------------------------------------------------------------------------------------
 
@@ -331,6 +352,7 @@ class Engine:
                 desk.telemetry.verification("alive")
             await self._write(write)
         except StoreError as failure:
+            self._unsure = True
             log.error("engine.store_refused", error=str(failure))
 
     def _delay(self, job: Job, error: Exception) -> float:

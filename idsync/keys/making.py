@@ -10,6 +10,8 @@ is made. What died before the key was offered to the sink is ended at once.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -19,7 +21,7 @@ from pydantic import SecretStr
 
 from idsync.clock import epoch_of, new_id
 from idsync.engine.looking import living
-from idsync.errors import NotFound, Rejected, SinkFailed, Unsupported
+from idsync.errors import NotFound, Rejected, SinkFailed, StoreError, Unsupported
 from idsync.gateway.client import NewKey
 from idsync.keys.due import AT_ONCE, DAY, Sight, rotate_at
 from idsync.keys.ending import end_undelivered
@@ -78,10 +80,19 @@ class Maker:
                 raise SinkFailed("; ".join(problems))
             await self._end_earlier(sight.wanted.alias)
             kept = self._kept[sight.wanted.alias] = await self._make(sight)
-        await offer(sink, delivery_of(kept.key, sight.wanted.alias, sight.wanted.team))
-        await self._kit.write(lambda db: self._note_delivered(db, sight, change, kept))
+        try:
+            await offer(sink, delivery_of(kept.key, sight.wanted.alias, sight.wanted.team))
+            await self._kit.write(lambda db: self._note_delivered(db, sight, change, kept))
+        except (SinkFailed, StoreError):
+            await self._note_doubt(kept.made)
+            raise
         del self._kept[sight.wanted.alias]
         self._kit.telemetry.key_rotation("delivered")
+
+    async def _note_doubt(self, made: Undelivered) -> None:
+        """Another process may have taken over, ended this key and delivered its own, before the sink took this one."""
+        with contextlib.suppress(StoreError):
+            await asyncio.wrap_future(self._kit.store.submit(lambda db: teamkeys.put_back(db, made)))
 
     async def _still_kept(self, alias: str) -> Kept | None:
         """Return the key whose secret is in memory, if it is not too old and nobody has ended it."""

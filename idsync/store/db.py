@@ -40,6 +40,9 @@ class Db(Protocol):
     def after_commit(self, call: Callable[[], None]) -> None:
         """Run `call` once this transaction is on disk; never when it is undone. It may run on any thread."""
 
+    def on_undo(self, call: Callable[[], None]) -> None:
+        """Run `call` when this piece of work is undone, before anything is written after it or once more."""
+
 
 class Store(Protocol):
     """What keeps everything: a file of this process alone, or a database that several processes share."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from idsync.model import Lane
 from idsync.store import facts, journal
 from idsync.store.db import Db, Row
+from idsync.store.replicas import time_of
 from idsync.store.shift import shift
 
 LEAST_STEP = 2.0
@@ -47,16 +48,20 @@ def _job(row: Row) -> Job:
 
 
 def open_job(db: Db, person_id: str, lane: Lane, generation: int, now: float) -> None:
-    """Open a job, or raise the one that is open: due now, a revoke never turned into a grant."""
+    """Open a job, or raise the one that is open: due now, a revoke never turned into a grant.
+
+    On a shared store never later than by the clock of the database: that of whoever writes may be ahead.
+    """
     db.execute(
         "INSERT INTO jobs (person_id, lane, wanted, run_at, attempts, created_at)"
-        " VALUES (:person, :lane, :generation, :now, 0, :now)"
+        " VALUES (:person, :lane, :generation, :due, 0, :now)"
         " ON CONFLICT (person_id) DO UPDATE SET wanted = excluded.wanted, run_at = excluded.run_at, attempts = 0,"
         " created_at = CASE WHEN jobs.waiting = 1 THEN excluded.created_at ELSE jobs.created_at END, waiting = 0,"
         " lane = CASE WHEN jobs.lane = 'revoke' AND jobs.waiting = 0 THEN 'revoke' ELSE excluded.lane END",
         person=person_id,
         lane=lane.value,
         generation=generation,
+        due=min(now, time_of(db, now)),
         now=now,
     )
 
@@ -124,6 +129,18 @@ def retry(
         error=error,
         alive=int(alive),
     )
+
+
+def release_others(db: Db, owner: str, but: Sequence[str]) -> int:
+    """Give back every job of an owner but those of these people: leases whose claim was never told to it."""
+    mine = {row["person_id"] for row in db.all("SELECT person_id FROM jobs WHERE owner = :owner", owner=owner)}
+    for person_id in sorted(mine.difference(but)):
+        db.execute(
+            "UPDATE jobs SET owner = NULL, lease_until = NULL WHERE person_id = :person AND owner = :owner",
+            person=person_id,
+            owner=owner,
+        )
+    return len(mine.difference(but))
 
 
 def release(db: Db, person_id: str, owner: str, now: float) -> None:

@@ -300,7 +300,7 @@ class PostgresStore(Writing):
         return db
 
     def _link_some(self, db: PostgresDb) -> bool:
-        db.connection.execute("BEGIN")
+        db.connection.execute("BEGIN; SET LOCAL idle_in_transaction_session_timeout = '10s'")
         locked = db.one("SELECT pg_try_advisory_xact_lock(:lock) AS got", lock=LINK_LOCK)
         linked = journal.link(db) if locked is not None and locked["got"] else 0
         db.connection.execute("COMMIT")
@@ -309,6 +309,7 @@ class PostgresStore(Writing):
 
 def _roll_back(db: PostgresDb) -> None:
     db.hooks.clear()
+    db.undo(0)
     with contextlib.suppress(psycopg.Error):
         db.connection.execute("ROLLBACK")
         return

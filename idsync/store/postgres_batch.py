@@ -18,7 +18,11 @@ from idsync.store.postgres_connection import (
 from idsync.store.queued import Queue, Work
 
 log = structlog.get_logger(__name__)
-BEGIN = "BEGIN ISOLATION LEVEL SERIALIZABLE; SET LOCAL lock_timeout = '10s'; SET LOCAL statement_timeout = '60s'"
+BEGIN = (
+    "BEGIN ISOLATION LEVEL SERIALIZABLE; SET LOCAL lock_timeout = '10s'; SET LOCAL statement_timeout = '60s';"
+    " SET LOCAL idle_in_transaction_session_timeout = '10s'"
+)
+"""A process that stands still in a transaction, or is lost with its machine, keeps its locks from others no longer."""
 IN_TURN = f"{BEGIN}; LOCK TABLE turnstile IN EXCLUSIVE MODE"
 """Locks a table, which unlike an advisory lock is done before the transaction sees the others' work."""
 TURN = 0.03
@@ -42,7 +46,6 @@ class Batch:
         Raises:
             psycopg.Error: it was undone, or has to be.
         """
-        self._db.hooks.clear()
         self._db.undoing = self._undoing
         self._db.connection.execute(IN_TURN if self._in_turn else BEGIN)
         until = time.monotonic() + TURN if self._in_turn else math.inf
@@ -64,7 +67,7 @@ class Batch:
             raise psycopg.errors.SerializationFailure(f"a commit was answered {said}")
 
     def _run_one(self, work: Work) -> None:
-        hooks = len(self._db.hooks)
+        hooks, undos = len(self._db.hooks), len(self._db.undos)
         self._db.connection.execute("SAVEPOINT work")
         try:
             result = work.run(self._db)
@@ -72,6 +75,7 @@ class Batch:
             raise undone.error from None
         except BaseException as error:
             del self._db.hooks[hooks:]
+            self._db.undo(undos)
             self._db.connection.execute("ROLLBACK TO work; RELEASE work")
             self._ended.append((work, None, error))
         else:
@@ -81,6 +85,7 @@ class Batch:
     def tell(self) -> None:
         """Tell everybody how theirs ended."""
         hooks, self._db.hooks = self._db.hooks, []
+        self._db.undos.clear()
         for work, result, error in self._ended:
             if error is not None:
                 work.future.set_exception(error)

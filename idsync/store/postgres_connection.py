@@ -31,7 +31,12 @@ IDLE = psycopg.pq.TransactionStatus.IDLE
 CONFLICTS = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
 AGAIN = (*CONFLICTS, psycopg.errors.UniqueViolation)
 """Whoever comes second begins again, and finds what the first has written (40001, 40P01; 23505 says the same)."""
-REFUSALS = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.ReadOnlySqlTransaction)
+REFUSALS = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    psycopg.errors.ReadOnlySqlTransaction,
+    psycopg.errors.IdleInTransactionSessionTimeout,
+)
 """What says that the database, not the statement, is the reason."""
 
 
@@ -74,6 +79,7 @@ class PostgresDb:
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.hooks: list[Callable[[], None]] = []
+        self.undos: list[Callable[[], None]] = []
 
     def execute(self, sql: str, /, **params: Any) -> int:
         return self._run(sql, params).rowcount
@@ -115,6 +121,14 @@ class PostgresDb:
     def after_commit(self, call: Callable[[], None]) -> None:
         self.hooks.append(call)
 
+    def on_undo(self, call: Callable[[], None]) -> None:
+        self.undos.append(call)
+
+    def undo(self, kept: int) -> None:
+        """Call, last one first, what was to be called when work is undone; the first so many are kept."""
+        while len(self.undos) > kept:
+            self.undos.pop()()
+
     def _run(self, sql: str, params: dict[str, Any]) -> psycopg.Cursor[dict[str, Any]]:
         return self.connection.execute(statement(sql).encode(), parameters(params))
 
@@ -135,6 +149,9 @@ class WriterDb(PostgresDb):
     def _run(self, sql: str, params: dict[str, Any]) -> psycopg.Cursor[dict[str, Any]]:
         try:
             return super()._run(sql, params)
+        except psycopg.errors.ProgramLimitExceeded as error:  # an OperationalError by name, and one row's own fault
+            msg = "a value is too long for the database"
+            raise StoreError(msg) from error
         except self.undoing as error:
             raise Undone(error) from None
 

@@ -76,6 +76,9 @@ class Reader:
     def after_commit(self, call: Callable[[], None]) -> None:
         raise StoreError(READS_ONLY)
 
+    def on_undo(self, call: Callable[[], None]) -> None:
+        raise StoreError(READS_ONLY)
+
     @contextmanager
     def _told(self) -> Iterator[None]:
         """Turn what the network or the server refuses into a StoreError, and do not ask again for a moment."""

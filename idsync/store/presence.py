@@ -47,6 +47,9 @@ _TAKE = (
 
 log = structlog.get_logger(__name__)
 
+_NO_LONGER = b"SET LOCAL idle_in_transaction_session_timeout = '5s'"
+"""Whoever stands still in here would keep everybody else from leading."""
+
 
 class Presence:
     """Runs on a thread and a connection of its own, so that nothing busy keeps it from its beat."""
@@ -113,7 +116,7 @@ class Presence:
         begun, led = time.monotonic(), self.leads
         with connection.transaction():
             # a sign that is lost is told again, and one that `idsync db copy` is in the way of
-            connection.execute(b"SET LOCAL synchronous_commit = off; SET LOCAL lock_timeout = '5s'")
+            connection.execute(b"SET LOCAL synchronous_commit = off; SET LOCAL lock_timeout = '5s'; " + _NO_LONGER)
             seen = connection.execute(
                 "INSERT INTO replicas (id, role, host, release, knows, started_at, seen_at)"  # noqa: S608 - our own text
                 f" VALUES (%(id)s, %(role)s, %(host)s, %(release)s, %(knows)s, {_NOW}, {_NOW})"
@@ -178,6 +181,7 @@ class Presence:
 
     def _leave(self, connection: Connection) -> None:
         with connection.transaction():
+            connection.execute(_NO_LONGER)
             connection.execute(b"DELETE FROM leader WHERE replica_id = %s", (self._name,))
             connection.execute(b"UPDATE jobs SET owner = NULL, lease_until = NULL WHERE owner = %s", (self._name,))
             connection.execute(b"DELETE FROM replicas WHERE id = %s", (self._name,))

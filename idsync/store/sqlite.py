@@ -84,6 +84,7 @@ class SqliteDb:
         connection.row_factory = sqlite3.Row
         self.connection = connection
         self.hooks: list[Callable[[], None]] = []
+        self.undos: list[Callable[[], None]] = []
 
     def execute(self, sql: str, /, **params: Any) -> int:
         return self.connection.execute(sql, params).rowcount
@@ -120,6 +121,14 @@ class SqliteDb:
 
     def after_commit(self, call: Callable[[], None]) -> None:
         self.hooks.append(call)
+
+    def on_undo(self, call: Callable[[], None]) -> None:
+        self.undos.append(call)
+
+    def undo(self, kept: int) -> None:
+        """Call, last one first, what was to be called when work is undone; the first so many are kept."""
+        while len(self.undos) > kept:
+            self.undos.pop()()
 
 
 class _Told:
@@ -413,6 +422,7 @@ class SqliteStore(Writing):
             self._undo(db, error, taken)
             return
         hooks, db.hooks = db.hooks, []
+        db.undos.clear()
         for work, result in done:
             work.future.set_result(result)
         for hook in hooks:
@@ -424,12 +434,13 @@ class SqliteStore(Writing):
     def _run_one(self, db: SqliteDb, work: Work, done: list[tuple[Work, Any]]) -> None:
         if not work.future.set_running_or_notify_cancel():
             return  # whoever asked has gone away before it began
-        hooks = len(db.hooks)
+        hooks, undos = len(db.hooks), len(db.undos)
         db.connection.execute("SAVEPOINT work")
         try:
             result = work.run(db)
         except BaseException as error:
             del db.hooks[hooks:]
+            db.undo(undos)
             if not db.connection.in_transaction:  # a full disk: SQLite has already rolled everything back
                 raise sqlite3.OperationalError(str(error)) from error
             db.connection.execute("ROLLBACK TO work")
@@ -441,6 +452,7 @@ class SqliteStore(Writing):
 
     def _undo(self, db: SqliteDb, error: sqlite3.Error, taken: list[Work]) -> None:
         db.hooks.clear()
+        db.undo(0)
         if db.connection.in_transaction:
             db.connection.execute("ROLLBACK")
         failure = _refused(error)

@@ -118,6 +118,15 @@ def begin(db: Db, key: Undelivered) -> None:
     )
 
 
+def put_back(db: Db, key: Undelivered) -> None:
+    """Write down anew that a sink may have a key, if that was forgotten meanwhile."""
+    db.execute(
+        "INSERT INTO undelivered_keys (called, alias, owner, key_id, offered, made_at)"
+        " VALUES (:called, :alias, :owner, :key_id, 1, :made_at) ON CONFLICT (called) DO NOTHING",
+        **{name: value for name, value in vars(key).items() if name != "offered"},
+    )
+
+
 def offer(db: Db, called: str, key_id: str) -> None:
     """Write down which key it is; from now on its sink may have it."""
     db.execute(

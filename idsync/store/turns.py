@@ -28,7 +28,7 @@ async def turn(store: Store, place: str) -> AsyncIterator[None]:
     if not store.shared:
         yield
         return
-    while not await asyncio.to_thread(store.take_turn, place):  # noqa: ASYNC110 - nothing here learns when it is given back
+    while not await _taken(store, place):  # noqa: ASYNC110 - nothing here learns when it is given back
         await asyncio.sleep(PAUSE)
     try:
         yield
@@ -43,12 +43,29 @@ async def turn_if_free(store: Store, place: str) -> AsyncIterator[bool]:
     Raises:
         StoreError: the store cannot be written.
     """
-    free = await asyncio.to_thread(store.take_turn, place)
+    free = await _taken(store, place)
     try:
         yield free
     finally:
         if free:
             await asyncio.to_thread(store.end_turn, place)
+
+
+async def _taken(store: Store, place: str) -> bool:
+    """Try to take a place; cancelled meanwhile, it is given back."""
+    asked = asyncio.ensure_future(asyncio.to_thread(store.take_turn, place))
+    try:
+        return await asyncio.shield(asked)
+    except asyncio.CancelledError:
+        if await asked:
+            await asyncio.to_thread(store.end_turn, place)
+        raise
+
+
+def has_turn(db: Db, owner: str, place: str) -> bool:
+    """Tell whether a process still has a place: one that stood still has lost its own, and does not know."""
+    row = db.one("SELECT replica_id FROM leader WHERE place = :place", place=place) if db.shared else None
+    return not db.shared or (row is not None and row["replica_id"] == owner)
 
 
 def in_turn(store: Store, place: str, work: Callable[[Db], T]) -> Callable[[Db], T]:
@@ -58,11 +75,9 @@ def in_turn(store: Store, place: str, work: Callable[[Db], T]) -> Callable[[Db],
     """
 
     def checked(db: Db) -> T:
-        if db.shared:
-            row = db.one("SELECT replica_id FROM leader WHERE place = :place", place=place)
-            if row is None or row["replica_id"] != store.name:
-                msg = f"another process has taken over ({place}); what was begun here is left to it"
-                raise StoreError(msg)
+        if not has_turn(db, store.name, place):
+            msg = f"another process has taken over ({place}); what was begun here is left to it"
+            raise StoreError(msg)
         return work(db)
 
     return checked

@@ -15,6 +15,7 @@ from idsync.model import Group, User
 from idsync.scim import hot, sql
 from idsync.scim.documents import (
     Projection,
+    bounded,
     compact,
     etag,
     group_facts,
@@ -314,6 +315,8 @@ def change_group(db: Db, intake: Intake, call: Call, change: hot.GroupChange) ->
     call.conditions.check(etag(group.version), "PATCH")
     named = {"displayName": change.display_name, "externalId": change.external_id}
     facts = group_facts({**group.doc, **{name: value for name, value in named.items() if value is not None}})
+    for member in (*change.add, *(change.everyone or ())):
+        bounded("members.value", member)
     change = change.in_terms_of(Meanings(db, call.source, group.id))
     with unique_names():
         if change.everyone is not None:

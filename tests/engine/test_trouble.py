@@ -322,3 +322,25 @@ def test_a_store_that_cannot_be_read_for_a_while_keeps_nobody_from_leaving(
     home.directory.leave("leo")
     home.wait_until_verified("leo")
     company.assert_leo_is_gone()
+
+
+def test_leases_of_a_claim_whose_answer_was_lost_are_given_back(
+    gateway: Gateway, opened: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store has taken it, and said nothing: without us nobody would serve them until the lease runs out."""
+    home = opened()
+    company = founded(gateway, home)
+    real, lost = home.core.engine._claim, threading.Event()
+
+    async def claim(lane: Lane, limit: int) -> list[jobs.Job]:
+        claimed = await real(lane, limit)
+        if claimed and not lost.is_set():
+            lost.set()
+            raise StoreError("the connection was lost before the answer came")
+        return claimed
+
+    monkeypatch.setattr(home.core.engine, "_claim", claim)
+    home.directory.leave("leo")
+    home.wait_until_verified("leo")
+    assert lost.is_set()
+    company.assert_leo_is_gone()

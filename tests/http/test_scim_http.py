@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import uuid
 from pathlib import Path
+from random import Random
+from string import ascii_letters, digits
+from typing import Any
 
 import pytest
-from support.endpoint import Client, Served, serving
+from support.endpoint import GROUP, USER, Client, Served, serving
 
 from idsync.errors import StoreError
 from idsync.intake import Intake
@@ -149,6 +152,41 @@ def test_a_body_that_does_not_come(tmp_path: Path) -> None:
         answer = client.raw(client.head("POST", "/Users", "Content-Length: 100") + b'{"user')
         assert answer.startswith(b"HTTP/1.1 408 ")
         assert b'"status": "408"' in answer
+
+
+LONG = "".join(Random(1).choices(ascii_letters + digits, k=2001))
+"""What no index of PostgreSQL could hold, were it a little longer: random, so that it does not get shorter when packed."""
+TOO_LONG: dict[str, tuple[str, dict[str, Any]]] = {
+    "userName": ("/Users", {"userName": LONG}),
+    "userName, longer in lower case": ("/Users", {"userName": "\u1e9e" * 700}),
+    "externalId": ("/Users", {"userName": "x", "externalId": LONG}),
+    "an address": ("/Users", {"userName": "x", "emails": [{"value": LONG}]}),
+    "displayName of a group": ("/Groups", {"displayName": LONG}),
+    "externalId of a group": ("/Groups", {"displayName": "x", "externalId": LONG}),
+    "a member": ("/Groups", {"displayName": "x", "members": [{"value": LONG}]}),
+}
+
+
+@pytest.mark.parametrize(("path", "document"), TOO_LONG.values(), ids=list(TOO_LONG))
+def test_what_a_record_is_found_by_has_a_limit_on_every_store(okta: Client, path: str, document: Any) -> None:
+    schema = USER if path == "/Users" else GROUP
+    got = okta.send("POST", path, {"schemas": [schema], **document})
+    assert got.is_scim_error(400, "invalidValue")
+    assert "at most 2000 bytes" in got.json["detail"]
+
+
+def test_a_member_that_is_too_long_is_refused_in_a_patch(okta: Client) -> None:
+    group = okta.group(name())
+    for op in ("add", "replace"):
+        got = okta.patch(f"/Groups/{group['id']}", {"op": op, "path": "members", "value": [{"value": LONG}]})
+        assert got.is_scim_error(400, "invalidValue")
+
+
+def test_names_up_to_the_limit_are_taken(okta: Client) -> None:
+    shorter = f"{name()}{LONG}"[:2000]
+    user = okta.user(shorter, externalId=shorter, emails=[{"value": shorter}])
+    assert okta.group(shorter, user["id"])["displayName"] == shorter
+    assert okta.send("DELETE", f"/Users/{user['id']}").status == 204
 
 
 def test_a_store_that_refuses_is_503_and_an_accident_500(served: Served, okta: Client) -> None:

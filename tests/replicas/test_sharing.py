@@ -6,17 +6,14 @@ import asyncio
 import signal
 import urllib.error
 import urllib.request
-from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
-from typing import Any
 
 import pytest
 from support.daemon import Daemon, idsync
 from support.endpoint import Client
 from support.gateway import Gateway
 from support.settings import DATA, TOKEN, WEB, store_url, write_settings
-from support.stores import SERVER, database
+from support.stores import SERVER
 from support.waiting import free_port, until
 
 from idsync import config
@@ -28,40 +25,9 @@ from idsync.store import canary as canaries
 from idsync.store import jobs, ledger, people
 from idsync.store.canary import Canary
 from idsync.store.opening import read_only
+from replicas.place import Place
 
 pytestmark = pytest.mark.skipif(not SERVER, reason="needs a PostgreSQL: tools/with_postgres.py")
-
-
-class Place:
-    """A database, and folders with configurations for it."""
-
-    def __init__(self, folder: Path, gateway: Gateway) -> None:
-        self._folder = folder
-        self._gateway = gateway
-        self._stack = ExitStack()
-        self.url = database(folder / "idsync.db")
-
-    def settings(self, name: str, **changed: Any) -> Path:
-        folder = self._folder / name
-        folder.mkdir()
-        return write_settings(folder, self._gateway.sandbox.url, store={"url": self.url}, **changed)
-
-    def serve(self, settings: Path, *words: str) -> Daemon:
-        return self._stack.enter_context(Daemon(settings, words=words))
-
-    def verified(self) -> int:
-        with read_only(self.url) as db:
-            return sum(one.verified_at is not None for one in ledger.departures(db))
-
-    def close(self) -> None:
-        self._stack.close()
-
-
-@pytest.fixture
-def place(tmp_path: Path, gateway: Gateway) -> Any:
-    made = Place(tmp_path, gateway)
-    yield made
-    made.close()
 
 
 def port_of(daemon: Daemon) -> int:

@@ -19,6 +19,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
+from random import Random
+from string import ascii_letters, digits
 from typing import Any
 
 import psycopg
@@ -153,6 +155,18 @@ def test_a_key_that_is_there_twice_is_an_error_of_that_piece_alone(store: Postgr
     with one_batch(store):
         before, bad, after = store.submit(put("before")), store.submit(twice), store.submit(put("after"))
     with pytest.raises(psycopg.errors.UniqueViolation):
+        bad.result(SOON)
+    before.result(SOON)
+    after.result(SOON)
+    assert names(store.reader()) == {"first", "before", "after"}
+
+
+def test_a_value_that_no_index_takes_is_an_error_of_that_piece_alone(store: PostgresStore) -> None:
+    """PostgreSQL counts it among the errors of a server that is in trouble."""
+    long = "".join(Random(1).choices(ascii_letters + digits, k=5000))
+    with one_batch(store):
+        before, bad, after = (store.submit(put(name)) for name in ("before", long, "after"))
+    with pytest.raises(StoreError, match="too long"):
         bad.result(SOON)
     before.result(SOON)
     after.result(SOON)
